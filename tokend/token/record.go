@@ -1,0 +1,98 @@
+package token
+
+import "time"
+
+// Record is what is kept of a token. All times are UTC in whole microseconds.
+type Record struct {
+	ID            string    // public, see NewID
+	Digest        Digest    // what the secret is found by
+	Owner         string    // iRODS user name
+	Hint          string    // the 8 characters behind the prefix
+	Label         string    // the owner's words, at most 256 characters
+	Created       time.Time //
+	Expires       time.Time // zero: never
+	Revoked       time.Time // zero: not revoked
+	OwnerDisabled bool      // whether the owner was disabled when the record was read
+}
+
+// State is what a token is good for at some moment.
+type State string
+
+// Every State there is.
+const (
+	Active  State = "active"
+	Expired State = "expired"
+	Revoked State = "revoked"
+)
+
+// ExpiresUnder returns when the token stops being valid where no token may
+// live longer than limit, where Forever is no limit. A zero time is never.
+func (r Record) ExpiresUnder(limit Life) time.Time {
+	if limit == Forever {
+		return r.Expires
+	}
+	latest := limit.after(r.Created)
+	if r.Expires.IsZero() || latest.Before(r.Expires) {
+		return latest
+	}
+	return r.Expires
+}
+
+// StateAt judges revocation and expiry at the time now. A token is expired when
+// its expiry lies before now, in whole microseconds; at the very microsecond it
+// is still valid, as in Knox.
+func (r Record) StateAt(now time.Time, limit Life) State {
+	if !r.Revoked.IsZero() {
+		return Revoked
+	}
+	if expires := r.ExpiresUnder(limit); !expires.IsZero() && expires.Before(Time(now)) {
+		return Expired
+	}
+	return Active
+}
+
+// Time returns t as records keep it: UTC, whole microseconds, no monotonic part.
+func Time(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// User is an owner of tokens, known from the first token on.
+type User struct {
+	Name     string
+	Disabled time.Time // since when; zero: not disabled
+	Tokens   int       // active ones
+}
+
+// Event is one entry of the audit trail, written in the same transaction as the
+// change that it tells of.
+type Event struct {
+	At     time.Time
+	Actor  string // who did it, for example "uid=0(root)"
+	Action Action
+	User   string // whose token or account
+	Token  string // ID; empty where the change is not of a token
+	Detail string // for people; never a secret
+}
+
+// Action is what an Event tells.
+type Action string
+
+// Every Action there is.
+const (
+	TokenCreated Action = "token.create"
+	TokenRevoked Action = "token.revoke"
+	UserDisabled Action = "user.disable"
+	UserEnabled  Action = "user.enable"
+)
+
+// Selection names the tokens that a change is about. Exactly one field is set.
+type Selection struct {
+	ID     string
+	Owner  string // all tokens of this user
+	Digest Digest
+}
+
+// Page asks for records, newest first.
+type Page struct {
+	Owner string // empty: of all users
+	After string // the ID of the last record of the page before; empty: from the newest
+	Limit int    // how many at most
+}

@@ -1,0 +1,40 @@
+package token
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxLabel is how many characters a label may have.
+const MaxLabel = 256
+
+var userName = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,63}$`)
+
+// CheckUser says what is wrong with a name that no iRODS user can have. The
+// name is iRODS's bare user name, without #zone.
+func CheckUser(name string) error {
+	if userName.MatchString(name) && name != "." && name != ".." {
+		return nil
+	}
+	if name == "" {
+		return errors.New("the user name is empty")
+	}
+	return fmt.Errorf("%.80q is no iRODS user name: those have 1 to 63 characters of A-Z a-z 0-9 _ . @ -, without #zone", name)
+}
+
+// CheckLabel says what is wrong with a label.
+func CheckLabel(label string) error {
+	switch {
+	case !utf8.ValidString(label):
+		return errors.New("the label is not valid UTF-8")
+	case utf8.RuneCountInString(label) > MaxLabel:
+		return fmt.Errorf("the label has %d characters; at most %d are kept", utf8.RuneCountInString(label), MaxLabel)
+	case strings.ContainsFunc(label, unicode.IsControl):
+		return errors.New("the label has a control character (a line break or a tab, say); leave it out")
+	}
+	return nil
+}
