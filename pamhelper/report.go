@@ -1,0 +1,134 @@
+package main
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+const (
+	pollReading = 1 // POLLIN
+	pollWriting = 4 // POLLOUT
+
+	// authpriv (10), and how bad it is
+	priorityError  = "<83>"
+	priorityNotice = "<85>"
+)
+
+// report is what the log is told of a refusal: who, why, and never the secret.
+// An accepted login is left to the daemon's log.
+type report struct {
+	program string
+	user    []byte
+	problem string // why there is no answer; empty: there is one
+	reason  []byte // the daemon's
+}
+
+// tell sends one line to syslog, and to the standard error when that is a
+// terminal. It waits for neither.
+func (r *report) tell() {
+	var l line
+	l.add(r.program)
+	l.add("[")
+	l.number(processID())
+	l.add("]: refused ")
+	l.quote(r.user)
+	priority := priorityNotice
+	if r.problem != "" {
+		priority = priorityError
+		l.add(": ")
+		l.add(r.problem)
+	} else {
+		l.add(", tokend says: ")
+		l.escape(r.reason)
+	}
+	syslog(priority, l.text[:l.size])
+	if isTerminal(2) {
+		l.add("\n")
+		write(2, l.text[:l.size])
+	}
+}
+
+// line is a text that is put together without a heap; what doesn't fit is left
+// out.
+type line struct {
+	text [512]byte
+	size int
+}
+
+func (l *line) add(s string) { l.size += copy(l.text[l.size:], s) }
+
+// number adds a positive number.
+func (l *line) number(n int) {
+	var digits [20]byte
+	i := len(digits)
+	for ; n > 0; n /= 10 {
+		i--
+		digits[i] = '0' + byte(n%10)
+	}
+	l.size += copy(l.text[l.size:], digits[i:])
+}
+
+// quote adds a stranger's text in quotes, its first 64 bytes at most.
+func (l *line) quote(s []byte) {
+	l.add("\"")
+	l.escape(s[:min(len(s), 64)])
+	if len(s) > 64 {
+		l.add("...")
+	}
+	l.add("\"")
+}
+
+// escape writes what is not printable ASCII as \xNN, so that nobody can forge a
+// line of the log.
+func (l *line) escape(s []byte) {
+	const hex = "0123456789abcdef"
+	for _, c := range s {
+		if c >= ' ' && c <= '~' && c != '"' && c != '\\' {
+			l.size += copy(l.text[l.size:], []byte{c})
+			continue
+		}
+		l.size += copy(l.text[l.size:], []byte{'\\', 'x', hex[c>>4], hex[c&15]})
+	}
+}
+
+func processID() int {
+	id, _, _ := syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
+	return int(id)
+}
+
+// syslog sends a datagram to the system's log, if it takes one at once.
+func syslog(priority string, text []byte) {
+	address := struct {
+		family uint16
+		path   [108]byte
+	}{family: syscall.AF_UNIX}
+	copy(address.path[:len(address.path)-1], syslogPath)
+	var l line
+	l.add(priority)
+	l.size += copy(l.text[l.size:], text)
+	fd, _, errno := syscall.RawSyscall(syscall.SYS_SOCKET, syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if errno != 0 {
+		return
+	}
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&l.text)), uintptr(l.size),
+		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&address)), unsafe.Sizeof(address))
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
+}
+
+func isTerminal(fd uintptr) bool {
+	var attributes [64]byte // more than a struct termios
+	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, fd, syscall.TCGETS, uintptr(unsafe.Pointer(&attributes)))
+	return errno == 0
+}
+
+// say tells the person at the other end of the standard output, if anybody
+// reads there: it doesn't wait for it.
+func say(s string) {
+	write(1, unsafe.Slice(unsafe.StringData(s), len(s)))
+}
+
+func write(fd uintptr, p []byte) {
+	if ready(int32(fd), pollWriting, 0) {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	}
+}
