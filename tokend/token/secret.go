@@ -56,3 +56,16 @@ func ParseDigest(s string) (Digest, error) {
 	}
 	return d, nil
 }
+
+// MarshalText writes the hex digits, for encodings of a Record.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (d *Digest) UnmarshalText(text []byte) error {
+	digest, err := ParseDigest(string(text))
+	if err != nil {
+		return fmt.Errorf("read a record: %w", err)
+	}
+	*d = digest
+	return nil
+}

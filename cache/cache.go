@@ -1,0 +1,14 @@
+// Package cache keeps bytes that expire, so that a login needs no look-up in
+// the store. It knows nothing of tokens: what the bytes say, and how long they
+// may be believed, is verify's matter.
+//
+// Its one rule is the tombstone. Who takes rights away buries the key, and
+// until the tombstone expires no fill takes its place: a look-up that was under
+// way when the right ended cannot bring it back.
+package cache
+
+// Entry is what a cache holds under a key. The zero Entry is a miss.
+type Entry struct {
+	Value  []byte // what Fill stored; not to be changed; nil: nothing is there
+	Buried bool   // a tombstone is there: ask the store, and don't fill
+}

@@ -1,0 +1,136 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"tokend/cache"
+	"tokend/tokend/token"
+)
+
+// sighting is a record and when the store was asked for it. Only the store's
+// answer moves that time.
+type sighting struct {
+	Record token.Record
+	Read   time.Time
+}
+
+// find returns the digest's record: from the cache while it is young, else from
+// the store, and while the store cannot say from the cache for a while longer.
+func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record, error) {
+	settings, key := v.settings.Load(), string(digest[:])
+	kept, outcome := v.cached(ctx, key)
+	age := v.now().Sub(kept.Read)
+	if outcome == hit && (age >= settings.TTL || age < -clockLeap) {
+		outcome = old
+	}
+	v.metrics.cacheAsked(outcome)
+	switch outcome {
+	case hit:
+		return kept.Record, nil
+	case hitUnknown:
+		return token.Record{}, token.ErrNotFound
+	}
+	record, err := v.lookup(ctx, digest, key, outcome != buried)
+	if err == nil || errors.Is(err, token.ErrNotFound) {
+		return record, err
+	}
+	if outcome == old && age >= 0 && age < settings.TTL+settings.Stale {
+		v.metrics.believedStale()
+		v.log.DebugContext(ctx, "store cannot say, an older record is believed", "age", age, "err", err)
+		return kept.Record, nil
+	}
+	return token.Record{}, err
+}
+
+// cached asks both caches. Whatever goes wrong there is a miss.
+func (v *Verifier) cached(ctx context.Context, key string) (sighting, outcome) {
+	if e, _ := v.unknown.Get(ctx, key); e.Value != nil {
+		return sighting{}, hitUnknown
+	}
+	e, err := v.records.Get(ctx, key)
+	switch {
+	case err != nil:
+		v.log.DebugContext(ctx, "cache cannot say", "err", err)
+		return sighting{}, failed
+	case e.Buried:
+		return sighting{}, buried
+	case e.Value == nil:
+		return sighting{}, miss
+	}
+	var s sighting
+	if err := json.Unmarshal(e.Value, &s); err != nil {
+		v.log.WarnContext(ctx, "cached record cannot be read", "err", err)
+		return sighting{}, failed
+	}
+	return s, hit
+}
+
+// lookup asks the store, once for all who ask for the same digest at the same
+// time, and fills the cache. It goes on when the one who asked first gives up,
+// for the sake of the others.
+func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, fill bool) (token.Record, error) {
+	flight := v.flights.DoChan(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
+		defer cancel()
+		s := sighting{Read: v.now()}
+		var err error
+		s.Record, err = v.source.Lookup(ctx, digest)
+		switch {
+		case errors.Is(err, token.ErrNotFound):
+			_ = v.unknown.Fill(ctx, key, []byte{}, unknownLife) // a memory cache never fails
+		case err == nil && fill:
+			v.fill(ctx, key, s)
+		}
+		return s.Record, err
+	})
+	select {
+	case result := <-flight:
+		if result.Err != nil {
+			return token.Record{}, result.Err
+		}
+		return result.Val.(token.Record), nil
+	case <-ctx.Done():
+		return token.Record{}, fmt.Errorf("wait for the store: %w", ctx.Err())
+	}
+}
+
+func (v *Verifier) fill(ctx context.Context, key string, s sighting) {
+	value, err := json.Marshal(s)
+	if err == nil {
+		err = v.records.Fill(ctx, key, value, v.recordLife())
+	}
+	if err != nil {
+		v.log.DebugContext(ctx, "cache was not filled", "err", err)
+	}
+}
+
+// recordLife is how long a record is of any use.
+func (v *Verifier) recordLife() time.Duration {
+	s := v.settings.Load()
+	return s.TTL + s.Stale
+}
+
+// Forget makes sure that no check which begins after it has returned believes
+// anything about these tokens that was read before. It is called when a change
+// that takes rights away has been made in the store.
+//
+// A tombstone outlives every record and every look-up that was under way, and
+// nobody joins such a look-up any more.
+func (v *Verifier) Forget(ctx context.Context, digests ...token.Digest) error {
+	var failures []error
+	for _, digest := range digests {
+		key := string(digest[:])
+		failures = append(failures, v.records.Bury(ctx, key, v.recordLife()+2*lookupTimeout))
+		v.flights.Forget(key)
+	}
+	if err := errors.Join(failures...); err != nil {
+		return fmt.Errorf("bury cached records: %w", err)
+	}
+	return nil
+}
+
+var _ Cache = (*cache.Memory)(nil)

@@ -1,0 +1,177 @@
+// Package verify is the verdict: may this user come in with this secret? It
+// judges a record afresh at every login, and says why not.
+//
+// Records come from a cache, or from the store behind it. How old a record may
+// be to be believed, and what happens when the store is away, is decided here;
+// how tokens are made and revoked is manage's matter.
+package verify
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+
+	"tokend/cache"
+	"tokend/tokend/token"
+)
+
+// Source finds records by digest; token.ErrNotFound is its word for none. Any
+// other error means that it cannot say.
+type Source interface {
+	Lookup(context.Context, token.Digest) (token.Record, error)
+}
+
+// Cache keeps encoded records. An error of it costs time and never a verdict.
+type Cache interface {
+	Get(ctx context.Context, key string) (cache.Entry, error)
+	Fill(ctx context.Context, key string, value []byte, life time.Duration) error
+	Bury(ctx context.Context, key string, life time.Duration) error
+}
+
+// Config is what a Verifier is made of.
+type Config struct {
+	Source     Source
+	Cache      Cache
+	CacheTier  string // the metrics' name for Cache: "memory"
+	Settings   Settings
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // nil: no metrics
+	Now        func() time.Time      // nil: time.Now
+}
+
+// Settings may change while the daemon runs.
+type Settings struct {
+	TTL       time.Duration // a record younger than this is believed without asking the store
+	Stale     time.Duration // how much longer while the store cannot say; 0: not at all
+	MaxExpiry token.Life    // no token is valid for longer, whatever its record says
+}
+
+const (
+	// lookupTimeout is how long the source may take.
+	lookupTimeout = time.Second
+	// unknownLife is how long "there is no such token" is believed, for at most
+	// maxUnknown digests. A digest can't become known by chance: secrets are
+	// random.
+	unknownLife = 5 * time.Second
+	maxUnknown  = 10_000
+	// clockLeap is how far in the future a record may have been read.
+	clockLeap = time.Second
+)
+
+// Verifier says yes or no. Its methods may be called concurrently.
+type Verifier struct {
+	source   Source
+	records  Cache
+	unknown  *cache.Memory
+	settings atomic.Pointer[Settings]
+	flights  singleflight.Group
+	log      *slog.Logger
+	metrics  *metrics
+	now      func() time.Time
+}
+
+// New returns a Verifier.
+func New(cfg Config) (*Verifier, error) {
+	unknown, err := cache.NewMemory(maxUnknown)
+	if err != nil {
+		return nil, err
+	}
+	v := &Verifier{
+		source: cfg.Source, records: cfg.Cache, unknown: unknown,
+		log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier), now: cfg.Now,
+	}
+	if v.now == nil {
+		v.now = time.Now
+	}
+	v.Apply(cfg.Settings)
+	return v, nil
+}
+
+// Apply takes over new settings; the next login is judged by them.
+func (v *Verifier) Apply(s Settings) { v.settings.Store(&s) }
+
+// Check says whether the user may come in with the secret, writes one line to
+// the log and counts it. The secret may be anything; it is not kept.
+func (v *Verifier) Check(ctx context.Context, user, secret string) Verdict {
+	begun := v.now()
+	verdict := v.judge(ctx, user, secret)
+	took := v.now().Sub(begun)
+	v.metrics.validated(verdict.Reason, took)
+	v.record(ctx, user, verdict, took)
+	return verdict
+}
+
+func (v *Verifier) judge(ctx context.Context, user, text string) Verdict {
+	secret, err := token.Parse(text)
+	if err != nil {
+		return Verdict{Reason: Malformed, Detail: err}
+	}
+	digest := secret.Digest()
+	record, err := v.find(ctx, digest)
+	switch {
+	case errors.Is(err, token.ErrNotFound):
+		return Verdict{Reason: Unknown}
+	case err != nil:
+		return Verdict{Reason: Unavailable, Detail: err}
+	case subtle.ConstantTimeCompare(record.Digest[:], digest[:]) != 1:
+		return Verdict{Reason: Unavailable, Detail: errors.New("the record that was found is another token's")}
+	}
+	return v.decide(record, user)
+}
+
+// decide is the rule itself: a record, a name, and one reading of the clock.
+func (v *Verifier) decide(record token.Record, user string) Verdict {
+	verdict := Verdict{Token: record.ID, Reason: OK}
+	switch record.StateAt(v.now(), v.settings.Load().MaxExpiry) {
+	case token.Active:
+	case token.Expired:
+		verdict.Reason = Expired
+		return verdict
+	default:
+		verdict.Reason = Revoked
+		return verdict
+	}
+	switch {
+	case record.OwnerDisabled:
+		verdict.Reason = UserDisabled
+	case record.Owner != user:
+		verdict.Reason = WrongUser
+		verdict.Detail = fmt.Errorf("the token is %s's", record.Owner)
+	}
+	return verdict
+}
+
+// record writes the verdict's line: who, what and why, and never the secret.
+func (v *Verifier) record(ctx context.Context, user string, verdict Verdict, took time.Duration) {
+	outcome := "no"
+	if verdict.OK() {
+		outcome = "yes"
+	}
+	attrs := []slog.Attr{
+		slog.String("user", short(user)),
+		slog.String("outcome", outcome),
+		slog.String("reason", string(verdict.Reason)),
+		slog.String("token", verdict.Token),
+		slog.Duration("took", took),
+	}
+	if verdict.Detail != nil {
+		attrs = append(attrs, slog.String("detail", verdict.Detail.Error()))
+	}
+	v.log.LogAttrs(ctx, slog.LevelInfo, "verdict", attrs...)
+}
+
+// short keeps a stranger's name from filling the log.
+func short(name string) string {
+	const most = 64 // iRODS allows 63
+	if len(name) <= most {
+		return name
+	}
+	return fmt.Sprintf("%s... (%d bytes)", name[:most], len(name))
+}
