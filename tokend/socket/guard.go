@@ -1,0 +1,60 @@
+package socket
+
+import (
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Guard is a listener that hands out only connections of peers. A connection of
+// anyone else is closed without a word, counted, and told to the log.
+type Guard struct {
+	*net.UnixListener
+	peers    atomic.Pointer[Peers]
+	log      *slog.Logger
+	rejected *Rejections
+	seldom   rate.Sometimes
+}
+
+// NewGuard puts a guard before the listener. Socket is its name in the log,
+// "auth" or "admin", which is also the configuration's section.
+func NewGuard(listener *net.UnixListener, peers Peers, log *slog.Logger, rejected *Rejections) *Guard {
+	g := &Guard{
+		UnixListener: listener, log: log, rejected: rejected,
+		seldom: rate.Sometimes{First: 10, Interval: time.Second},
+	}
+	g.SetPeers(peers)
+	return g
+}
+
+// SetPeers changes who may ask, for connections from now on.
+func (g *Guard) SetPeers(p Peers) { g.peers.Store(&p) }
+
+// Conn is a connection of a peer.
+type Conn struct {
+	*net.UnixConn
+	Peer Peer
+}
+
+// Accept waits for the next connection of a peer. It returns a *Conn.
+func (g *Guard) Accept() (net.Conn, error) {
+	for {
+		conn, err := g.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		peer, err := PeerOf(conn)
+		if err == nil && g.peers.Load().Allow(peer) {
+			return &Conn{conn, peer}, nil
+		}
+		_ = conn.Close() // a stranger learns nothing
+		g.rejected.count(notPeer)
+		g.seldom.Do(func() {
+			g.log.Warn("connection refused: the caller is not among the peers of this socket",
+				"socket", g.Addr().String(), "peer", peer.String(), "pid", peer.PID, "err", err)
+		})
+	}
+}

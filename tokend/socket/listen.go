@@ -1,0 +1,74 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mode is the mode of a socket file for these peers: where only root and the
+// daemon's own user may ask, nobody else can even connect.
+func (p Peers) Mode() os.FileMode {
+	if p.Only(0, uint32(os.Geteuid())) {
+		return 0o600
+	}
+	return 0o666
+}
+
+// Listen makes a socket file that has its mode from birth. A file in its place
+// is replaced only if it is a socket that nobody listens on; the folder is made
+// if it is missing.
+func Listen(ctx context.Context, path string, mode os.FileMode) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder of the socket: %w", err)
+	}
+	if err := removeDead(path); err != nil {
+		return nil, err
+	}
+	// On Linux a socket file takes the mode of its descriptor, less the umask:
+	// it is never wider than this, and made as wide right after.
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), uint32(mode.Perm())) })
+		return errors.Join(err, failed)
+	}}
+	listener, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, errors.Join(fmt.Errorf("set the mode of %s: %w", path, err), listener.Close())
+	}
+	return listener.(*net.UnixListener), nil
+}
+
+func removeDead(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at the socket's place: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is in the way and is no socket: move it away, or set another path in tokend.toml", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		return errors.Join(fmt.Errorf("somebody listens on %s: is tokend running already?", path), conn.Close())
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("see whether anybody listens on %s: %w", path, err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove a dead socket: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+// Package socket is the server of the auth socket, and what tokend's Unix
+// sockets have in common: they are born with their mode, they replace only what
+// is dead, and they serve only the peers that the kernel vouches for.
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os/user"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Peer is who is at the other end of a Unix socket, by the kernel's word at the
+// time of the connect.
+type Peer struct {
+	PID      int32
+	UID, GID uint32
+	Groups   []uint32 // supplementary
+}
+
+// String is how logs and the audit trail name a peer: "uid=0(root)".
+func (p Peer) String() string {
+	id := strconv.FormatUint(uint64(p.UID), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return fmt.Sprintf("uid=%s(%s)", id, u.Username)
+	}
+	return "uid=" + id
+}
+
+// PeerOf asks the kernel who is at the other end.
+func PeerOf(conn *net.UnixConn) (Peer, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return Peer{}, fmt.Errorf("ask who is calling: %w", err)
+	}
+	var peer Peer
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err != nil {
+			failed = err
+			return
+		}
+		peer = Peer{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid}
+		peer.Groups, failed = peerGroups(fd)
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return Peer{}, fmt.Errorf("ask who is calling: %w", err)
+	}
+	return peer, nil
+}
+
+// peerGroups is getsockopt(SO_PEERGROUPS), which the library doesn't have. The
+// kernel says how many there are when the buffer is too small.
+func peerGroups(fd uintptr) ([]uint32, error) {
+	groups := make([]uint32, 64)
+	for {
+		size := uint32(len(groups) * 4)
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(unsafe.SliceData(groups))), uintptr(unsafe.Pointer(&size)), 0)
+		if errno == 0 {
+			return groups[:size/4], nil
+		}
+		if errno != unix.ERANGE || int(size/4) <= len(groups) {
+			return nil, errno
+		}
+		groups = make([]uint32, size/4)
+	}
+}
+
+// Peers is who may ask. The zero Peers is nobody.
+type Peers struct {
+	uids map[uint32]bool
+	gids map[uint32]bool
+}
+
+// ResolvePeers turns names, @groups and numbers into Peers. A name that this
+// machine doesn't know is left out and returned: it may not be there yet.
+func ResolvePeers(names []string) (peers Peers, missing []string) {
+	peers = Peers{uids: map[uint32]bool{}, gids: map[uint32]bool{}}
+	for _, name := range names {
+		group, isGroup := strings.CutPrefix(name, "@")
+		set, id, err := peers.uids, "", error(nil)
+		if isGroup {
+			set, id = peers.gids, group
+			if !isNumber(group) {
+				var g *user.Group
+				if g, err = user.LookupGroup(group); err == nil {
+					id = g.Gid
+				}
+			}
+		} else if id = name; !isNumber(name) {
+			var u *user.User
+			if u, err = user.Lookup(name); err == nil {
+				id = u.Uid
+			}
+		}
+		number, bad := strconv.ParseUint(id, 10, 32)
+		if err != nil || bad != nil {
+			missing = append(missing, name)
+			continue
+		}
+		set[uint32(number)] = true
+	}
+	return peers, missing
+}
+
+// Allow reports whether the peer is one of them, by its user or any of its
+// groups.
+func (p Peers) Allow(peer Peer) bool {
+	if p.uids[peer.UID] || p.gids[peer.GID] {
+		return true
+	}
+	for _, gid := range peer.Groups {
+		if p.gids[gid] {
+			return true
+		}
+	}
+	return false
+}
+
+// Only reports whether nobody but these users is among them.
+func (p Peers) Only(uids ...uint32) bool {
+	known := map[uint32]bool{}
+	for _, uid := range uids {
+		known[uid] = true
+	}
+	for uid := range p.uids {
+		if !known[uid] {
+			return false
+		}
+	}
+	return len(p.gids) == 0
+}
+
+func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }

@@ -1,0 +1,138 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"tokend/pamhelper/wire"
+	"tokend/tokend/verify"
+)
+
+// The life of a connection. pamhelper waits 2.7 s in all.
+const (
+	readTimeout  = time.Second             // for the whole request
+	checkTimeout = 1500 * time.Millisecond // for the verdict
+	writeTimeout = time.Second             // for the reply
+
+	defaultMaxConnections = 1024
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	Check          func(ctx context.Context, user, secret string) verify.Verdict
+	MaxConnections int // open at the same time; 0: 1024
+	Logger         *slog.Logger
+	Rejections     *Rejections
+}
+
+// Server answers the auth socket: one request and one reply per connection.
+type Server struct {
+	check    func(ctx context.Context, user, secret string) verify.Verdict
+	slots    chan struct{}
+	log      *slog.Logger
+	rejected *Rejections
+	seldom   rate.Sometimes
+}
+
+// New returns a Server.
+func New(cfg Config) *Server {
+	most := cfg.MaxConnections
+	if most == 0 {
+		most = defaultMaxConnections
+	}
+	return &Server{
+		check: cfg.Check, slots: make(chan struct{}, most), log: cfg.Logger, rejected: cfg.Rejections,
+		seldom: rate.Sometimes{First: 10, Interval: time.Second},
+	}
+}
+
+// Serve answers until ctx ends; then it closes the listener, lets the requests
+// under way have their reply, and returns nil. It returns early only when the
+// listener is broken.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { _ = listener.Close() }) // Accept tells
+	defer stop()
+	var connections sync.WaitGroup
+	defer connections.Wait()
+	for pause := time.Duration(0); ; {
+		conn, err := listener.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept on %s: %w", listener.Addr(), err)
+		default: // out of descriptors, for example: it passes
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Error("connection not accepted", "socket", listener.Addr().String(), "err", err, "pause", pause)
+			time.Sleep(pause)
+			continue
+		}
+		select {
+		case s.slots <- struct{}{}:
+			connections.Go(func() {
+				defer func() { <-s.slots }()
+				s.converse(context.WithoutCancel(ctx), conn)
+			})
+		default:
+			s.refuse(conn)
+		}
+	}
+}
+
+// refuse answers without having read: a reply this short never blocks.
+func (s *Server) refuse(conn net.Conn) {
+	s.rejected.count(tooMany)
+	s.seldom.Do(func() { s.log.Warn("connection refused: too many are open", "most", cap(s.slots)) })
+	s.reply(conn, false, wire.Busy)
+}
+
+func (s *Server) converse(ctx context.Context, conn net.Conn) {
+	if err := conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
+		_ = conn.Close()
+		return
+	}
+	request, err := wire.ReadRequest(conn)
+	if err != nil {
+		s.misread(conn, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	verdict := s.check(ctx, string(request.Login), string(request.Secret))
+	s.reply(conn, verdict.OK(), string(verdict.Reason))
+}
+
+// misread tells of a request that did not come whole. None of it was a verdict,
+// so what is answered, if anybody still listens, is a no.
+func (s *Server) misread(conn net.Conn, err error) {
+	reason := incomplete
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		reason = tooSlow
+	case errors.Is(err, wire.ErrTooLong):
+		reason = malformed
+	}
+	s.rejected.count(reason)
+	s.seldom.Do(func() { s.log.Warn("request refused: it did not come whole", "reason", reason, "err", err) })
+	s.reply(conn, false, string(verify.Malformed))
+}
+
+func (s *Server) reply(conn net.Conn, ok bool, reason string) {
+	err := conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err == nil {
+		_, err = conn.Write(wire.EncodeReply(ok, reason))
+	}
+	if err := errors.Join(err, conn.Close()); err != nil {
+		s.log.Debug("reply was not delivered", "err", err)
+	}
+}
