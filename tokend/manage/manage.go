@@ -1,0 +1,157 @@
+// Package manage makes, lists and revokes tokens and disables users. It is the
+// one door for the web pages, the HTTP API and the command line: it holds the
+// rules and the limits, and every change says who made it.
+//
+// Whether a token opens anything is verify's matter.
+package manage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tokend/tokend/token"
+)
+
+// Store keeps tokens. Every change is one transaction with its audit entries,
+// and has survived a crash when the call returns.
+type Store interface {
+	Mint(ctx context.Context, r token.Record, maxActive int, e token.Event) error
+	Revoke(ctx context.Context, s token.Selection, at time.Time, e token.Event) ([]token.Record, error)
+	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) ([]token.Digest, error)
+	Reader
+}
+
+// Reader is the part of a Store that changes nothing.
+type Reader interface {
+	Records(ctx context.Context, p token.Page) ([]token.Record, error)
+	Users(ctx context.Context, now time.Time) ([]token.User, error)
+	Events(ctx context.Context, user string, limit int) ([]token.Event, error)
+	Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error)
+}
+
+// Config is what a Manager is made of.
+type Config struct {
+	Store Store
+	// Forget makes every check that begins after it has returned see the change
+	// that was made to these tokens. It is called after each change that takes
+	// rights away, before that change is reported done.
+	Forget     func(context.Context, ...token.Digest) error
+	Limits     Limits
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // nil: no metrics
+	Now        func() time.Time      // nil: time.Now
+}
+
+// Limits are the rules of [tokens]. They may change while the daemon runs.
+type Limits struct {
+	DefaultExpiry token.Life // of a token made without one
+	MaxExpiry     token.Life // Forever: no limit
+	MaxPerUser    int        // active tokens; 0: no limit
+}
+
+// Manager makes the changes. Its methods may be called concurrently.
+type Manager struct {
+	store  Store
+	forget func(context.Context, ...token.Digest) error
+	limits atomic.Pointer[Limits]
+	log    *slog.Logger
+	now    func() time.Time
+}
+
+// New returns a Manager.
+func New(cfg Config) *Manager {
+	m := &Manager{store: cfg.Store, forget: cfg.Forget, log: cfg.Logger, now: cfg.Now}
+	if m.now == nil {
+		m.now = time.Now
+	}
+	m.Apply(cfg.Limits)
+	registerMetrics(cfg.Registerer, m)
+	return m
+}
+
+// Apply takes over new limits for what is made from now on.
+func (m *Manager) Apply(l Limits) { m.limits.Store(&l) }
+
+// ErrInvalid is a request that breaks a rule; the wrapping error says which,
+// and what would be right.
+var ErrInvalid = errors.New("invalid request")
+
+func invalid(err error) error { return fmt.Errorf("%w: %w", ErrInvalid, err) }
+
+// Request is for a new token.
+type Request struct {
+	User   string
+	Label  string
+	Expiry string // as token.ParseLife reads it; empty: the default
+}
+
+// Create makes a token for a user and returns its secret, which is nowhere
+// else and cannot be had again. Errors are ErrInvalid, token.ErrTooMany,
+// token.ErrUserDisabled, or the store's.
+func (m *Manager) Create(ctx context.Context, actor string, req Request) (token.Secret, token.Record, error) {
+	limits, now := m.limits.Load(), token.Time(m.now())
+	expires, err := req.check(limits, now)
+	if err != nil {
+		return token.Secret{}, token.Record{}, err
+	}
+	secret := token.Mint()
+	record := token.Record{
+		ID: token.NewID(), Digest: secret.Digest(), Owner: req.User, Hint: secret.Hint(),
+		Label: req.Label, Created: now, Expires: expires,
+	}
+	event := token.Event{At: now, Actor: actor, Action: token.TokenCreated}
+	if err := m.store.Mint(ctx, record, limits.MaxPerUser, event); err != nil {
+		return token.Secret{}, token.Record{}, m.explain(err, req.User, limits)
+	}
+	m.log.InfoContext(ctx, "token created", "user", req.User, "token", record.ID, "expires", expiry(expires), "by", actor)
+	return secret, record, nil
+}
+
+// check holds the request against the rules and returns when the token expires.
+func (r Request) check(limits *Limits, now time.Time) (time.Time, error) {
+	if err := token.CheckUser(r.User); err != nil {
+		return time.Time{}, invalid(err)
+	}
+	if err := token.CheckLabel(r.Label); err != nil {
+		return time.Time{}, invalid(err)
+	}
+	life := limits.DefaultExpiry
+	if r.Expiry != "" {
+		var err error
+		if life, err = token.ParseLife(r.Expiry); err != nil {
+			return time.Time{}, invalid(err)
+		}
+	}
+	if limits.MaxExpiry != token.Forever && (life == token.Forever || life > limits.MaxExpiry) {
+		return time.Time{}, invalid(fmt.Errorf("an expiry of %s is more than this site allows: at most %s", life, limits.MaxExpiry))
+	}
+	expires, err := life.From(now)
+	if err != nil {
+		return time.Time{}, invalid(err)
+	}
+	return expires, nil
+}
+
+// explain adds to a store's refusal what the user can do.
+func (m *Manager) explain(err error, user string, limits *Limits) error {
+	switch {
+	case errors.Is(err, token.ErrTooMany):
+		return fmt.Errorf("%w: %s has %d active ones, the most that one user may have; revoke one first", err, user, limits.MaxPerUser)
+	case errors.Is(err, token.ErrUserDisabled):
+		return fmt.Errorf("%w: %s gets no token before the user is enabled again", err, user)
+	}
+	return fmt.Errorf("keep the new token: %w", err)
+}
+
+func expiry(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.Format(time.RFC3339)
+}

@@ -1,0 +1,66 @@
+package manage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"tokend/tokend/token"
+)
+
+// maxPage is how many records or events one call returns at most.
+const maxPage = 1000
+
+// View is a token as it is shown: what is kept of it, and what it is good for
+// now under the site's limits.
+type View struct {
+	token.Record
+	State   token.State
+	Expires time.Time // under the site's limit; zero: never
+}
+
+// List returns a page of tokens, newest first. A limit of 0, or past 1000, is
+// 1000.
+func (m *Manager) List(ctx context.Context, p token.Page) ([]View, error) {
+	p.Limit = pageLimit(p.Limit)
+	records, err := m.store.Records(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("list tokens: %w", err)
+	}
+	views := make([]View, 0, len(records))
+	for _, r := range records {
+		views = append(views, m.View(r))
+	}
+	return views, nil
+}
+
+// View judges a record as of now.
+func (m *Manager) View(r token.Record) View {
+	limit := m.limits.Load().MaxExpiry
+	return View{Record: r, State: r.StateAt(m.now(), limit), Expires: r.ExpiresUnder(limit)}
+}
+
+// Users returns everybody who ever had a token, by name.
+func (m *Manager) Users(ctx context.Context) ([]token.User, error) {
+	users, err := m.store.Users(ctx, m.now())
+	if err != nil {
+		return nil, fmt.Errorf("list users: %w", err)
+	}
+	return users, nil
+}
+
+// Events returns the audit trail, newest first, of one user or (empty) of all.
+func (m *Manager) Events(ctx context.Context, user string, limit int) ([]token.Event, error) {
+	events, err := m.store.Events(ctx, user, pageLimit(limit))
+	if err != nil {
+		return nil, fmt.Errorf("read the audit trail: %w", err)
+	}
+	return events, nil
+}
+
+func pageLimit(n int) int {
+	if n <= 0 || n > maxPage {
+		return maxPage
+	}
+	return n
+}

@@ -1,0 +1,101 @@
+package manage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"tokend/tokend/token"
+)
+
+// Revoke ends a token by its public ID and returns it as it is now; one that
+// was revoked before is returned unchanged. token.ErrNotFound: no such ID.
+func (m *Manager) Revoke(ctx context.Context, actor, id string) (token.Record, error) {
+	return m.revokeOne(ctx, actor, token.Selection{ID: id}, "")
+}
+
+// RevokeFound ends the token whose secret somebody found, for example in a
+// public repository. ErrInvalid: the text is no token. token.ErrNotFound: no
+// token has this secret.
+func (m *Manager) RevokeFound(ctx context.Context, actor, text string) (token.Record, error) {
+	secret, err := token.Parse(text)
+	if err != nil {
+		return token.Record{}, invalid(err)
+	}
+	return m.revokeOne(ctx, actor, token.Selection{Digest: secret.Digest()}, "its secret was found")
+}
+
+// RevokeAll ends all tokens of a user and returns them; those that were revoked
+// before are unchanged.
+// token.ErrNotFound: no such user.
+func (m *Manager) RevokeAll(ctx context.Context, actor, user string) ([]token.Record, error) {
+	records, err := m.revoke(ctx, actor, token.Selection{Owner: user}, "all of the user's tokens")
+	if err != nil {
+		return nil, fmt.Errorf("revoke the tokens of %.80q: %w", user, err)
+	}
+	return records, nil
+}
+
+func (m *Manager) revokeOne(ctx context.Context, actor string, s token.Selection, why string) (token.Record, error) {
+	if s == (token.Selection{}) {
+		return token.Record{}, invalid(errors.New("the token's ID is empty"))
+	}
+	records, err := m.revoke(ctx, actor, s, why)
+	if err != nil {
+		return token.Record{}, fmt.Errorf("revoke the token: %w", err)
+	}
+	return records[0], nil
+}
+
+// revoke changes the store, then makes every check see it. When the second
+// fails the token is revoked all the same, but not everywhere at once: the
+// error says so.
+func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, why string) ([]token.Record, error) {
+	now := token.Time(m.now())
+	records, err := m.store.Revoke(ctx, s, now, token.Event{At: now, Actor: actor, Action: token.TokenRevoked, Detail: why})
+	if err != nil {
+		return nil, err
+	}
+	digests := make([]token.Digest, 0, len(records))
+	for _, r := range records {
+		digests = append(digests, r.Digest)
+		if !r.Revoked.Equal(now) {
+			continue // it was revoked before
+		}
+		m.log.InfoContext(ctx, "token revoked", "user", r.Owner, "token", r.ID, "by", actor)
+	}
+	return records, m.forgetNow(ctx, digests)
+}
+
+// Disable keeps a user's tokens from opening anything, and new ones from being
+// made. token.ErrNotFound: no such user.
+func (m *Manager) Disable(ctx context.Context, actor, user string) error {
+	return m.setDisabled(ctx, actor, user, true)
+}
+
+// Enable undoes Disable. token.ErrNotFound: no such user.
+func (m *Manager) Enable(ctx context.Context, actor, user string) error {
+	return m.setDisabled(ctx, actor, user, false)
+}
+
+func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled bool) error {
+	verb, action := "enable", token.UserEnabled
+	if disabled {
+		verb, action = "disable", token.UserDisabled
+	}
+	now := token.Time(m.now())
+	digests, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
+	if err != nil {
+		return fmt.Errorf("%s user %.80q: %w", verb, user, err)
+	}
+	m.log.InfoContext(ctx, "user "+verb+"d", "user", user, "by", actor)
+	return m.forgetNow(ctx, digests)
+}
+
+func (m *Manager) forgetNow(ctx context.Context, digests []token.Digest) error {
+	// The change is made: that the caller gave up doesn't excuse from telling it.
+	if err := m.forget(context.WithoutCancel(ctx), digests...); err != nil {
+		return fmt.Errorf("the change is kept, but old answers may be believed for a while: %w", err)
+	}
+	return nil
+}
