@@ -1,0 +1,159 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"tokend/tokend/manage"
+	"tokend/tokend/token"
+)
+
+type api struct {
+	manager *manage.Manager
+	log     *slog.Logger
+}
+
+// The shapes that huma reads requests from and writes replies to.
+type (
+	body[T any]  struct{ Body T }
+	none         struct{}
+	createdReply struct {
+		CacheControl string `header:"Cache-Control"`
+		Body         Created
+	}
+	tokenID struct {
+		ID string `path:"id"`
+	}
+	ofUser struct {
+		User string `query:"user" required:"true"`
+	}
+	tokenPage struct {
+		User  string `query:"user" doc:"Only of this user"`
+		After string `query:"after" doc:"ID of the last token of the page before"`
+		Limit int    `query:"limit" minimum:"0" maximum:"1000" doc:"0: 1000"`
+	}
+	eventPage struct {
+		User  string `query:"user" doc:"Only of this user"`
+		Limit int    `query:"limit" minimum:"0" maximum:"1000" doc:"0: 1000"`
+	}
+	userChange struct {
+		Name string `path:"name"`
+		Body UserState
+	}
+)
+
+func (a *api) register(h huma.API) {
+	add(a, h, http.MethodPost, "/api/v1/tokens", http.StatusCreated, "Create a token", a.create)
+	add(a, h, http.MethodGet, "/api/v1/tokens", http.StatusOK, "List tokens, newest first", a.tokens)
+	add(a, h, http.MethodDelete, "/api/v1/tokens/{id}", http.StatusOK, "Revoke a token", a.revoke)
+	add(a, h, http.MethodDelete, "/api/v1/tokens", http.StatusOK, "Revoke all tokens of a user", a.revokeAll)
+	add(a, h, http.MethodPost, "/api/v1/tokens/found", http.StatusOK, "Revoke the token whose secret was found", a.revokeFound)
+	add(a, h, http.MethodGet, "/api/v1/users", http.StatusOK, "List users", a.users)
+	add(a, h, http.MethodPut, "/api/v1/users/{name}", http.StatusOK, "Disable or enable a user", a.setUser)
+	add(a, h, http.MethodGet, "/api/v1/audit", http.StatusOK, "Read the audit trail, newest first", a.events)
+}
+
+// add registers an operation whose handler is told who asks.
+func add[In, Out any](a *api, h huma.API, method, path string, status int, summary string, handle func(context.Context, string, *In) (*Out, error)) {
+	operation := huma.Operation{
+		OperationID: huma.GenerateOperationID(method, path, (*Out)(nil)),
+		Method:      method, Path: path, DefaultStatus: status, Summary: summary, MaxBodyBytes: maxBody,
+	}
+	huma.Register(h, operation, func(ctx context.Context, in *In) (*Out, error) {
+		actor, err := actorOf(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out, err := handle(ctx, actor, in)
+		if err != nil {
+			return nil, a.problem(ctx, err)
+		}
+		return out, nil
+	})
+}
+
+// problem is the one place where an error becomes an HTTP status.
+func (a *api) problem(ctx context.Context, err error) error {
+	status := http.StatusInternalServerError
+	switch {
+	case errors.Is(err, manage.ErrInvalid):
+		status = http.StatusUnprocessableEntity
+	case errors.Is(err, token.ErrNotFound):
+		status = http.StatusNotFound
+	case errors.Is(err, token.ErrTooMany), errors.Is(err, token.ErrUserDisabled):
+		status = http.StatusConflict
+	default:
+		a.log.ErrorContext(ctx, "request failed", "err", err)
+	}
+	return huma.NewError(status, err.Error())
+}
+
+func (a *api) create(ctx context.Context, actor string, in *body[NewToken]) (*createdReply, error) {
+	request := manage.Request{User: in.Body.User, Label: in.Body.Label, Expiry: in.Body.Expiry}
+	secret, record, err := a.manager.Create(ctx, actor, request)
+	if err != nil {
+		return nil, err
+	}
+	made := Created{Token: showToken(a.manager.View(record)), Secret: secret.Reveal()}
+	return &createdReply{CacheControl: "no-store", Body: made}, nil
+}
+
+func (a *api) tokens(ctx context.Context, _ string, in *tokenPage) (*body[[]Token], error) {
+	views, err := a.manager.List(ctx, token.Page{Owner: in.User, After: in.After, Limit: in.Limit})
+	if err != nil {
+		return nil, err
+	}
+	return &body[[]Token]{showAll(views, showToken)}, nil
+}
+
+func (a *api) revoke(ctx context.Context, actor string, in *tokenID) (*body[Token], error) {
+	return a.revoked(a.manager.Revoke(ctx, actor, in.ID))
+}
+
+func (a *api) revokeFound(ctx context.Context, actor string, in *body[Found]) (*body[Token], error) {
+	return a.revoked(a.manager.RevokeFound(ctx, actor, in.Body.Secret))
+}
+
+func (a *api) revoked(record token.Record, err error) (*body[Token], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &body[Token]{showToken(a.manager.View(record))}, nil
+}
+
+func (a *api) revokeAll(ctx context.Context, actor string, in *ofUser) (*body[[]Token], error) {
+	records, err := a.manager.RevokeAll(ctx, actor, in.User)
+	if err != nil {
+		return nil, err
+	}
+	show := func(r token.Record) Token { return showToken(a.manager.View(r)) }
+	return &body[[]Token]{showAll(records, show)}, nil
+}
+
+func (a *api) users(ctx context.Context, _ string, _ *none) (*body[[]User], error) {
+	users, err := a.manager.Users(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &body[[]User]{showAll(users, showUser)}, nil
+}
+
+func (a *api) setUser(ctx context.Context, actor string, in *userChange) (*none, error) {
+	change := a.manager.Enable
+	if in.Body.Disabled {
+		change = a.manager.Disable
+	}
+	return &none{}, change(ctx, actor, in.Name)
+}
+
+func (a *api) events(ctx context.Context, _ string, in *eventPage) (*body[[]Event], error) {
+	events, err := a.manager.Events(ctx, in.User, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	return &body[[]Event]{showAll(events, showEvent)}, nil
+}

@@ -1,0 +1,91 @@
+package web
+
+import (
+	"time"
+
+	"tokend/tokend/manage"
+	"tokend/tokend/token"
+)
+
+// Token is a token as the API shows it: never its secret, never its digest.
+type Token struct {
+	ID      string      `json:"id" doc:"Public ID, by which it is revoked"`
+	User    string      `json:"user" doc:"iRODS user name of the owner"`
+	Hint    string      `json:"hint" doc:"The 8 characters behind the prefix, to recognise it by"`
+	Label   string      `json:"label"`
+	State   token.State `json:"state" enum:"active,expired,revoked"`
+	Created time.Time   `json:"created"`
+	Expires *time.Time  `json:"expires" doc:"null: never"`
+	Revoked *time.Time  `json:"revoked" doc:"null: it is not"`
+}
+
+// NewToken asks for a token.
+type NewToken struct {
+	User   string `json:"user"`
+	Label  string `json:"label,omitempty" doc:"At most 256 characters"`
+	Expiry string `json:"expiry,omitempty" doc:"Hours (24), a duration (90m, 36h, 30d, 2w), or never; empty: the site's default"`
+}
+
+// Created is a new token with its secret, which is shown this once.
+type Created struct {
+	Token  Token  `json:"token"`
+	Secret string `json:"secret"`
+}
+
+// Found carries a secret that somebody found. It stands in the body because
+// addresses end up in logs.
+type Found struct {
+	Secret string `json:"secret"`
+}
+
+// User is an owner of tokens.
+type User struct {
+	Name     string     `json:"name"`
+	Disabled *time.Time `json:"disabled" doc:"Since when; null: it is not"`
+	Tokens   int        `json:"tokens" doc:"Active ones"`
+}
+
+// UserState is what can be changed of a user.
+type UserState struct {
+	Disabled bool `json:"disabled"`
+}
+
+// Event is an entry of the audit trail.
+type Event struct {
+	At     time.Time    `json:"at"`
+	Actor  string       `json:"actor"`
+	Action token.Action `json:"action"`
+	User   string       `json:"user"`
+	Token  string       `json:"token"`
+	Detail string       `json:"detail"`
+}
+
+func showToken(v manage.View) Token {
+	return Token{
+		ID: v.ID, User: v.Owner, Hint: v.Hint, Label: v.Label, State: v.State,
+		Created: v.Created, Expires: showTime(v.Expires), Revoked: showTime(v.Revoked),
+	}
+}
+
+func showUser(u token.User) User {
+	return User{Name: u.Name, Disabled: showTime(u.Disabled), Tokens: u.Tokens}
+}
+
+func showEvent(e token.Event) Event {
+	return Event{At: e.At, Actor: e.Actor, Action: e.Action, User: e.User, Token: e.Token, Detail: e.Detail}
+}
+
+func showTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func showAll[From, To any](all []From, show func(From) To) []To {
+	shown := make([]To, 0, len(all))
+	for _, one := range all {
+		shown = append(shown, show(one))
+	}
+	return shown
+}

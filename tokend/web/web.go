@@ -1,0 +1,67 @@
+// Package web carries the management of tokens over HTTP: for now the API, which
+// the admin socket serves to the command line. What it may do is manage's
+// matter; who is asking is settled by the server that it is mounted in.
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"tokend/tokend/manage"
+)
+
+// Config is what the API is made of.
+type Config struct {
+	Manager *manage.Manager
+	Version string // of tokend, as the API description tells it
+	Logger  *slog.Logger
+}
+
+// maxBody is how many bytes of a request are read.
+const maxBody = 16 << 10
+
+// NewAPI returns the API under /api/v1. Its description is at
+// /api/v1/openapi.json. Every request's context must name an actor, see
+// WithActor.
+func NewAPI(cfg Config) http.Handler {
+	mux := http.NewServeMux()
+	description := huma.DefaultConfig("tokend", cfg.Version)
+	description.OpenAPIPath = "/api/v1/openapi"
+	description.DocsPath, description.SchemasPath = "", ""
+	description.CreateHooks = nil
+	description.RejectUnknownQueryParameters = true
+	description.Transformers = append(description.Transformers, withoutValues)
+	a := &api{manager: cfg.Manager, log: cfg.Logger}
+	a.register(humago.New(mux, description))
+	return mux
+}
+
+// withoutValues takes what was sent out of an error that says what is wrong with
+// it: it may be a secret.
+func withoutValues(_ huma.Context, _ string, v any) (any, error) {
+	if problem, ok := v.(*huma.ErrorModel); ok {
+		for _, detail := range problem.Errors {
+			detail.Value = nil
+		}
+	}
+	return v, nil
+}
+
+type actorKey struct{}
+
+// WithActor says who makes the requests under ctx, in the words of the audit
+// trail: "uid=0(root)".
+func WithActor(ctx context.Context, actor string) context.Context {
+	return context.WithValue(ctx, actorKey{}, actor)
+}
+
+func actorOf(ctx context.Context) (string, error) {
+	if actor, ok := ctx.Value(actorKey{}).(string); ok && actor != "" {
+		return actor, nil
+	}
+	return "", huma.Error401Unauthorized("nobody is known to be asking")
+}
