@@ -1,0 +1,94 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tokend/config"
+)
+
+func TestWithoutAFileAllIsDefault(t *testing.T) {
+	dir := t.TempDir()
+	empty := write(t, filepath.Join(dir, "empty.toml"), "")
+	for _, path := range []string{empty, filepath.Join(dir, "absent.toml"), filepath.Join(dir, "absent", "tokend.toml")} {
+		got, err := config.Load(path)
+		if err != nil {
+			t.Errorf("Load(%s): %v", path, err)
+		}
+		if diff := cmp.Diff(config.Default(), got); diff != "" {
+			t.Errorf("Load(%s) (-default +got):\n%s", path, diff)
+		}
+	}
+}
+
+func TestFileThatCannotBeReadIsAnError(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, filepath.Join(dir, "tokend.toml"), "")
+	dangling, loop := filepath.Join(dir, "dangling"), filepath.Join(dir, "loop")
+	for link, target := range map[string]string{dangling: "absent", loop: "loop"} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := write(t, filepath.Join(dir, "large.toml"), strings.Repeat("#", 1<<20+1))
+
+	const remedy = "; let the user that runs tokend read it, or name another file"
+	for _, tt := range []struct{ path, want string }{
+		{"", "the name of the configuration file is empty; give its path"},
+		{dir, dir + " is a directory; name the file, such as " + dir + "/tokend.toml"},
+		{dangling, dangling + " is a link to nothing; mend it, or remove it for the defaults"},
+		{loop, "open " + loop + ": too many levels of symbolic links" + remedy},
+		{file + "/x", "open " + file + "/x: not a directory" + remedy},
+		{large, large + " is larger than 1 MiB, which no configuration of tokend is; name another file"},
+	} {
+		got, err := config.Load(tt.path)
+		if err == nil || err.Error() != tt.want {
+			t.Errorf("Load(%q): %v\nwant: %s", tt.path, err, tt.want)
+		}
+		if diff := cmp.Diff(config.Config{}, got); diff != "" {
+			t.Errorf("Load(%q) returned settings beside the error:\n%s", tt.path, diff)
+		}
+	}
+}
+
+func TestFileOfOneMebibyteIsRead(t *testing.T) {
+	text := "[log]\nlevel = \"debug\"\n"
+	path := write(t, filepath.Join(t.TempDir(), "tokend.toml"), text+strings.Repeat("#", 1<<20-len(text)))
+	got, err := config.Load(path)
+	if err != nil || got.Log.Level.String() != "DEBUG" {
+		t.Errorf("Load: level %v, error %v", got.Log.Level, err)
+	}
+}
+
+func TestErrorNamesTheFileAsGiven(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "my.toml", "\n[auth]\nkey = 1\n")
+	_, err := config.Load("./my.toml")
+	const want = `./my.toml:3:1: [auth] has no key "key"; it has socket, peers`
+	if err == nil || err.Error() != want {
+		t.Errorf("Load: %v\nwant: %s", err, want)
+	}
+}
+
+func TestEveryFieldHasAKey(t *testing.T) {
+	fields := 0
+	for _, section := range reflect.VisibleFields(reflect.TypeFor[config.Config]()) {
+		fields += section.Type.NumField()
+	}
+	if fields != len(config.Keys()) {
+		t.Errorf("%d fields, %d keys: %v", fields, len(config.Keys()), config.Keys())
+	}
+}
+
+func write(t *testing.T, path, text string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,143 @@
+package config
+
+import (
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"tokend/tokend/token"
+)
+
+// key is one key of the file.
+type key struct {
+	name string // its section, a dot and itself: "auth.socket"
+	live bool   // whether a running daemon takes a new value over
+	set  func(*Config, value) []problem
+	same func(a, b *Config) bool
+}
+
+const (
+	restart = false
+	reload  = true
+)
+
+// keys is every key there is, in the order in which they are told.
+var keys = []key{
+	one("auth.socket", restart, func(c *Config) *string { return &c.Auth.Socket }, readSocket),
+	many("auth.peers", reload, func(c *Config) *[]string { return &c.Auth.Peers }, readPeer),
+	one("admin.socket", restart, func(c *Config) *string { return &c.Admin.Socket }, readSocket),
+	many("admin.peers", reload, func(c *Config) *[]string { return &c.Admin.Peers }, readPeer),
+	one("http.metrics", restart, func(c *Config) *string { return &c.HTTP.Metrics }, readAddress),
+	one("store.url", restart, func(c *Config) *string { return &c.Store.URL }, readStore),
+	one("cache.url", restart, func(c *Config) *string { return &c.Cache.URL }, readCache),
+	one("cache.entries", restart, func(c *Config) *int { return &c.Cache.Entries }, readCount),
+	one("cache.ttl", reload, func(c *Config) *time.Duration { return &c.Cache.TTL }, readTTL),
+	one("cache.stale", reload, func(c *Config) *time.Duration { return &c.Cache.Stale }, readStale),
+	one("tokens.default_expiry", reload, func(c *Config) *token.Life { return &c.Tokens.DefaultExpiry }, readLife),
+	one("tokens.max_expiry", reload, func(c *Config) *token.Life { return &c.Tokens.MaxExpiry }, readLife),
+	one("tokens.max_per_user", reload, func(c *Config) *int { return &c.Tokens.MaxPerUser }, readCount),
+	one("log.level", reload, func(c *Config) *slog.Level { return &c.Log.Level }, readLevel),
+	one("log.format", restart, func(c *Config) *string { return &c.Log.Format }, readFormat),
+}
+
+// one is a key with one value.
+func one[T any](name string, live bool, field func(*Config) *T, read func(value) (T, error)) key {
+	set := func(c *Config, v value) []problem {
+		got, err := read(v)
+		if err != nil {
+			return []problem{{v.at, spoken(name) + ": " + err.Error()}}
+		}
+		*field(c) = got
+		return nil
+	}
+	return key{name, live, set, sameField(field)}
+}
+
+// many is a key with a list of values, one or more.
+func many[T any](name string, live bool, field func(*Config) *[]T, read func(value) (T, error)) key {
+	set := func(c *Config, v value) []problem {
+		elements, err := v.elements()
+		if err != nil {
+			return []problem{{v.at, spoken(name) + ": " + err.Error()}}
+		}
+		var all []T
+		var problems []problem
+		for _, element := range elements {
+			got, err := read(element)
+			if err != nil {
+				problems = append(problems, problem{element.at, spoken(name) + ": " + err.Error()})
+			}
+			all = append(all, got)
+		}
+		if problems == nil {
+			*field(c) = all
+		}
+		return problems
+	}
+	return key{name, live, set, sameField(field)}
+}
+
+func sameField[T any](field func(*Config) *T) func(a, b *Config) bool {
+	return func(a, b *Config) bool { return reflect.DeepEqual(field(a), field(b)) }
+}
+
+// Keys returns the name of every key there is, each behind its section and a
+// dot: "auth.socket".
+func Keys() []string {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.name
+	}
+	return names
+}
+
+// find returns the key of that name.
+func find(name string) (key, bool) {
+	i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
+	if i < 0 {
+		return key{}, false
+	}
+	return keys[i], true
+}
+
+// sections returns the sections in order, without brackets.
+func sections() []string {
+	var names []string
+	for _, k := range keys {
+		section, _, _ := strings.Cut(k.name, ".")
+		names = append(names, section)
+	}
+	return slices.Compact(names)
+}
+
+func isSection(name string) bool { return slices.Contains(sections(), name) }
+
+// keysOf returns the keys of a section, without it.
+func keysOf(section string) []string {
+	var names []string
+	for _, k := range keys {
+		if name, ok := strings.CutPrefix(k.name, section+"."); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// sectionsWith returns the sections that have a key of that name, in brackets.
+func sectionsWith(name string) []string {
+	var found []string
+	for _, section := range sections() {
+		if _, ok := find(section + "." + name); ok {
+			found = append(found, "["+section+"]")
+		}
+	}
+	return found
+}
+
+// spoken writes "auth.socket" as people do: "[auth] socket".
+func spoken(name string) string {
+	section, key, _ := strings.Cut(name, ".")
+	return "[" + section + "] " + key
+}

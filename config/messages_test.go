@@ -1,0 +1,174 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tokend/config"
+)
+
+// Each row is a file and all that is said of it, without the name of the file.
+func TestWhatIsSaidOfABadValue(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"[auth]\nsocket = ''", `2:1: [auth] socket: "" is not an absolute path; write one such as /run/tokend/auth.sock`},
+		{"[auth]\nsocket = 'run/a'", `2:1: [auth] socket: "run/a" is not an absolute path; write one such as /run/tokend/auth.sock`},
+		{"[auth]\nsocket = '@tokend'", `2:1: [auth] socket: "@tokend" is not an absolute path; write one such as /run/tokend/auth.sock`},
+		{"[auth]\nsocket = '/" + strings.Repeat("s", 107) + "'", `2:1: [auth] socket: the path has 108 bytes; a socket's has at most 107`},
+		{"[auth]\nsocket = \"/a\\u0000\"", `2:1: [auth] socket: "/a\x00" has a control character; leave it out`},
+		{"[auth]\nsocket = '/run/'", `2:1: [auth] socket: "/run/" is a directory; add the name of the socket`},
+		{"[auth]\nsocket = true", `2:1: [auth] socket: this is true or false; write text in quotes, such as "/run/tokend/auth.sock"`},
+		{"[auth]\npeers = []", `2:1: [auth] peers: the list is empty, so that nobody could ask; name one user or @group at least`},
+		{"[auth]\npeers = 'root'", `2:1: [auth] peers: this is text; write a list, such as ["root", "@wheel"]`},
+		{"[auth]\npeers = [0]", `2:10: [auth] peers: this is a whole number; write text in quotes, such as "root"`},
+		{"[auth]\npeers = [['root']]", `2:1: [auth] peers: this is a list; write text in quotes, such as "root"`},
+		{"[auth]\npeers = ['']", `2:10: [auth] peers: "" is no peer; write a user name, a user number, or @ and a group's name or number`},
+		{"[auth]\npeers = ['@']", `2:10: [auth] peers: "@" is no peer; write a user name, a user number, or @ and a group's name or number`},
+		{"[auth]\npeers = ['@@a']", `2:10: [auth] peers: "@@a" is no peer; write a user name, a user number, or @ and a group's name or number`},
+		{"[auth]\npeers = ['a:b']", `2:10: [auth] peers: "a:b" is no peer; write a user name, a user number, or @ and a group's name or number`},
+		{"[auth]\npeers = ['a ']", `2:10: [auth] peers: "a " is no peer; write a user name, a user number, or @ and a group's name or number`},
+		{"[auth]\npeers = ['-1']", `2:10: [auth] peers: "-1" is no peer; write a user name, a user number, or @ and a group's name or number`},
+		{"[auth]\npeers = ['@4294967295']", `2:10: [auth] peers: "@4294967295" is past the highest number of a user or group, 4294967294`},
+		{"[auth]\npeers = ['99999999999999999999']", `2:10: [auth] peers: "99999999999999999999" is past the highest number of a user or group, 4294967294`},
+		{"[http]\nmetrics = '9480'", `2:1: [http] metrics: "9480" is no address; write host:port, such as 127.0.0.1:9480 or [::1]:9480, or "" for no listener`},
+		{"[http]\nmetrics = '::1:9480'", `2:1: [http] metrics: "::1:9480" is no address; write host:port, such as 127.0.0.1:9480 or [::1]:9480, or "" for no listener`},
+		{"[http]\nmetrics = 'a b:9480'", `2:1: [http] metrics: "a b:9480" is no address; write host:port, such as 127.0.0.1:9480 or [::1]:9480, or "" for no listener`},
+		{"[http]\nmetrics = 'localhost:0'", `2:1: [http] metrics: "localhost:0" has no port from 1 to 65535; write one, such as 127.0.0.1:9480`},
+		{"[http]\nmetrics = 'localhost:65536'", `2:1: [http] metrics: "localhost:65536" has no port from 1 to 65535; write one, such as 127.0.0.1:9480`},
+		{"[http]\nmetrics = 'localhost:http'", `2:1: [http] metrics: "localhost:http" has no port from 1 to 65535; write one, such as 127.0.0.1:9480`},
+		{"[http]\nmetrics = false", `2:1: [http] metrics: this is true or false; write text in quotes, such as "127.0.0.1:9480"`},
+		{"[store]\nurl = ''", `2:1: [store] url: this version knows only sqlite: followed by an absolute path, such as sqlite:/var/lib/tokend/tokend.db`},
+		{"[store]\nurl = 'sqlite:tokend.db'", `2:1: [store] url: this version knows only sqlite: followed by an absolute path, such as sqlite:/var/lib/tokend/tokend.db`},
+		{"[store]\nurl = 'sqlite:///tokend.db'", `2:1: [store] url: write one slash behind sqlite:, not more`},
+		{"[store]\nurl = 'sqlite:/var/'", `2:1: [store] url: the path is a directory; add the name of the database's file`},
+		{"[store]\nurl = 'sqlite:/t.db?mode=ro'", `2:1: [store] url: the path has a ?, #, % or control character; it takes no options and no escapes, so leave it out`},
+		{"[cache]\nurl = 'memory'", `2:1: [cache] url: write memory:, the only cache that this version knows`},
+		{"[cache]\nentries = 0", `2:1: [cache] entries: 0 is out of range; write 1 to 1000000000`},
+		{"[cache]\nentries = 1000000001", `2:1: [cache] entries: 1000000001 is out of range; write 1 to 1000000000`},
+		{"[cache]\nentries = 99999999999999999999", `2:1: [cache] entries: 99999999999999999999 is out of range; write 1 to 1000000000`},
+		{"[cache]\nentries = 1.5", `2:1: [cache] entries: this is a decimal number; write a whole number without quotes, such as 50`},
+		{"[cache]\nttl = 60", `2:1: [cache] ttl: this is a whole number; write text in quotes, such as "60s"`},
+		{"[cache]\nttl = '60'", `2:1: [cache] ttl: "60" has no unit; write 60s or 60m`},
+		{"[cache]\nttl = ''", `2:1: [cache] ttl: "" is no duration; write hours, minutes and seconds, such as 60s, 10m or 1h30m`},
+		{"[cache]\nttl = '1d'", `2:1: [cache] ttl: "1d" is no duration; write hours, minutes and seconds, such as 60s, 10m or 1h30m`},
+		{"[cache]\nttl = '0s'", `2:1: [cache] ttl: "0s" is out of range; write more than 0s and at most 1h`},
+		{"[cache]\nttl = '1h1ns'", `2:1: [cache] ttl: "1h1ns" is out of range; write more than 0s and at most 1h`},
+		{"[cache]\nttl = 10:00:00", `2:1: [cache] ttl: this is a date or time; write text in quotes, such as "60s"`},
+		{"[cache]\nstale = '-1s'", `2:1: [cache] stale: "-1s" is out of range; write 0s (off) or more and at most 24h`},
+		{"[cache]\nstale = '24h1s'", `2:1: [cache] stale: "24h1s" is out of range; write 0s (off) or more and at most 24h`},
+		{"[tokens]\nmax_expiry = 30", `2:1: [tokens] max_expiry: this is a whole number; write text in quotes, such as "30d"`},
+		{"[tokens]\nmax_expiry = '1y'", `2:1: [tokens] max_expiry: "1y" is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never`},
+		{"[tokens]\nmax_per_user = '50'", `2:1: [tokens] max_per_user: this is text; write a whole number without quotes, such as 50`},
+		{"[tokens]\nmax_per_user = -1", `2:1: [tokens] max_per_user: -1 is out of range; write 1 to 1000000000`},
+		{"[log]\nlevel = 'INFO'", `2:1: [log] level: "INFO" is none of debug, info, warn, error`},
+		{"[log]\nformat = 'xml'", `2:1: [log] format: "xml" is none of text, json`},
+	} {
+		refused(t, tt.text, tt.want)
+	}
+}
+
+func TestWhatIsSaidOfABadKey(t *testing.T) {
+	const all = "[auth], [admin], [http], [store], [cache], [tokens], [log]"
+	for _, tt := range []struct{ text, want string }{
+		{"[auth]\ncolour = 1", `2:1: [auth] has no key "colour"; it has socket, peers`},
+		{"[auth]\nlevel = 1", `2:1: [auth] has no key "level"; it belongs under [log]`},
+		{"[tokens]\nurl = 1", `2:1: [tokens] has no key "url"; it belongs under [store] or [cache]`},
+		{"[http]\nlisten = ''", `2:1: [http] has no key "listen"; it has metrics`},
+		{"[auth]\n\"a\\nb\" = 1", `2:1: [auth] has no key "a\nb"; it has socket, peers`},
+		{"[database]\nurl = ''", `1:2: there is no section "database"; there are ` + all},
+		{"ttl = '60s'", `1:1: "ttl" stands above the first section; it belongs under [cache]`},
+		{"colour = 1", `1:1: "colour" stands above the first section, and none has such a key; there are ` + all},
+		{"auth = 1", `1:1: auth is a section; write [auth] on a line, and its keys below`},
+		{"[[auth]]", `1:3: [[auth]] begins one section of several; write [auth]`},
+		{"[auth.socket]\nx = 1", `1:2: [auth] socket: this is a section; write text in quotes, such as "/run/tokend/auth.sock"`},
+		{"auth.socket.x = 1", `1:1: [auth] socket: this is a section; write text in quotes, such as "/run/tokend/auth.sock"`},
+		{"[auth]\nsocket = {}", `2:1: [auth] socket: this is a section; write text in quotes, such as "/run/tokend/auth.sock"`},
+		{"[auth.x]\ny = 1\n[auth]", `1:2: [auth] has no key "x"; it has socket, peers`},
+		{"[log]\nlevel = 'info'\nlevel = 'info'", `3:1: [log] level stands a second time; keep one of the two, the other is on line 2`},
+		{"[log]\n[auth]\n[log]", `3:2: [log] begins a second time; put its keys under the first, on line 1`},
+		{"log.level = 'info'\n[log]", `2:2: [log] begins a second time; put its keys under the first, on line 1`},
+	} {
+		refused(t, tt.text, tt.want)
+	}
+}
+
+func TestWhatIsSaidOfKeysThatConflict(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"[auth]\nsocket = '/a'\n[admin]\nsocket = '/a'", `4:1: [auth] socket and [admin] socket are both "/a"; give each its own`},
+		{"[auth]\nsocket = '/a'\n[admin]\nsocket = '/b/../a'", `4:1: [auth] socket and [admin] socket are both "/a"; give each its own`},
+		{"[admin]\nsocket = '/run/tokend/auth.sock'", `2:1: [auth] socket and [admin] socket are both "/run/tokend/auth.sock"; give each its own`},
+		{"[tokens]\ndefault_expiry = '31d'\nmax_expiry = '30d'", `2:1: [tokens] default_expiry: "31d" is longer than max_expiry, "30d"; write at most that, or leave default_expiry out`},
+		{"[tokens]\nmax_expiry = '30d'\ndefault_expiry = '0'", `3:1: [tokens] default_expiry: "never" is longer than max_expiry, "30d"; write at most that, or leave default_expiry out`},
+		{"[tokens]\nmax_expiry = '30d'\ndefault_expiry = '1y'", `3:1: [tokens] default_expiry: "1y" is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never`},
+		{"[auth]\nsocket = 'a'\n[admin]\nsocket = '/run/tokend/auth.sock'", `2:1: [auth] socket: "a" is not an absolute path; write one such as /run/tokend/auth.sock`},
+	} {
+		refused(t, tt.text, tt.want)
+	}
+}
+
+func TestWhatIsSaidOfTextThatIsNoTOML(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"[cache]\nttl = 60s\nstale = 1", `2:9: this is no TOML: strings must be quoted`},
+		{"\xef\xbb\xbf[cache", `1:6: this is no TOML: expected ']' to close table name`},
+		{"[auth]\nsocket = '\xff'", `2:11: this is no TOML: invalid UTF-8 character in literal string`},
+		{"\nauth = {}\n auth.socket = '/a'\n\n", `3:2: this is no TOML: key auth is already defined`},
+		{"[log]\nlevel = 1\n=", "2:1: [log] level: this is a whole number; write text in quotes, such as \"debug\"\n" +
+			`3:1: this is no TOML: invalid character at start of key: U+003D '='`},
+		{"[tokens]\ndefault_expiry = '31d'\nmax_expiry = '30d'\n=", `4:1: this is no TOML: invalid character at start of key: U+003D '='`},
+	} {
+		refused(t, tt.text, tt.want)
+	}
+}
+
+func TestEveryProblemIsTold(t *testing.T) {
+	const text = `
+[auth]
+peers = [
+  "root",
+  "@", "a/b",
+]
+[tokens]
+default_expiry = "never"
+[auht]
+[tokens]
+max_expiry = "1d"
+max_per_user = 0
+`
+	refused(t, text, `5:3: [auth] peers: "@" is no peer; write a user name, a user number, or @ and a group's name or number
+5:8: [auth] peers: "a/b" is no peer; write a user name, a user number, or @ and a group's name or number
+8:1: [tokens] default_expiry: "never" is longer than max_expiry, "1d"; write at most that, or leave default_expiry out
+9:2: there is no section "auht"; there are [auth], [admin], [http], [store], [cache], [tokens], [log]
+10:2: [tokens] begins a second time; put its keys under the first, on line 7
+12:1: [tokens] max_per_user: 0 is out of range; write 1 to 1000000000`)
+}
+
+func TestNoErrorQuotesAPassword(t *testing.T) {
+	for _, url := range []string{
+		`"postgres://tokend:hunter2@db/tokend"`, `"hunter2"`, `"hunter2:"`, `"sqlite://hunter2"`, `"sqlite:/hunter2?"`, `["hunter2"]`,
+		`"hunter2`, `hunter2`, `"hunter2" "`, `{ hunter2 = "hunter2" }`,
+	} {
+		for _, section := range []string{"store", "cache"} {
+			_, err := config.Parse("tokend.toml", []byte("["+section+"]\nurl = "+url+"\npassword = 'hunter2'"))
+			if err == nil || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("[%s] url = %s: %v", section, url, err)
+			}
+		}
+	}
+}
+
+// refused checks that Parse says want of the text, a line for each problem.
+func refused(t *testing.T, text, want string) {
+	t.Helper()
+	got, err := config.Parse("tokend.toml", []byte(text))
+	if err == nil {
+		t.Errorf("%s\naccepted, want: %s", text, want)
+		return
+	}
+	if diff := cmp.Diff("tokend.toml:"+strings.ReplaceAll(want, "\n", "\ntokend.toml:"), err.Error()); diff != "" {
+		t.Errorf("%s\n(-want +got):\n%s", text, diff)
+	}
+	if diff := cmp.Diff(config.Config{}, got); diff != "" {
+		t.Errorf("%s\nreturned settings beside the error:\n%s", text, diff)
+	}
+}

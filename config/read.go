@@ -1,0 +1,177 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"tokend/tokend/token"
+)
+
+const (
+	longestSocket = 107           // bytes in sockaddr_un, less the final NUL
+	highestUser   = 1<<32 - 2     // the one above is the kernel's "no user"
+	mostCount     = 1_000_000_000 // fits any int, and so does twice as much
+)
+
+func readSocket(v value) (string, error) {
+	path, err := v.text("/run/tokend/auth.sock")
+	switch {
+	case err != nil:
+		return "", err
+	case !filepath.IsAbs(path):
+		return "", fmt.Errorf("%.120q is not an absolute path; write one such as /run/tokend/auth.sock", path)
+	case len(path) > longestSocket:
+		return "", fmt.Errorf("the path has %d bytes; a socket's has at most %d", len(path), longestSocket)
+	case strings.ContainsFunc(path, unicode.IsControl):
+		return "", fmt.Errorf("%q has a control character; leave it out", path)
+	case strings.HasSuffix(path, "/"):
+		return "", fmt.Errorf("%q is a directory; add the name of the socket", path)
+	}
+	return path, nil
+}
+
+// Names may come from a directory service: CORP\joe, joe@corp.example, or
+// a group with a space in it.
+var peerName = regexp.MustCompile(`^[\pL\pN_]([\pL\pN_.@\\$ -]{0,254}[\pL\pN_.@\\$-])?$`)
+
+func readPeer(v value) (string, error) {
+	peer, err := v.text("root")
+	if err != nil {
+		return "", err
+	}
+	name := strings.TrimPrefix(peer, "@")
+	if !peerName.MatchString(name) {
+		return "", fmt.Errorf("%.80q is no peer; write a user name, a user number, or @ and a group's name or number", peer)
+	}
+	if strings.Trim(name, "0123456789") == "" {
+		if number, err := strconv.ParseUint(name, 10, 64); err != nil || number > highestUser {
+			return "", fmt.Errorf("%.80q is past the highest number of a user or group, %d", peer, uint64(highestUser))
+		}
+	}
+	return peer, nil
+}
+
+var hostName = regexp.MustCompile(`^[0-9A-Za-z_.-]*$`)
+
+func readAddress(v value) (string, error) {
+	const example = "127.0.0.1:9480"
+	text, err := v.text(example)
+	if err != nil || text == "" {
+		return "", err
+	}
+	host, port, err := net.SplitHostPort(text)
+	if _, notIP := netip.ParseAddr(host); err != nil || notIP != nil && !hostName.MatchString(host) {
+		return "", fmt.Errorf(`%.80q is no address; write host:port, such as %s or [::1]:9480, or "" for no listener`, text, example)
+	}
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+		return "", fmt.Errorf("%.80q has no port from 1 to 65535; write one, such as %s", text, example)
+	}
+	return text, nil
+}
+
+// readStore and readCache never quote the value: where it is the URL of another
+// store or cache, it may hold a password.
+func readStore(v value) (string, error) {
+	const known = "this version knows only sqlite: followed by an absolute path, such as sqlite:/var/lib/tokend/tokend.db"
+	url, err := v.text("sqlite:/var/lib/tokend/tokend.db")
+	if err != nil {
+		return "", err
+	}
+	path, ok := strings.CutPrefix(url, "sqlite:")
+	switch {
+	case !ok || !filepath.IsAbs(path):
+		return "", errors.New(known)
+	case strings.HasPrefix(path, "//"):
+		return "", errors.New("write one slash behind sqlite:, not more")
+	case strings.HasSuffix(path, "/"):
+		return "", errors.New("the path is a directory; add the name of the database's file")
+	case strings.ContainsAny(path, "?#%") || strings.ContainsFunc(path, unicode.IsControl):
+		return "", errors.New("the path has a ?, #, % or control character; it takes no options and no escapes, so leave it out")
+	}
+	return url, nil
+}
+
+func readCache(v value) (string, error) {
+	url, err := v.text("memory:")
+	if err == nil && url != "memory:" {
+		err = errors.New("write memory:, the only cache that this version knows")
+	}
+	return url, err
+}
+
+func readCount(v value) (int, error) {
+	if v.kind != unstable.Integer {
+		return 0, v.not("a whole number without quotes, such as 50")
+	}
+	number, err := strconv.ParseInt(v.raw, 0, 64)
+	if err != nil || number < 1 || number > mostCount {
+		return 0, fmt.Errorf("%.40s is out of range; write 1 to %d", v.raw, mostCount)
+	}
+	return int(number), nil
+}
+
+func readTTL(v value) (time.Duration, error) {
+	return duration(v, 1, time.Hour, "more than 0s and at most 1h")
+}
+
+func readStale(v value) (time.Duration, error) {
+	return duration(v, 0, 24*time.Hour, "0s (off) or more and at most 24h")
+}
+
+func duration(v value, least, most time.Duration, allowed string) (time.Duration, error) {
+	text, err := v.text("60s")
+	if err != nil {
+		return 0, err
+	}
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil && text != "" && strings.Trim(text, "0123456789") == "":
+		return 0, fmt.Errorf("%.40[1]q has no unit; write %.40[1]ss or %.40[1]sm", text)
+	case err != nil:
+		return 0, fmt.Errorf("%.40q is no duration; write hours, minutes and seconds, such as 60s, 10m or 1h30m", text)
+	case d < least || d > most:
+		return 0, fmt.Errorf("%.40q is out of range; write %s", text, allowed)
+	}
+	return d, nil
+}
+
+func readLife(v value) (token.Life, error) {
+	text, err := v.text("30d")
+	if err != nil {
+		return 0, err
+	}
+	return token.ParseLife(text)
+}
+
+func readFormat(v value) (string, error) { return word(v, "text", "json") }
+
+func readLevel(v value) (slog.Level, error) {
+	text, err := word(v, "debug", "info", "warn", "error")
+	if err != nil {
+		return 0, err
+	}
+	var level slog.Level
+	err = level.UnmarshalText([]byte(text))
+	return level, err
+}
+
+// word reads one of the words.
+func word(v value, words ...string) (string, error) {
+	text, err := v.text(words[0])
+	if err == nil && !slices.Contains(words, text) {
+		err = fmt.Errorf("%.40q is none of %s", text, strings.Join(words, ", "))
+	}
+	return text, err
+}

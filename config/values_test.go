@@ -1,0 +1,116 @@
+package config_test
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tokend/config"
+	"tokend/tokend/token"
+)
+
+// full differs from the default in every key.
+const full = `
+[auth]
+socket = "/srv/auth.sock"
+peers = ["irods", "@web", "999", "@10"]
+[admin]
+socket = "/srv/admin.sock"
+peers = ["@wheel"]
+[http]
+metrics = ""
+[store]
+url = "sqlite:/srv/tokend.db"
+[cache]
+url = "memory:"
+entries = 2_000
+ttl = "90s"
+stale = "0s"
+[tokens]
+default_expiry = "30d"
+max_expiry = "52w"
+max_per_user = 5
+[log]
+level = "warn"
+format = "json"
+`
+
+func fullConfig() config.Config {
+	return config.Config{
+		Auth:   config.Auth{Socket: "/srv/auth.sock", Peers: []string{"irods", "@web", "999", "@10"}},
+		Admin:  config.Admin{Socket: "/srv/admin.sock", Peers: []string{"@wheel"}},
+		Store:  config.Store{URL: "sqlite:/srv/tokend.db"},
+		Cache:  config.Cache{URL: "memory:", Entries: 2000, TTL: 90 * time.Second},
+		Tokens: config.Tokens{DefaultExpiry: 30 * 86400, MaxExpiry: 364 * 86400, MaxPerUser: 5},
+		Log:    config.Log{Level: slog.LevelWarn, Format: "json"},
+	}
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	for name, text := range map[string]string{
+		"sections":              full,
+		"windows":               "\xef\xbb\xbf" + strings.ReplaceAll(full, "\n", "\r\n"),
+		"sections out of order": "[log]" + after(full, "[log]") + before(full, "[log]"),
+		"section in braces":     `log = { level = "warn", format = "json" }` + before(full, "[log]"),
+		"dotted keys":           "log.level = \"warn\"\nlog.format = 'json'\n" + before(full, "[log]"),
+	} {
+		got, err := config.Parse("tokend.toml", []byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(fullConfig(), got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestValuesAtTheirLimitsAreAccepted(t *testing.T) {
+	for _, text := range []string{
+		"[auth]\nsocket = \"/" + strings.Repeat("s", 106) + `"`,
+		"[auth]\npeers = ['root', 'root', '0', '4294967294', '@4294967294', 'CORP\\joe', 'joe.doe@corp.example', '@domain users', 'host$', 'jörg', '_apt']",
+		"[http]\nmetrics = ':1'",
+		"[http]\nmetrics = '[::1]:65535'",
+		"[http]\nmetrics = '[fe80::1%eth0]:9480'",
+		"[http]\nmetrics = '0.0.0.0:9480'",
+		"[http]\nmetrics = 'localhost:9480'",
+		"[store]\nurl = 'sqlite:/t'",
+		"[cache]\nentries = 1",
+		"[cache]\nentries = 1_000_000_000",
+		"[cache]\nttl = '1ns'",
+		"[cache]\nttl = '1h'",
+		"[cache]\nstale = '0'",
+		"[cache]\nstale = '24h'",
+		"[tokens]\nmax_per_user = 1",
+		"[tokens]\ndefault_expiry = 'never'\nmax_expiry = '0'",
+		"[tokens]\ndefault_expiry = '24'\nmax_expiry = '1d'",
+	} {
+		if _, err := config.Parse("tokend.toml", []byte(text)); err != nil {
+			t.Errorf("%s\n%v", text, err)
+		}
+	}
+}
+
+func TestDefaultExpiryFollowsTheLimit(t *testing.T) {
+	for _, tt := range []struct {
+		text              string
+		wantDefault, want token.Life
+	}{
+		{"", token.Forever, token.Forever},
+		{`default_expiry = "36h"`, 36 * 3600, token.Forever},
+		{`max_expiry = "90d"`, 90 * 86400, 90 * 86400},
+		{"max_expiry = \"90d\"\ndefault_expiry = \"30d\"", 30 * 86400, 90 * 86400},
+		{"default_expiry = \"90d\"\nmax_expiry = \"90d\"", 90 * 86400, 90 * 86400},
+	} {
+		got, err := config.Parse("tokend.toml", []byte("[tokens]\n"+tt.text))
+		if err != nil || got.Tokens.DefaultExpiry != tt.wantDefault || got.Tokens.MaxExpiry != tt.want {
+			t.Errorf("%s: default %v, limit %v, error %v", tt.text, got.Tokens.DefaultExpiry, got.Tokens.MaxExpiry, err)
+		}
+	}
+}
+
+func before(s, sep string) string { head, _, _ := strings.Cut(s, sep); return head }
+
+func after(s, sep string) string { _, tail, _ := strings.Cut(s, sep); return tail }
