@@ -67,9 +67,9 @@ func TestFileOfOneMebibyteIsRead(t *testing.T) {
 
 func TestErrorNamesTheFileAsGiven(t *testing.T) {
 	t.Chdir(t.TempDir())
-	write(t, "my.toml", "\n[auth]\nkey = 1\n")
+	write(t, "my.toml", "\n[auht]\n")
 	_, err := config.Load("./my.toml")
-	const want = `./my.toml:3:1: [auth] has no key "key"; it has socket, peers`
+	const want = `./my.toml:2:2: there is no section "auht"; did you mean [auth]?`
 	if err == nil || err.Error() != want {
 		t.Errorf("Load: %v\nwant: %s", err, want)
 	}

@@ -71,12 +71,22 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 func TestWhatIsSaidOfABadKey(t *testing.T) {
 	const all = "[auth], [admin], [http], [store], [cache], [tokens], [log]"
 	for _, tt := range []struct{ text, want string }{
+		{"[auth]\npeer = []", `2:1: [auth] has no key "peer"; did you mean "peers"?`},
+		{"[auth]\n  Sokcet = 1", `2:3: [auth] has no key "Sokcet"; did you mean "socket"?`},
+		{"[tokens]\nmax-expiry = 1", `2:1: [tokens] has no key "max-expiry"; did you mean "max_expiry"?`},
+		{"[auth]\nsckt = 1", `2:1: [auth] has no key "sckt"; did you mean "socket"?`},
+		{"[auth]\nskt = 1", `2:1: [auth] has no key "skt"; it has socket, peers`},
+		{"[cache]\nutl = 1", `2:1: [cache] has no key "utl"; did you mean "url"?`},
+		{"[tokens]\nMAX_EXPIRY = 1", `2:1: [tokens] has no key "MAX_EXPIRY"; did you mean "max_expiry"?`},
 		{"[auth]\ncolour = 1", `2:1: [auth] has no key "colour"; it has socket, peers`},
 		{"[auth]\nlevel = 1", `2:1: [auth] has no key "level"; it belongs under [log]`},
 		{"[tokens]\nurl = 1", `2:1: [tokens] has no key "url"; it belongs under [store] or [cache]`},
 		{"[http]\nlisten = ''", `2:1: [http] has no key "listen"; it has metrics`},
 		{"[auth]\n\"a\\nb\" = 1", `2:1: [auth] has no key "a\nb"; it has socket, peers`},
+		{"[cahce]\nttl = 60", `1:2: there is no section "cahce"; did you mean [cache]?`},
 		{"[database]\nurl = ''", `1:2: there is no section "database"; there are ` + all},
+		{"cahce.ttl = '60s'", `1:1: there is no section "cahce"; did you mean [cache]?`},
+		{"cahce = {}", `1:1: there is no section "cahce"; did you mean [cache]?`},
 		{"ttl = '60s'", `1:1: "ttl" stands above the first section; it belongs under [cache]`},
 		{"colour = 1", `1:1: "colour" stands above the first section, and none has such a key; there are ` + all},
 		{"auth = 1", `1:1: auth is a section; write [auth] on a line, and its keys below`},
@@ -138,7 +148,7 @@ max_per_user = 0
 	refused(t, text, `5:3: [auth] peers: "@" is no peer; write a user name, a user number, or @ and a group's name or number
 5:8: [auth] peers: "a/b" is no peer; write a user name, a user number, or @ and a group's name or number
 8:1: [tokens] default_expiry: "never" is longer than max_expiry, "1d"; write at most that, or leave default_expiry out
-9:2: there is no section "auht"; there are [auth], [admin], [http], [store], [cache], [tokens], [log]
+9:2: there is no section "auht"; did you mean [auth]?
 10:2: [tokens] begins a second time; put its keys under the first, on line 7
 12:1: [tokens] max_per_user: 0 is out of range; write 1 to 1000000000`)
 }

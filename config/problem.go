@@ -41,16 +41,22 @@ func (f *file) offset(line, column int) int {
 }
 
 func noSection(name string) string {
+	if near := nearest(name, sections()); near != "" {
+		return fmt.Sprintf("there is no section %.40q; did you mean [%s]?", name, near)
+	}
 	return fmt.Sprintf("there is no section %.40q; there are %s", name, bracketed(sections()))
 }
 
 func noKey(section, name string) string {
 	known := keysOf(section)
 	homes := sectionsWith(name)
+	near := nearest(name, known)
 	var remedy string
 	switch {
 	case len(homes) > 0:
 		remedy = "it belongs under " + strings.Join(homes, " or ")
+	case near != "":
+		remedy = fmt.Sprintf("did you mean %q?", near)
 	default:
 		remedy = "it has " + strings.Join(known, ", ")
 	}
@@ -67,3 +73,46 @@ func noKeyOutside(name string) string {
 }
 
 func bracketed(names []string) string { return "[" + strings.Join(names, "], [") + "]" }
+
+// nearest returns the known name of which at most a third is mistyped, or ""
+// where none is so near.
+func nearest(name string, known []string) string {
+	near, least := "", 0
+	for _, k := range known {
+		limit := max(1, len(k)/3)
+		if len(name) > len(k)+limit {
+			continue
+		}
+		d := distance(strings.ToLower(name), k)
+		if d <= limit && (near == "" || d < least) {
+			near, least = k, d
+		}
+	}
+	return near
+}
+
+// distance is how many bytes to insert, remove or replace, or neighbours to
+// swap, to make b of a (the optimal string alignment).
+func distance(a, b string) int {
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
+	}
+	for j := range d[0] {
+		d[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			replace := d[i-1][j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			d[i][j] = min(replace, d[i-1][j]+1, d[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}
