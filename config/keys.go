@@ -93,6 +93,24 @@ func Keys() []string {
 	return names
 }
 
+// NeedsRestart returns the names of the keys in which next differs from c and
+// which a running daemon cannot take over. Peers in another order differ.
+func (c Config) NeedsRestart(next Config) []string { return differing(&c, &next, restart) }
+
+// Changed returns the names of the keys in which next differs from c and which
+// a running daemon takes over by reloading.
+func (c Config) Changed(next Config) []string { return differing(&c, &next, reload) }
+
+func differing(a, b *Config, live bool) []string {
+	var names []string
+	for _, k := range keys {
+		if k.live == live && !k.same(a, b) {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
 // find returns the key of that name.
 func find(name string) (key, bool) {
 	i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
