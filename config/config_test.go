@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -72,6 +73,54 @@ func TestErrorNamesTheFileAsGiven(t *testing.T) {
 	const want = `./my.toml:2:2: there is no section "auht"; did you mean [auth]?`
 	if err == nil || err.Error() != want {
 		t.Errorf("Load: %v\nwant: %s", err, want)
+	}
+}
+
+// In the shipped file a # before a key comments it out; one before a space
+// begins a sentence.
+var commentedOut = regexp.MustCompile(`(?m)^#([^ \n])`)
+
+func TestShippedFileShowsTheDefaults(t *testing.T) {
+	shipped, err := os.ReadFile("tokend.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"as shipped":  shipped,
+		"uncommented": commentedOut.ReplaceAll(shipped, []byte("$1")),
+	} {
+		got, err := config.Parse("tokend.toml", data)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(config.Default(), got); diff != "" {
+			t.Errorf("%s (-default +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestShippedFileHasEveryKeyAndAWordOnEach(t *testing.T) {
+	shipped, err := os.ReadFile("tokend.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	var section string
+	for line := range strings.Lines(string(shipped)) {
+		if name, ok := strings.CutPrefix(line, "["); ok {
+			section, _, _ = strings.Cut(name, "]")
+		}
+		if !commentedOut.MatchString(line) {
+			continue
+		}
+		key, rest, _ := strings.Cut(line[1:], " = ")
+		keys = append(keys, section+"."+key)
+		if !strings.Contains(rest, " # ") {
+			t.Errorf("%s.%s has no comment", section, key)
+		}
+	}
+	if diff := cmp.Diff(config.Keys(), keys); diff != "" {
+		t.Errorf("keys of the shipped file (-known +shipped):\n%s", diff)
 	}
 }
 
