@@ -1,0 +1,61 @@
+package config_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pelletier/go-toml/v2"
+
+	"tokend/config"
+)
+
+var errorLine = regexp.MustCompile(`^tokend\.toml:[1-9][0-9]*:[1-9][0-9]*: [[:print:]\pL].*$`)
+
+// FuzzParse: no text makes Parse panic; what it accepts, written out in full,
+// gives the same configuration again; each line of what it refuses says where.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{"", full, "[auth]\npeers = []", "auth = { socket = '/a' }\nauth.peers = ['b']", "[[log]]\n[log.level]\nx = 1", "[\"\\n\"]\n\"\\u0000\" = \"\xff"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := config.Parse("tokend.toml", data)
+		if err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				if !errorLine.MatchString(line) {
+					t.Errorf("error line %q", line)
+				}
+			}
+			return
+		}
+		again, err := config.Parse("tokend.toml", written(t, c))
+		if err != nil {
+			t.Fatalf("%v\nin\n%s", err, written(t, c))
+		}
+		if diff := cmp.Diff(c, again); diff != "" {
+			t.Errorf("written out and read again (-first +second):\n%s", diff)
+		}
+	})
+}
+
+// written spells every key of c.
+func written(t *testing.T, c config.Config) []byte {
+	type section = map[string]any
+	text, err := toml.Marshal(map[string]section{
+		"auth":  {"socket": c.Auth.Socket, "peers": c.Auth.Peers},
+		"admin": {"socket": c.Admin.Socket, "peers": c.Admin.Peers},
+		"http":  {"metrics": c.HTTP.Metrics},
+		"store": {"url": c.Store.URL},
+		"cache": {"url": c.Cache.URL, "entries": c.Cache.Entries, "ttl": c.Cache.TTL.String(), "stale": c.Cache.Stale.String()},
+		"tokens": {
+			"default_expiry": c.Tokens.DefaultExpiry.String(), "max_expiry": c.Tokens.MaxExpiry.String(),
+			"max_per_user": c.Tokens.MaxPerUser,
+		},
+		"log": {"level": strings.ToLower(c.Log.Level.String()), "format": c.Log.Format},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
