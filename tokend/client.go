@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/spf13/cobra"
+
+	"tokend/config"
+)
+
+// client talks to the daemon's HTTP API over its admin socket.
+type client struct {
+	socket string
+	http   http.Client
+}
+
+// clientTimeout is how long a command waits for the daemon.
+const clientTimeout = 15 * time.Second
+
+// addAdminSocket gives a command and those below it the flag --admin-socket.
+func addAdminSocket(cmd *cobra.Command) {
+	cmd.PersistentFlags().String("admin-socket", config.Default().Admin.Socket, "the daemon's admin socket")
+}
+
+func newClient(cmd *cobra.Command) (*client, error) {
+	socket, err := cmd.Flags().GetString("admin-socket")
+	if err != nil {
+		return nil, err
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &client{socket, http.Client{Timeout: clientTimeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}, nil
+}
+
+// call makes one request. In and out may be nil: nothing is sent, or kept.
+func (c *client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("write the request: %w", err)
+		}
+		body = bytes.NewReader(text)
+	}
+	address := url.URL{Scheme: "http", Host: "tokend", Path: path, RawQuery: query.Encode()}
+	request, err := http.NewRequestWithContext(ctx, method, address.String(), body)
+	if err != nil {
+		return fmt.Errorf("make the request: %w", err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	reply, err := c.http.Do(request)
+	if err != nil {
+		return c.explain(err)
+	}
+	return errors.Join(read(reply, out), reply.Body.Close())
+}
+
+func read(reply *http.Response, out any) error {
+	decoder := json.NewDecoder(reply.Body)
+	if reply.StatusCode >= http.StatusBadRequest {
+		var problem huma.ErrorModel
+		if err := decoder.Decode(&problem); err != nil || problem.Detail == "" {
+			return fmt.Errorf("the daemon answered %s", reply.Status)
+		}
+		for _, detail := range problem.Errors {
+			problem.Detail += "; " + detail.Message + " (" + detail.Location + ")"
+		}
+		return errors.New(problem.Detail)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := decoder.Decode(out); err != nil {
+		return fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return nil
+}
+
+// explain says what to do about a daemon that cannot be reached.
+func (c *client) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("nobody listens on %s: start the daemon (systemctl start tokend, or tokend serve), or name its socket with --admin-socket", c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("you may not open %s: run this as root, or as somebody among [admin] peers in tokend.toml", c.socket)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Errorf("the daemon at %s hung up: uid %d is not among [admin] peers in tokend.toml, or the daemon was stopped", c.socket, os.Getuid())
+	case errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
+		return fmt.Errorf("the daemon at %s did not answer within %s: see its log", c.socket, clientTimeout)
+	}
+	return fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tokend/tokend/token"
+	"tokend/tokend/web"
+)
+
+// What the shell's completion offers comes from the daemon, if it answers soon.
+const completionTimeout = time.Second
+
+func required(cmd *cobra.Command, flag string) {
+	if err := cmd.MarkFlagRequired(flag); err != nil {
+		panic(err) // the flag is not there: a mistake in this program
+	}
+}
+
+func completeUsers(cmd *cobra.Command, flag string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, userNames); err != nil {
+		panic(err) // the flag is not there: a mistake in this program
+	}
+}
+
+func userNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var users []web.User
+	c, err := newClient(cmd)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
+		defer cancel()
+		err = c.call(ctx, http.MethodGet, "/api/v1/users", nil, nil, &users)
+	}
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := make([]string, 0, len(users))
+	for _, u := range users {
+		names = append(names, u.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func completeTokens(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	c, err := newClient(cmd)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
+	defer cancel()
+	tokens, err := c.tokens(ctx, "")
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ids := []string{}
+	for _, t := range tokens {
+		if t.State == token.Active {
+			ids = append(ids, fmt.Sprintf("%s\t%s%s", t.ID, t.User, quoted(" ", t.Label)))
+		}
+	}
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+// exactly is cobra.ExactArgs with a sentence that says what is wanted.
+func exactly(n int, wanted string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return fmt.Errorf("%s takes %s: %s", cmd.CommandPath(), wanted, cmd.UseLine())
+		}
+		return nil
+	}
+}

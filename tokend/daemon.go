@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/version"
+	"golang.org/x/sync/errgroup"
+
+	"tokend/cache"
+	"tokend/config"
+	"tokend/tokend/manage"
+	"tokend/tokend/socket"
+	"tokend/tokend/store/sqlite"
+	"tokend/tokend/verify"
+	"tokend/tokend/web"
+)
+
+// node is a running daemon: what its parts are, and what a reload changes.
+type node struct {
+	path     string
+	cfg      config.Config
+	log      *slog.Logger
+	level    *slog.LevelVar
+	registry *prometheus.Registry
+	reloaded prometheus.Gauge
+	store    *sqlite.Store
+	verifier *verify.Verifier
+	manager  *manage.Manager
+	auth     *socket.Guard
+	admin    *socket.Guard
+	metrics  net.Listener // nil: turned off
+	server   *socket.Server
+}
+
+// serve runs the daemon until ctx ends, and then lets it end cleanly.
+func serve(ctx context.Context, path string, cfg config.Config, stderr io.Writer) (err error) {
+	n := &node{path: path, cfg: cfg}
+	n.log, n.level = newLogger(stderr, cfg.Log)
+	n.registry, n.reloaded = newRegistry()
+	if n.store, err = sqlite.Open(ctx, sqlite.Config{
+		Path: strings.TrimPrefix(cfg.Store.URL, "sqlite:"), Logger: n.log, Registerer: n.registry,
+	}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.store.Close()) }()
+	if err := n.assemble(); err != nil {
+		return err
+	}
+	if err := n.listen(ctx); err != nil {
+		return err
+	}
+	return n.run(ctx)
+}
+
+// assemble makes the parts that judge and manage.
+func (n *node) assemble() error {
+	records, err := cache.NewMemory(n.cfg.Cache.Entries)
+	if err != nil {
+		return err
+	}
+	if n.verifier, err = verify.New(verify.Config{
+		Source: n.store, Cache: records, CacheTier: "memory",
+		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry,
+	}); err != nil {
+		return err
+	}
+	n.manager = manage.New(manage.Config{
+		Store: n.store, Forget: n.verifier.Forget,
+		Limits: limits(n.cfg), Logger: n.log, Registerer: n.registry,
+	})
+	return nil
+}
+
+func settings(cfg config.Config) verify.Settings {
+	return verify.Settings{TTL: cfg.Cache.TTL, Stale: cfg.Cache.Stale, MaxExpiry: cfg.Tokens.MaxExpiry}
+}
+
+func limits(cfg config.Config) manage.Limits {
+	return manage.Limits{DefaultExpiry: cfg.Tokens.DefaultExpiry, MaxExpiry: cfg.Tokens.MaxExpiry, MaxPerUser: cfg.Tokens.MaxPerUser}
+}
+
+// listen opens all sockets, or takes over those that systemd passed.
+func (n *node) listen(ctx context.Context) error {
+	passed, err := inherited()
+	if err != nil {
+		return err
+	}
+	rejections := socket.NewRejections(n.registry)
+	n.server = socket.New(socket.Config{Check: n.verifier.Check, Logger: n.log, Rejections: rejections})
+	for _, s := range []struct {
+		name, path string
+		peers      []string
+		guard      **socket.Guard
+	}{
+		{"auth", n.cfg.Auth.Socket, n.cfg.Auth.Peers, &n.auth},
+		{"admin", n.cfg.Admin.Socket, n.cfg.Admin.Peers, &n.admin},
+	} {
+		peers := n.resolve(s.name, s.peers)
+		listener := passed[s.path]
+		delete(passed, s.path)
+		if listener == nil {
+			if listener, err = socket.Listen(ctx, s.path, peers.Mode()); err != nil {
+				return fmt.Errorf("[%s] socket: %w", s.name, err)
+			}
+		}
+		*s.guard = socket.NewGuard(listener, peers, n.log, rejections)
+	}
+	for path := range passed {
+		return fmt.Errorf("systemd passed the socket %s, which is neither [auth] socket (%s) nor [admin] socket (%s)",
+			path, n.cfg.Auth.Socket, n.cfg.Admin.Socket)
+	}
+	if n.cfg.HTTP.Metrics == "" {
+		return nil
+	}
+	if n.metrics, err = new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics); err != nil {
+		return fmt.Errorf("[http] metrics: %w", err)
+	}
+	return nil
+}
+
+func (n *node) resolve(section string, names []string) socket.Peers {
+	peers, missing := socket.ResolvePeers(names)
+	if len(missing) > 0 {
+		n.log.Warn("peers are not known on this machine and may not ask; reload (SIGHUP) once they are",
+			"section", section, "missing", strings.Join(missing, " "))
+	}
+	return peers
+}
+
+// run serves until ctx ends or a server breaks.
+func (n *node) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.server.Serve(ctx, n.auth) })
+	api := web.NewAPI(web.Config{Manager: n.manager, Version: version.Version, Logger: n.log})
+	group.Go(func() error { return serveHTTP(ctx, n.admin, api, withPeer) })
+	if n.metrics != nil {
+		group.Go(func() error { return serveHTTP(ctx, n.metrics, n.health(), nil) })
+	}
+	group.Go(func() error { return n.reloadOnHangup(ctx) })
+	group.Go(func() error {
+		<-ctx.Done()
+		n.notify(daemon.SdNotifyStopping)
+		return nil
+	})
+	n.log.Info("tokend serves", "version", version.Version, "pid", os.Getpid(), "config", n.path,
+		"auth", n.cfg.Auth.Socket, "admin", n.cfg.Admin.Socket, "metrics", n.cfg.HTTP.Metrics)
+	n.notify(daemon.SdNotifyReady)
+	err := group.Wait()
+	n.log.Info("tokend ends", "err", err)
+	return err
+}
+
+// withPeer names the caller of an admin request in the words of the audit trail.
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	if c, ok := conn.(*socket.Conn); ok {
+		return web.WithActor(ctx, c.Peer.String())
+	}
+	return ctx
+}
+
+// reloadOnHangup loads the configuration again at every SIGHUP.
+func (n *node) reloadOnHangup(ctx context.Context) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			n.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+			n.reload()
+			n.notify(daemon.SdNotifyReady)
+		}
+	}
+}
+
+// reload takes over what can be changed while running, and says what can't. A
+// configuration with a mistake changes nothing.
+func (n *node) reload() {
+	next, err := config.Load(n.path)
+	if err != nil {
+		n.reloaded.Set(0)
+		n.log.Error("configuration not reloaded: the old one stays in force", "err", err)
+		return
+	}
+	if keys := n.cfg.NeedsRestart(next); len(keys) > 0 {
+		n.log.Warn("these keys of the configuration need a restart", "keys", strings.Join(keys, " "))
+	}
+	changed := n.cfg.Changed(next)
+	n.level.Set(next.Log.Level)
+	n.auth.SetPeers(n.resolve("auth", next.Auth.Peers))
+	n.admin.SetPeers(n.resolve("admin", next.Admin.Peers))
+	n.verifier.Apply(settings(next))
+	n.manager.Apply(limits(next))
+	n.cfg.Log.Level, n.cfg.Auth.Peers, n.cfg.Admin.Peers = next.Log.Level, next.Auth.Peers, next.Admin.Peers
+	n.cfg.Tokens, n.cfg.Cache.TTL, n.cfg.Cache.Stale = next.Tokens, next.Cache.TTL, next.Cache.Stale
+	n.reloaded.Set(1)
+	n.log.Info("configuration reloaded", "changed", strings.Join(changed, " "))
+}
+
+// notify tells the service manager, if one listens.
+func (n *node) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		n.log.Warn("service manager was not told", "state", state, "err", err)
+	}
+}

@@ -1,0 +1,49 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Answer is how a helper ended.
+type Answer struct {
+	Status int    // exit status
+	Stdout string //
+	Took   time.Duration
+}
+
+// OK reports a yes.
+func (a Answer) OK() bool { return a.Status == 0 }
+
+// AskAsIRODS runs the helper in place of iRODS's checker: the user name as its
+// argument, the secret on a pipe without a newline, then the end.
+func (s *Site) AskAsIRODS(ctx context.Context, user, secret string) (Answer, error) {
+	cmd := exec.CommandContext(ctx, s.Checker(), user)
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	return ask(cmd, secret)
+}
+
+// AskAsPAM runs the helper as pam_exec does: the user name in PAM_USER, the
+// secret with a NUL behind it (as Linux-PAM 1.3 does), nothing else.
+func (s *Site) AskAsPAM(ctx context.Context, user, secret string) (Answer, error) {
+	cmd := exec.CommandContext(ctx, s.Helper())
+	cmd.Env = []string{"PAM_SERVICE=irods", "PAM_TYPE=auth", "PAM_USER=" + user}
+	return ask(cmd, secret+"\x00")
+}
+
+func ask(cmd *exec.Cmd, secret string) (Answer, error) {
+	var stdout strings.Builder
+	cmd.Stdin, cmd.Stdout = strings.NewReader(secret), &stdout
+	begun := time.Now()
+	err := cmd.Run()
+	answer := Answer{Stdout: stdout.String(), Took: time.Since(begun)}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		answer.Status = exit.ExitCode()
+		return answer, nil
+	}
+	return answer, err
+}

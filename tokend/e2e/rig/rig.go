@@ -1,0 +1,132 @@
+// Package rig builds tokend and its helper and runs them as their users do, for
+// the demonstration, the benchmark and the tests of the built programs.
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// Root is the folder of the project, where go.mod is.
+func Root() (string, error) {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask go where the project is: %w", err)
+	}
+	return filepath.Dir(strings.TrimSpace(string(out))), nil
+}
+
+// CheckerName is the name under which iRODS runs the helper.
+const CheckerName = "irodsPamAuthCheck"
+
+// Site is a folder with everything of one installation: programs, sockets,
+// state and log. Its path is short, as a socket's must be.
+type Site struct {
+	Dir string
+}
+
+// NewSite makes the folder. Remove it with Close.
+func NewSite() (*Site, error) {
+	dir, err := os.MkdirTemp("", "tokend-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder: %w", err)
+	}
+	// Others of the machine must get to the sockets, as in /run/tokend.
+	return &Site{dir}, os.Chmod(dir, 0o755)
+}
+
+// Close removes the folder.
+func (s *Site) Close() error { return os.RemoveAll(s.Dir) }
+
+// Path returns the path of something in the folder.
+func (s *Site) Path(name string) string { return filepath.Join(s.Dir, name) }
+
+// Where things are in a site.
+func (s *Site) AuthSocket() string  { return s.Path("auth.sock") }
+func (s *Site) AdminSocket() string { return s.Path("admin.sock") }
+func (s *Site) Config() string      { return s.Path("tokend.toml") }
+func (s *Site) Log() string         { return s.Path("log") }
+func (s *Site) Syslog() string      { return s.Path("syslog.sock") }
+func (s *Site) Tokend() string      { return s.Path("tokend") }
+func (s *Site) Helper() string      { return s.Path("pamhelper") }
+func (s *Site) Checker() string     { return s.Path(CheckerName) }
+
+// Build makes tokend, and the helper for this site's sockets under both of its
+// names.
+func (s *Site) Build(ctx context.Context, race bool) error {
+	if err := s.BuildTokend(ctx, race); err != nil {
+		return err
+	}
+	if err := s.BuildHelper(ctx, s.Helper(), runtime.GOARCH); err != nil {
+		return err
+	}
+	return os.Link(s.Helper(), s.Checker())
+}
+
+// BuildTokend makes the daemon, with the race detector if wanted.
+func (s *Site) BuildTokend(ctx context.Context, race bool) error {
+	args := []string{"build", "-o", s.Tokend()}
+	env := "CGO_ENABLED=0"
+	if race {
+		args, env = append(args, "-race"), "CGO_ENABLED=1"
+	}
+	return goTool(ctx, []string{env}, append(args, "./tokend")...)
+}
+
+// BuildHelper makes the helper for this site's sockets. More are further
+// arguments of go build.
+func (s *Site) BuildHelper(ctx context.Context, path, arch string, more ...string) error {
+	flags := fmt.Sprintf("-E main.entry -X main.socketPath=%s -X main.syslogPath=%s", s.AuthSocket(), s.Syslog())
+	args := append([]string{"build", "-trimpath", "-ldflags", flags, "-o", path}, more...)
+	return goTool(ctx, []string{"CGO_ENABLED=0", "GOARCH=" + arch}, append(args, "./pamhelper")...)
+}
+
+func goTool(ctx context.Context, env []string, args ...string) error {
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// WriteConfig writes the site's configuration: its own paths, the caller among
+// the peers, and the given lines behind.
+func (s *Site) WriteConfig(metrics string, more ...string) error {
+	text := fmt.Sprintf(`[auth]
+socket = %q
+peers = ["%d"]
+[admin]
+socket = %q
+peers = ["%d"]
+[http]
+metrics = %q
+[store]
+url = "sqlite:%s"
+[log]
+format = "json"
+level = "debug"
+`, s.AuthSocket(), os.Getuid(), s.AdminSocket(), os.Getuid(), metrics, s.Path("state/tokend.db"))
+	return os.WriteFile(s.Config(), []byte(text+strings.Join(more, "\n")+"\n"), 0o600)
+}
+
+// FreeAddress returns a loopback address that nobody listens on.
+func FreeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	address := l.Addr().String()
+	return address, errors.Join(l.Close())
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// readyTimeout is how long the store may take to say that it is there.
+const readyTimeout = 2 * time.Second
+
+// newRegistry returns the daemon's metrics, with the gauge of the last reload.
+func newRegistry() (*prometheus.Registry, prometheus.Gauge) {
+	registry := prometheus.NewRegistry()
+	reloaded := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tokend_config_last_reload_successful",
+		Help: "Whether the configuration was valid when it was last loaded.",
+	})
+	reloaded.Set(1)
+	registry.MustRegister(
+		reloaded,
+		versioncollector.NewCollector("tokend"),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return registry, reloaded
+}
+
+// health serves /metrics, /healthz (the process runs) and /readyz (it can answer
+// logins, or why not).
+func (n *node) health() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{
+		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, Registry: n.registry,
+	}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+		defer cancel()
+		if err := n.store.Ping(ctx); err != nil {
+			n.log.WarnContext(ctx, "not ready", "err", err)
+			http.Error(w, "not ready: the store does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintln(w, "ready")
+	})
+	return mux
+}

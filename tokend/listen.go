@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+)
+
+// drainTimeout is how long requests under way may take when the daemon ends.
+const drainTimeout = 5 * time.Second
+
+// inherited returns the listeners that systemd passed, by path.
+func inherited() (map[string]*net.UnixListener, error) {
+	listeners, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("take over the sockets of systemd: %w", err)
+	}
+	byPath := map[string]*net.UnixListener{}
+	for _, l := range listeners {
+		u, ok := l.(*net.UnixListener)
+		if !ok {
+			return nil, errors.New("systemd passed a socket that is no Unix stream socket: see ListenStream= in tokend.socket")
+		}
+		byPath[u.Addr().String()] = u
+	}
+	return byPath, nil
+}
+
+// serveHTTP serves until ctx ends, then lets the requests under way end. With
+// may add to the context of a connection's requests; nil adds nothing.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, with func(context.Context, net.Conn) context.Context) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ConnContext:       with,
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		return errors.Join(fmt.Errorf("end %s: %w", listener.Addr(), err), server.Close())
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+// Tokend keeps API tokens and says whether one opens iRODS for a user. It is the
+// daemon (tokend serve) and the command line that manages it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run is the program, its exit status returned: 0, or 1 for anything that went
+// wrong and for a no.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if !errors.Is(err, errSaid) {
+		fmt.Fprintln(stderr, "tokend:", err)
+	}
+	return 1
+}
+
+// errSaid ends a command with 1 when all has been said.
+var errSaid = errors.New("")
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tokend",
+		Short: "API tokens as iRODS passwords",
+		Long: `tokend keeps API tokens and says whether one opens iRODS for a user.
+
+"tokend serve" is the daemon. The other commands talk to it over its sockets.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.AddCommand(newServe(), newToken(), newUser(), newAudit(), newCheck(), newVersion())
+	return root
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"golang.org/x/term"
+
+	"tokend/tokend/token"
+	"tokend/tokend/web"
+)
+
+// minute is how a time is shown to people, in their time zone.
+const minute = "2006-01-02 15:04"
+
+// soon is when a coming expiry stands out.
+const soon = 7 * 24 * time.Hour
+
+func printJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
+}
+
+// printTokens draws the table; on a terminal what is over is dim, and what ends
+// soon is yellow.
+func printTokens(w io.Writer, tokens []web.Token) error {
+	rows := make([]string, 0, len(tokens)+1)
+	shades := []string{bold}
+	rows = append(rows, "ID\tUSER\tTOKEN\tSTATE\tCREATED\tEXPIRES\tLABEL")
+	for _, t := range tokens {
+		rows = append(rows, strings.Join([]string{
+			t.ID, printable(t.User), token.Prefix + t.Hint + "…", string(t.State),
+			t.Created.Local().Format(minute), day(t.Expires), printable(t.Label),
+		}, "\t"))
+		shades = append(shades, shade(t))
+	}
+	return printTable(w, rows, shades)
+}
+
+func printUsers(w io.Writer, users []web.User) error {
+	rows, shades := []string{"USER\tTOKENS\tSTATE"}, []string{bold}
+	for _, u := range users {
+		state, colour := "enabled", plain
+		if u.Disabled != nil {
+			state, colour = "disabled since "+u.Disabled.Local().Format(minute), dim
+		}
+		rows = append(rows, fmt.Sprintf("%s\t%d\t%s", printable(u.Name), u.Tokens, state))
+		shades = append(shades, colour)
+	}
+	return printTable(w, rows, shades)
+}
+
+const (
+	plain  = ""
+	bold   = "\x1b[1m"
+	dim    = "\x1b[2m"
+	yellow = "\x1b[33m"
+	reset  = "\x1b[0m"
+)
+
+func shade(t web.Token) string {
+	switch {
+	case t.State != token.Active:
+		return dim
+	case t.Expires != nil && time.Until(*t.Expires) < soon:
+		return yellow
+	}
+	return plain
+}
+
+// printTable lines up the columns, then colours whole rows.
+func printTable(w io.Writer, rows, shades []string) error {
+	var table bytes.Buffer
+	columns := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(columns, row)
+	}
+	if err := columns.Flush(); err != nil {
+		return err
+	}
+	colour := isTerminal(w) && os.Getenv("NO_COLOR") == ""
+	for i, line := range strings.SplitAfter(strings.TrimSuffix(table.String(), "\n"), "\n") {
+		line = strings.TrimRight(line, " \n")
+		if colour && shades[i] != plain {
+			line = shades[i] + line + reset
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// day shows an expiry and how far off it is.
+func day(t *time.Time) string {
+	if t == nil {
+		return "never"
+	}
+	left := time.Until(*t)
+	ago, in := "", "in "
+	if left < 0 {
+		left, ago, in = -left, " ago", ""
+	}
+	return fmt.Sprintf("%s (%s%s%s)", t.Local().Format(minute), in, roughly(left), ago)
+}
+
+func roughly(d time.Duration) string {
+	for _, unit := range []struct {
+		size time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
+		if n := int((d + unit.size/2) / unit.size); n > 1 || n == 1 && unit.size == time.Minute {
+			return fmt.Sprintf("%d %s%s", n, unit.name, strings.Repeat("s", min(n-1, 1)))
+		}
+	}
+	return "a moment"
+}
+
+// printable quotes a text that would do something to the terminal.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+func quoted(before, s string) string {
+	if s == "" {
+		return ""
+	}
+	return before + strconv.Quote(s)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

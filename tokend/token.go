@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tokend/tokend/token"
+	"tokend/tokend/web"
+)
+
+func newToken() *cobra.Command {
+	cmd := &cobra.Command{Use: "token", Short: "Create, list and revoke tokens", Args: cobra.NoArgs, RunE: needsCommand}
+	addAdminSocket(cmd)
+	cmd.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke())
+	return cmd
+}
+
+// needsCommand is for a command that is only a family of others.
+func needsCommand(cmd *cobra.Command, _ []string) error {
+	return errors.Join(cmd.Usage(), errSaid)
+}
+
+func newTokenCreate() *cobra.Command {
+	var ask web.NewToken
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "create --user NAME",
+		Short: "Create a token and print it, alone, on the standard output",
+		Long: `Create a token and print it, alone, on the standard output. It is shown this
+once: what is kept of it cannot be turned back into the token.`,
+		Example: `  tokend token create --user alice --label laptop --expires 30d
+  tokend token create --user alice --expires never | iinit`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return createToken(cmd, ask, asJSON)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&ask.User, "user", "", "iRODS user name of the owner, without #zone")
+	flags.StringVar(&ask.Label, "label", "", "what the token is for, at most 256 characters")
+	flags.StringVar(&ask.Expiry, "expires", "", "hours (24), a duration (90m, 36h, 30d, 2w), or never (default: the site's)")
+	flags.BoolVar(&asJSON, "json", false, "print the token and what is known of it as JSON")
+	required(cmd, "user")
+	completeUsers(cmd, "user")
+	return cmd
+}
+
+func createToken(cmd *cobra.Command, ask web.NewToken, asJSON bool) error {
+	c, err := newClient(cmd)
+	if err != nil {
+		return err
+	}
+	if cmd.Flags().Changed("expires") && ask.Expiry == "" {
+		return errors.New("--expires is empty: write hours (24), a duration (90m, 36h, 30d, 2w), or never")
+	}
+	var made web.Created
+	if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens", nil, ask, &made); err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), made)
+	}
+	if isTerminal(cmd.ErrOrStderr()) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Token %s for %s, expires %s. It is shown this once:\n", made.Token.ID, made.Token.User, day(made.Token.Expires))
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), made.Secret)
+	return err
+}
+
+func newTokenList() *cobra.Command {
+	var user string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List tokens, newest first",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := newClient(cmd)
+			if err != nil {
+				return err
+			}
+			tokens, err := c.tokens(cmd.Context(), user)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), tokens)
+			}
+			return printTokens(cmd.OutOrStdout(), tokens)
+		},
+	}
+	cmd.Flags().StringVar(&user, "user", "", "only the tokens of this user")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	completeUsers(cmd, "user")
+	return cmd
+}
+
+// tokens reads all pages.
+func (c *client) tokens(ctx context.Context, user string) ([]web.Token, error) {
+	all := []web.Token{}
+	query := url.Values{}
+	if user != "" {
+		query.Set("user", user)
+	}
+	for {
+		var page []web.Token
+		if err := c.call(ctx, http.MethodGet, "/api/v1/tokens", query, nil, &page); err != nil {
+			return nil, err
+		}
+		if len(page) == 0 {
+			return all, nil
+		}
+		all = append(all, page...)
+		query.Set("after", page[len(page)-1].ID)
+	}
+}
+
+func newTokenRevoke() *cobra.Command {
+	var user, secret string
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "revoke ID... | --user NAME --all | --secret -",
+		Short: "Revoke tokens: they open nothing once this has returned",
+		Long: `Revoke tokens, by their IDs, all of a user's, or one whose secret was found
+(read from the standard input). They open nothing once this has returned.`,
+		Example: `  tokend token revoke 4k2jx01mfp9a
+  tokend token revoke --user alice --all
+  grep -oE 'irt_[0-9A-Za-z]{38}' leaked.log | tokend token revoke --secret -`,
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			c, err := newClient(cmd)
+			if err != nil {
+				return err
+			}
+			ways := 0
+			for _, chosen := range []bool{len(ids) > 0, user != "" || all, secret != ""} {
+				if chosen {
+					ways++
+				}
+			}
+			switch {
+			case ways != 1, (user != "") != all, secret != "" && secret != "-":
+				return errors.New("say which tokens in one way: ID..., or --user NAME --all, or --secret - with the secret on the standard input")
+			case all:
+				return c.revokeAll(cmd, user)
+			case secret != "":
+				return c.revokeFound(cmd)
+			}
+			return c.revokeEach(cmd, ids)
+		},
+	}
+	cmd.Flags().StringVar(&user, "user", "", "with --all: the owner of the tokens")
+	cmd.Flags().BoolVar(&all, "all", false, "all tokens of --user")
+	cmd.Flags().StringVar(&secret, "secret", "", `"-": read a token that was found from the standard input`)
+	completeUsers(cmd, "user")
+	cmd.ValidArgsFunction = completeTokens
+	return cmd
+}
+
+// revokeEach goes on when one of them fails: the others are to end as well.
+func (c *client) revokeEach(cmd *cobra.Command, ids []string) error {
+	var failures []error
+	for _, id := range ids {
+		var ended web.Token
+		if err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil, &ended); err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", id, err))
+			continue
+		}
+		reportRevoked(cmd, ended)
+	}
+	return errors.Join(failures...)
+}
+
+func (c *client) revokeAll(cmd *cobra.Command, user string) error {
+	var ended []web.Token
+	err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens", url.Values{"user": {user}}, nil, &ended)
+	if err != nil {
+		return err
+	}
+	for _, t := range ended {
+		reportRevoked(cmd, t)
+	}
+	return nil
+}
+
+func (c *client) revokeFound(cmd *cobra.Command) error {
+	secret, err := readSecret(cmd.InOrStdin())
+	if err != nil {
+		return err
+	}
+	var ended web.Token
+	if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens/found", nil, web.Found{Secret: secret}, &ended); err != nil {
+		return err
+	}
+	reportRevoked(cmd, ended)
+	return nil
+}
+
+func reportRevoked(cmd *cobra.Command, t web.Token) {
+	fmt.Fprintf(cmd.OutOrStdout(), "revoked %s of %s%s\n", t.ID, t.User, quoted(" ", t.Label))
+}
+
+// readSecret reads one line, as pamhelper does.
+func readSecret(r io.Reader) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(r, 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("read the token from the standard input: %w", err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	line, _, _ = strings.Cut(strings.TrimSuffix(line, "\r"), "\x00")
+	if line == "" {
+		return "", fmt.Errorf("no token came on the standard input: send the %d characters that begin with %s", token.Length, token.Prefix)
+	}
+	return line, nil
+}

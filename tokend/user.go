@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"tokend/tokend/token"
+	"tokend/tokend/web"
+)
+
+func newUser() *cobra.Command {
+	cmd := &cobra.Command{Use: "user", Short: "List, disable and enable users", Args: cobra.NoArgs, RunE: needsCommand}
+	addAdminSocket(cmd)
+	cmd.AddCommand(
+		newUserList(),
+		newUserChange("disable", "Keep a user's tokens from opening anything", true),
+		newUserChange("enable", "Undo disable: the user's tokens are good again", false),
+	)
+	return cmd
+}
+
+func newUserList() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List everybody who ever had a token",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := newClient(cmd)
+			if err != nil {
+				return err
+			}
+			users := []web.User{}
+			if err := c.call(cmd.Context(), http.MethodGet, "/api/v1/users", nil, nil, &users); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), users)
+			}
+			return printUsers(cmd.OutOrStdout(), users)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func newUserChange(verb, short string, disabled bool) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   verb + " NAME",
+		Short: short,
+		Args:  exactly(1, "one user name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := token.CheckUser(args[0]); err != nil {
+				return err
+			}
+			c, err := newClient(cmd)
+			if err != nil {
+				return err
+			}
+			path := "/api/v1/users/" + url.PathEscape(args[0])
+			if err := c.call(cmd.Context(), http.MethodPut, path, nil, web.UserState{Disabled: disabled}, nil); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%sd %s\n", verb, args[0])
+			return err
+		},
+	}
+	cmd.ValidArgsFunction = userNames
+	return cmd
+}
+
+func newAudit() *cobra.Command {
+	var user string
+	var limit int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Show who changed what, newest first",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := newClient(cmd)
+			if err != nil {
+				return err
+			}
+			query := url.Values{"limit": {fmt.Sprint(limit)}}
+			if user != "" {
+				query.Set("user", user)
+			}
+			events := []web.Event{}
+			if err := c.call(cmd.Context(), http.MethodGet, "/api/v1/audit", query, nil, &events); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), events)
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "TIME\tBY\tWHAT\tUSER\tTOKEN\tDETAIL")
+			for _, e := range events {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.At.Local().Format(minute), e.Actor, e.Action, printable(e.User), e.Token, printable(e.Detail))
+			}
+			return w.Flush()
+		},
+	}
+	addAdminSocket(cmd)
+	cmd.Flags().StringVar(&user, "user", "", "only what concerns this user")
+	cmd.Flags().IntVar(&limit, "limit", 100, "how many entries at most, up to 1000")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	completeUsers(cmd, "user")
+	return cmd
+}
