@@ -68,14 +68,30 @@ func (l *line) number(n int) {
 	l.size += copy(l.text[l.size:], digits[i:])
 }
 
-// quote adds a stranger's text in quotes, its first 64 bytes at most.
-func (l *line) quote(s []byte) {
+// quote adds a stranger's name in quotes: its first 64 bytes at most, and nothing
+// of a token that was given for a name.
+func (l *line) quote(name []byte) {
+	shown := min(len(name), 64)
+	if secret := tokenIn(name); secret >= 0 {
+		shown = min(shown, secret)
+	}
 	l.add("\"")
-	l.escape(s[:min(len(s), 64)])
-	if len(s) > 64 {
+	l.escape(name[:shown])
+	if shown < len(name) {
 		l.add("...")
 	}
 	l.add("\"")
+}
+
+// tokenIn returns where what is secret of a token would begin, or -1.
+func tokenIn(name []byte) int {
+	const prefix = "irt_"
+	for i := 0; i+len(prefix)+12 <= len(name); i++ {
+		if string(name[i:i+len(prefix)]) == prefix {
+			return i + len(prefix)
+		}
+	}
+	return -1
 }
 
 // escape writes what is not printable ASCII as \xNN, so that nobody can forge a

@@ -167,6 +167,10 @@ func newTokenRevoke() *cobra.Command {
 func (c *client) revokeEach(cmd *cobra.Command, ids []string) error {
 	var failures []error
 	for _, id := range ids {
+		if _, err := token.Parse(id); err == nil {
+			failures = append(failures, errors.New("a token itself was given where its ID belongs; end it with --secret - and the token on the standard input"))
+			continue
+		}
 		var ended web.Token
 		if err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil, &ended); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", id, err))

@@ -12,16 +12,27 @@ import (
 // MaxLabel is how many characters a label may have.
 const MaxLabel = 256
 
-var userName = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,63}$`)
+var (
+	userName = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,63}$`)
+
+	// secretLike is a token, or enough of one to be worth hiding.
+	secretLike = regexp.MustCompile(Prefix + `[0-9A-Za-z]{12,}`)
+)
+
+// Redact takes out of a text what looks like a token: people paste theirs into
+// the field for the name, and names are logged.
+func Redact(text string) string { return secretLike.ReplaceAllLiteralString(text, Prefix+redacted) }
 
 // CheckUser says what is wrong with a name that no iRODS user can have. The
 // name is iRODS's bare user name, without #zone.
 func CheckUser(name string) error {
-	if userName.MatchString(name) && name != "." && name != ".." {
-		return nil
-	}
-	if name == "" {
+	switch {
+	case name == "":
 		return errors.New("the user name is empty")
+	case secretLike.MatchString(name):
+		return errors.New("the user name looks like a token: was it meant for another field?")
+	case userName.MatchString(name) && name != "." && name != "..":
+		return nil
 	}
 	return fmt.Errorf("%.80q is no iRODS user name: those have 1 to 63 characters of A-Z a-z 0-9 _ . @ -, without #zone", name)
 }

@@ -167,9 +167,11 @@ func (v *Verifier) record(ctx context.Context, user string, verdict Verdict, too
 	v.log.LogAttrs(ctx, slog.LevelInfo, "verdict", attrs...)
 }
 
-// short keeps a stranger's name from filling the log.
+// short keeps a stranger's name from filling the log, and a token that was
+// given for a name out of it.
 func short(name string) string {
 	const most = 64 // iRODS allows 63
+	name = token.Redact(name)
 	if len(name) <= most {
 		return name
 	}

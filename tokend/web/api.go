@@ -76,8 +76,10 @@ func add[In, Out any](a *api, h huma.API, method, path string, status int, summa
 	})
 }
 
-// problem is the one place where an error becomes an HTTP status.
+// problem is the one place where an error becomes an HTTP status. Errors quote
+// names and IDs, and somebody may have given a token for one.
 func (a *api) problem(ctx context.Context, err error) error {
+	said := token.Redact(err.Error())
 	status := http.StatusInternalServerError
 	switch {
 	case errors.Is(err, manage.ErrInvalid):
@@ -87,9 +89,9 @@ func (a *api) problem(ctx context.Context, err error) error {
 	case errors.Is(err, token.ErrTooMany), errors.Is(err, token.ErrUserDisabled):
 		status = http.StatusConflict
 	default:
-		a.log.ErrorContext(ctx, "request failed", "err", err)
+		a.log.ErrorContext(ctx, "request failed", "err", said)
 	}
-	return huma.NewError(status, err.Error())
+	return huma.NewError(status, said)
 }
 
 func (a *api) create(ctx context.Context, actor string, in *body[NewToken]) (*createdReply, error) {

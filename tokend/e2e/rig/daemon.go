@@ -118,7 +118,7 @@ func (s *Site) Run(ctx context.Context, stdin string, args ...string) (string, e
 	cmd := exec.CommandContext(ctx, s.Tokend(), append(args, "--admin-socket", s.AdminSocket())...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return stdout.String(), fmt.Errorf("tokend %s: %w: %s", strings.Join(args, " "), err, stderr.String())
+		return stdout.String(), fmt.Errorf("tokend %s: %w: %s", strings.Join(args[:min(2, len(args))], " "), err, stderr.String())
 	}
 	return strings.TrimSuffix(stdout.String(), "\n"), nil
 }

@@ -1,0 +1,238 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"tokend/tokend/e2e/rig"
+)
+
+// observed is a running site and the address of its metrics.
+func observed(t *testing.T) (site *rig.Site, metrics string) {
+	t.Helper()
+	site = newSite(t)
+	metrics, err := rig.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := site.WriteConfig(metrics); err != nil {
+		t.Fatal(err)
+	}
+	start(t, site)
+	return site, metrics
+}
+
+func fetch(t *testing.T, url string) (status int, text string) {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	reply, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reply.StatusCode, string(body)
+}
+
+// scrape reads all samples of /metrics, by name and labels.
+func scrape(t *testing.T, address string) map[string]float64 {
+	t.Helper()
+	_, text := fetch(t, "http://"+address+"/metrics")
+	values := map[string]float64{}
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		name, value, found := strings.Cut(lines.Text(), " ")
+		if number, err := strconv.ParseFloat(value, 64); found && err == nil {
+			values[name] = number
+		}
+	}
+	return values
+}
+
+func TestMetricsTellWhatHappened(t *testing.T) {
+	site, metrics := observed(t)
+	made := createTokens(t, site)
+	for _, c := range []struct{ user, password string }{
+		{"alice", made.good}, {"alice", made.good}, {"bob", made.good}, {"alice", typo(made.good)},
+		{"alice", made.expired}, {"alice", made.revoked}, {"carol", made.disabled},
+	} {
+		if _, err := site.AskAsIRODS(t.Context(), c.user, c.password); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := scrape(t, metrics)
+	want := map[string]float64{
+		`tokend_validations_total{result="ok"}`:                                        2,
+		`tokend_validations_total{result="wrong-user"}`:                                1,
+		`tokend_validations_total{result="malformed"}`:                                 1,
+		`tokend_validations_total{result="expired"}`:                                   1,
+		`tokend_validations_total{result="revoked"}`:                                   1,
+		`tokend_validations_total{result="user-disabled"}`:                             1,
+		`tokend_validations_total{result="unknown"}`:                                   0,
+		`tokend_validations_total{result="unavailable"}`:                               0,
+		`tokend_validation_duration_seconds_count`:                                     7,
+		`tokend_cache_requests_total{outcome="hit",tier="memory"}`:                     2,
+		`tokend_cache_requests_total{outcome="miss",tier="memory"}`:                    2,
+		`tokend_cache_requests_total{outcome="buried",tier="memory"}`:                  2,
+		`tokend_store_request_duration_seconds_count{operation="mint",outcome="ok"}`:   5,
+		`tokend_store_request_duration_seconds_count{operation="lookup",outcome="ok"}`: 4,
+		`tokend_connections_rejected_total{reason="peer"}`:                             0,
+		`tokend_connections_rejected_total{reason="busy"}`:                             0,
+		`tokend_tokens{state="active"}`:                                                3,
+		`tokend_tokens{state="expired"}`:                                               1,
+		`tokend_tokens{state="revoked"}`:                                               1,
+		`tokend_config_last_reload_successful`:                                         1,
+	}
+	for name := range want {
+		if _, there := got[name]; !there {
+			t.Errorf("%s is not there", name)
+		}
+	}
+	picked := map[string]float64{}
+	for name := range want {
+		picked[name] = got[name]
+	}
+	if diff := cmp.Diff(want, picked); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+	if !strings.Contains(strings.Join(keys(got), "\n"), `tokend_build_info{`) {
+		t.Error("tokend_build_info is not there")
+	}
+	if _, there := got[`tokend_validation_duration_seconds_bucket{le="5e-05"}`]; !there {
+		t.Error("the classic buckets don't begin at 50 µs")
+	}
+}
+
+func keys(m map[string]float64) []string {
+	var all []string
+	for k := range m {
+		all = append(all, k)
+	}
+	return all
+}
+
+func TestMetricsAreWellNamed(t *testing.T) {
+	_, metrics := observed(t)
+	_, text := fetch(t, "http://"+metrics+"/metrics")
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// TestDurationIsANativeHistogramToo asks in the format that carries one.
+func TestDurationIsANativeHistogramToo(t *testing.T) {
+	site, metrics := observed(t)
+	if _, err := site.AskAsIRODS(t.Context(), "alice", create(t, site, "alice", "never")); err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+metrics+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	reply, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	families := decode(t, reply)
+	for _, name := range []string{"tokend_validation_duration_seconds", "tokend_store_request_duration_seconds"} {
+		family := families[name]
+		if family == nil {
+			t.Fatalf("%s is not there", name)
+		}
+		h := family.GetMetric()[0].GetHistogram()
+		if len(h.GetPositiveSpan()) == 0 || h.GetSchema() == 0 || len(h.GetBucket()) == 0 {
+			t.Errorf("%s: schema %d, %d native spans and %d classic buckets", name, h.GetSchema(), len(h.GetPositiveSpan()), len(h.GetBucket()))
+		}
+	}
+}
+
+func TestHealthAndReadiness(t *testing.T) {
+	_, metrics := observed(t)
+	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
+		if status, text := fetch(t, "http://"+metrics+path); status != http.StatusOK || text != want {
+			t.Errorf("%s: %d %q", path, status, text)
+		}
+	}
+}
+
+// TestNoSecretIsEverWritten runs everything at debug level and looks for the
+// secrets that it used in all that was printed, logged, counted and kept.
+func TestNoSecretIsEverWritten(t *testing.T) {
+	site, metrics := observed(t)
+	made := createTokens(t, site)
+	near := typo(made.good)
+	secrets := []string{made.good, made.expired, made.revoked, made.bobs, made.disabled, near}
+	var printed bytes.Buffer
+	run := func(stdin string, args ...string) {
+		out, err := site.Run(t.Context(), stdin, args...)
+		printed.WriteString(out)
+		if err != nil {
+			printed.WriteString(err.Error())
+		}
+	}
+	for _, secret := range secrets {
+		for _, user := range []string{"alice", "bob", "carol", secret} {
+			for _, ask := range []func() (rig.Answer, error){
+				func() (rig.Answer, error) { return site.AskAsIRODS(t.Context(), user, secret) },
+				func() (rig.Answer, error) { return site.AskAsPAM(t.Context(), user, secret) },
+			} {
+				answer, err := ask()
+				if err != nil {
+					t.Fatal(err)
+				}
+				printed.WriteString(answer.Stdout)
+			}
+			run(secret, "check", "--user", user, "--socket", site.AuthSocket())
+		}
+	}
+	run("", "token", "create", "--user", made.good)
+	run("", "user", "disable", made.good)
+	run("", "token", "revoke", "--user", made.good, "--all")
+	run("", "token", "revoke", made.bobs)
+	run("", "token", "list")
+	run("", "token", "list", "--json")
+	run("", "user", "list")
+	run("", "audit")
+	run(near, "token", "revoke", "--secret", "-")
+	run(made.good, "token", "revoke", "--secret", "-")
+	run(made.good+made.good, "token", "revoke", "--secret", "-")
+	_, counted := fetch(t, "http://"+metrics+"/metrics")
+	printed.WriteString(counted)
+	for _, path := range []string{site.Log(), site.Path("state/tokend.db"), site.Path("state/tokend.db-wal")} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		printed.Write(text)
+	}
+	all := printed.String()
+	if !strings.Contains(all, `"reason":"ok"`) || !strings.Contains(all, "CREATE TABLE") {
+		t.Error("the log or the database was not looked at")
+	}
+	for i, secret := range secrets {
+		// Behind the 8 characters that are shown, nothing may follow.
+		for _, part := range []string{secret, secret[:16], secret[12:], secret[20:32]} {
+			if at := strings.Index(all, part); at >= 0 {
+				t.Errorf("secret %d is in: %s", i, all[max(0, at-200):at])
+			}
+		}
+	}
+}
