@@ -92,7 +92,7 @@ func limits(cfg config.Config) manage.Limits {
 
 // listen opens all sockets, or takes over those that systemd passed.
 func (n *node) listen(ctx context.Context) error {
-	passed, err := inherited()
+	passed, err := inherited(n.cfg.Auth.Socket, n.cfg.Admin.Socket)
 	if err != nil {
 		return err
 	}
@@ -108,17 +108,12 @@ func (n *node) listen(ctx context.Context) error {
 	} {
 		peers := n.resolve(s.name, s.peers)
 		listener := passed[s.path]
-		delete(passed, s.path)
 		if listener == nil {
 			if listener, err = socket.Listen(ctx, s.path, peers.Mode()); err != nil {
 				return fmt.Errorf("[%s] socket: %w", s.name, err)
 			}
 		}
 		*s.guard = socket.NewGuard(listener, peers, n.log, rejections)
-	}
-	for path := range passed {
-		return fmt.Errorf("systemd passed the socket %s, which is neither [auth] socket (%s) nor [admin] socket (%s)",
-			path, n.cfg.Auth.Socket, n.cfg.Admin.Socket)
 	}
 	if n.cfg.HTTP.Metrics == "" {
 		return nil

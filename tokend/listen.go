@@ -14,8 +14,9 @@ import (
 // drainTimeout is how long requests under way may take when the daemon ends.
 const drainTimeout = 5 * time.Second
 
-// inherited returns the listeners that systemd passed, by path.
-func inherited() (map[string]*net.UnixListener, error) {
+// inherited returns the listeners that systemd passed, by path. One that is for
+// neither socket is an error.
+func inherited(auth, admin string) (map[string]*net.UnixListener, error) {
 	listeners, err := activation.Listeners()
 	if err != nil {
 		return nil, fmt.Errorf("take over the sockets of systemd: %w", err)
@@ -26,7 +27,11 @@ func inherited() (map[string]*net.UnixListener, error) {
 		if !ok {
 			return nil, errors.New("systemd passed a socket that is no Unix stream socket: see ListenStream= in tokend.socket")
 		}
-		byPath[u.Addr().String()] = u
+		path := u.Addr().String()
+		if path != auth && path != admin {
+			return nil, fmt.Errorf("systemd passed the socket %s, which is neither [auth] socket (%s) nor [admin] socket (%s)", path, auth, admin)
+		}
+		byPath[path] = u
 	}
 	return byPath, nil
 }

@@ -44,7 +44,7 @@ const (
 	second      = 1000 * millisecond
 
 	// A daemon that is being started again is waited for so long.
-	patience = 1 * second
+	patience = 2 * second
 
 	firstPause = 10 * millisecond
 	lastPause  = 200 * millisecond
@@ -55,7 +55,7 @@ const (
 //
 // A check changes nothing, so it is asked again after a short pause when the
 // connection broke before the answer (the daemon was ended and starts again),
-// when the daemon was too busy, and, for a second, when nobody listens.
+// when the daemon was too busy, and, for two seconds, when nobody listens.
 //
 // It blocks its thread. Reply is what was answered when the Failure is Answered.
 func Ask(path string, req *Request, reply *Reply, until int64) Failure {

@@ -24,6 +24,10 @@ var agentProgram string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		// A race ends the program, with a status that is an error to every test.
+		if err := os.Setenv("GORACE", "halt_on_error=1 atexit_sleep_ms=0"); err != nil {
+			panic(err)
+		}
 		if err := build(); err != nil {
 			fmt.Fprintln(os.Stderr, "build the programs:", err)
 			return 1

@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/rig"
+)
+
+// hangup sends SIGHUP and waits until the log says what came of it.
+func hangup(t *testing.T, site *rig.Site, daemon *rig.Daemon, want string) {
+	t.Helper()
+	before, err := os.ReadFile(site.Log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		log, err := os.ReadFile(site.Log())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(log[len(before):]), want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after SIGHUP the log lacks %q:\n%s", want, log[len(before):])
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func reconfigure(t *testing.T, site *rig.Site, old, new string) {
+	t.Helper()
+	text, err := os.ReadFile(site.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), old, new, 1)
+	if changed == string(text) {
+		t.Fatalf("the configuration has no %q", old)
+	}
+	write(t, site, "tokend.toml", changed, 0o600)
+}
+
+func TestSIGHUPTakesOverWhatItCanAndSaysWhatItCannot(t *testing.T) {
+	site, daemon := running(t, "[tokens]", `max_expiry = "0"`, "max_per_user = 2")
+	good := create(t, site, "alice", "never")
+	user := "alice"
+	wantYes(t, agent{user: &user, password: good}.run(t, site))
+
+	// A limit holds for what was made before, too, at the next login.
+	reconfigure(t, site, `max_expiry = "0"`, `max_expiry = "1s"`)
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(2 * time.Second)))
+	hangup(t, site, daemon, `"changed":"tokens.default_expiry tokens.max_expiry"`)
+	wantNo(t, agent{user: &user, password: good}.run(t, site))
+	if got := lastReason(t, site); got != "expired" {
+		t.Errorf("the log says %s", got)
+	}
+	if _, err := site.Run(t.Context(), "", "token", "create", "--user", "alice", "--expires", "never"); err == nil || !strings.Contains(err.Error(), "more than this site allows: at most 1s") {
+		t.Errorf("a token that never expires: %v", err)
+	}
+	reconfigure(t, site, `max_expiry = "1s"`, `max_expiry = "0"`)
+	hangup(t, site, daemon, "configuration reloaded")
+	wantYes(t, agent{user: &user, password: good}.run(t, site))
+
+	// Peers change for connections from now on.
+	reconfigure(t, site, "[auth]\n", "[auth]\n#") // keep the socket
+	reconfigure(t, site, "#socket", "socket")
+	own := peersLine(t, site)
+	reconfigure(t, site, own, `peers = ["54321"]`)
+	hangup(t, site, daemon, `"changed":"auth.peers"`)
+	wantNo(t, agent{user: &user, password: good}.run(t, site))
+	reconfigure(t, site, `peers = ["54321"]`, own)
+	hangup(t, site, daemon, "configuration reloaded")
+	wantYes(t, agent{user: &user, password: good}.run(t, site))
+
+	// What can't change is named, and the rest is taken over.
+	reconfigure(t, site, site.AuthSocket(), site.AuthSocket()+"2")
+	hangup(t, site, daemon, `"keys":"auth.socket"`)
+	reconfigure(t, site, site.AuthSocket()+"2", site.AuthSocket())
+
+	// A mistake changes nothing.
+	reconfigure(t, site, "max_per_user", "max_per_usr")
+	hangup(t, site, daemon, `did you mean \"max_per_user\"?`)
+	wantYes(t, agent{user: &user, password: good}.run(t, site))
+}
+
+func peersLine(t *testing.T, site *rig.Site) string {
+	t.Helper()
+	text, err := os.ReadFile(site.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "peers") {
+			return strings.TrimSpace(line)
+		}
+	}
+	t.Fatal("no peers")
+	return ""
+}
+
+func TestLimitsHoldWhenATokenIsMade(t *testing.T) {
+	site, _ := running(t, "[tokens]", `default_expiry = "12"`, `max_expiry = "30d"`, "max_per_user = 2")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--user", "alice", "--expires", "31d"}, "an expiry of 31d is more than this site allows: at most 30d"},
+		{[]string{"--user", "alice", "--expires", "never"}, "an expiry of never is more than this site allows: at most 30d"},
+		{[]string{"--user", "alice", "--expires", "0"}, "an expiry of never is more than this site allows: at most 30d"},
+		{[]string{"--user", "alice", "--expires", "100000000"}, "lies past the year 9999"},
+		{[]string{"--user", "alice", "--expires", "soon"}, `"soon" is no expiry: write hours (24)`},
+		{[]string{"--user", "alice", "--expires", "-1"}, `"-1" is no expiry`},
+		{[]string{"--user", "a#b"}, "is no iRODS user name"},
+		{[]string{"--user", "."}, "is no iRODS user name"},
+		{[]string{"--user", strings.Repeat("a", 64)}, "is no iRODS user name"},
+		{[]string{"--user", "alice", "--label", strings.Repeat("ü", 257)}, "the label has 257 characters"},
+		{[]string{"--user", "alice", "--label", "a\nb"}, "control character"},
+	} {
+		_, err := site.Run(t.Context(), "", append([]string{"token", "create"}, c.args...)...)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.60q: got %v, want %q", c.args, err, c.want)
+		}
+	}
+	for range 2 {
+		tokend(t, site, "", "token", "create", "--user", "alice", "--label", strings.Repeat("ü", 256))
+	}
+	if _, err := site.Run(t.Context(), "", "token", "create", "--user", "alice"); err == nil || !strings.Contains(err.Error(), "alice has 2 active ones") {
+		t.Errorf("a third token: %v", err)
+	}
+	if list := tokend(t, site, "", "token", "list"); strings.Count(list, "(in 12 hours)") != 2 {
+		t.Errorf("the default expiry is not 12 hours:\n%s", list)
+	}
+}

@@ -1,0 +1,356 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/rig"
+)
+
+// systemd holds the sockets of a site as the service manager does, so that they
+// outlive the daemon.
+type systemd struct {
+	site  *rig.Site
+	files []*os.File
+}
+
+func holdSockets(t *testing.T, site *rig.Site) *systemd {
+	t.Helper()
+	s := &systemd{site: site}
+	for _, path := range []string{site.AuthSocket(), site.AdminSocket()} {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		file, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = file.Close() })
+		s.files = append(s.files, file)
+	}
+	return s
+}
+
+// launch starts the daemon with the sockets on descriptors 3 and 4.
+func (s *systemd) launch(t *testing.T) *rig.Daemon {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" serve --config "$1"`, s.site.Tokend(), s.site.Config())
+	cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=tokend.socket:tokend.socket")
+	cmd.ExtraFiles = s.files
+	daemon, err := s.site.Launch(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return daemon
+}
+
+// TestKilledUnderLoadNoHelperGetsAWrongAnswer kills the daemon with SIGKILL again
+// and again while helpers ask; the sockets stay, as under systemd.
+func TestKilledUnderLoadNoHelperGetsAWrongAnswer(t *testing.T) {
+	site := newSite(t)
+	manager := holdSockets(t, site)
+	daemon := manager.launch(t)
+	made := createTokens(t, site)
+
+	var asked, wrong atomic.Int64
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	for i := range 8 {
+		load.Go(func() {
+			for n := i; ctx.Err() == nil; n++ {
+				user, secret, yes := "alice", made.good, true
+				if n%2 == 0 {
+					secret, yes = made.revoked, false
+				}
+				answer, err := site.AskAsIRODS(context.WithoutCancel(ctx), user, secret)
+				asked.Add(1)
+				if err != nil || answer.OK() != yes || answer.Status > 1 {
+					wrong.Add(1)
+					t.Errorf("want %v, got %+v, %v", yes, answer, err)
+				}
+			}
+		})
+	}
+	for range 6 {
+		before := asked.Load()
+		for asked.Load() < before+100 {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if err := daemon.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond) // they queue
+		daemon = manager.launch(t)
+	}
+	before := asked.Load()
+	for asked.Load() < before+100 {
+		time.Sleep(5 * time.Millisecond)
+	}
+	stop()
+	load.Wait()
+	t.Logf("%d helpers asked, %d got a wrong answer", asked.Load(), wrong.Load())
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWaitingInTheQueueGetsTheRightAnswer: helpers that come while nobody runs
+// are answered by the daemon that starts.
+func TestWaitingInTheQueueGetsTheRightAnswer(t *testing.T) {
+	site := newSite(t)
+	manager := holdSockets(t, site)
+	daemon := manager.launch(t)
+	made := createTokens(t, site)
+	if err := daemon.Stop(); err != nil { // cleanly: the sockets stay all the same
+		t.Fatal(err)
+	}
+	var waiting sync.WaitGroup
+	for i := range 20 {
+		waiting.Go(func() {
+			secret, yes := made.good, true
+			if i%2 == 0 {
+				secret, yes = made.expired, false
+			}
+			answer, err := site.AskAsIRODS(t.Context(), "alice", secret)
+			if err != nil || answer.OK() != yes {
+				t.Errorf("want %v, got %+v, %v", yes, answer, err)
+			}
+		})
+	}
+	time.Sleep(300 * time.Millisecond)
+	daemon = manager.launch(t)
+	waiting.Wait()
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOrdinaryRestartLosesNoLogin: without systemd the socket is away for a
+// moment, and helpers wait for it.
+func TestOrdinaryRestartLosesNoLogin(t *testing.T) {
+	site := newSite(t)
+	daemon, err := site.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := create(t, site, "alice", "never")
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	for range 4 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				if answer, err := site.AskAsIRODS(context.WithoutCancel(ctx), "alice", good); err != nil || !answer.OK() {
+					t.Errorf("got %+v, %v", answer, err)
+				}
+			}
+		})
+	}
+	for i := range 5 {
+		if i%2 == 0 {
+			err = daemon.Stop()
+		} else {
+			err = daemon.Kill()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if daemon, err = site.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	load.Wait()
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSystemdPassesTheSocketsAndIsTold uses systemd's own program for the first
+// and a socket of the test for the second.
+func TestSystemdPassesTheSocketsAndIsTold(t *testing.T) {
+	site := newSite(t)
+	notices, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: site.Path("notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer notices.Close()
+	notice := func() string {
+		t.Helper()
+		if err := notices.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		buffer := make([]byte, 1000)
+		n, err := notices.Read(buffer)
+		if err != nil {
+			t.Fatalf("the service manager was told nothing: %v", err)
+		}
+		return string(buffer[:n])
+	}
+	daemon, err := site.Launch(exec.Command("systemd-socket-activate",
+		"-l", site.AdminSocket(), "-l", site.AuthSocket(), "-E", "NOTIFY_SOCKET="+site.Path("notify"),
+		site.Tokend(), "serve", "--config", site.Config()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Wait(t.Context()); err != nil { // the first connection starts it
+		t.Fatal(err)
+	}
+	good := create(t, site, "alice", "never")
+	answer, err := site.AskAsIRODS(t.Context(), "alice", good)
+	if err != nil || !answer.OK() {
+		t.Errorf("got %+v, %v", answer, err)
+	}
+	if got := notice(); got != "READY=1" {
+		t.Errorf("told %q", got)
+	}
+	if err := daemon.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if got := notice(); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") {
+		t.Errorf("told %q", got)
+	}
+	if got := notice(); got != "READY=1" {
+		t.Errorf("told %q", got)
+	}
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+	if got := notice(); got != "STOPPING=1" {
+		t.Errorf("told %q", got)
+	}
+	if _, err := os.Lstat(site.AuthSocket()); err != nil {
+		t.Errorf("the daemon removed a socket that is systemd's: %v", err)
+	}
+}
+
+func TestSocketThatIsInNoSectionIsRefused(t *testing.T) {
+	site := newSite(t)
+	cmd := exec.CommandContext(t.Context(), "systemd-socket-activate", "-l", site.Path("other.sock"),
+		site.Tokend(), "serve", "--config", site.Config())
+	daemon, err := site.Launch(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conn net.Conn
+	for range 500 {
+		if conn, err = net.Dial("unix", site.Path("other.sock")); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := daemon.Wait(t.Context()); err == nil || !strings.Contains(err.Error(), "which is neither [auth] socket") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestSIGTERMAnswersWhoIsBeingServed: a request that began before the end gets
+// its answer, then the daemon exits with 0.
+func TestSIGTERMAnswersWhoIsBeingServed(t *testing.T) {
+	site := newSite(t)
+	daemon, err := site.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := create(t, site, "alice", "never")
+	conn, err := net.Dial("unix", site.AuthSocket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	request := fmt.Sprintf("\x00\x05alice\x00%c%s\x00\x00\x00\x00", len(good), good)
+	if _, err := conn.Write([]byte(request[:20])); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // accepted
+	if err := daemon.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if _, err := conn.Write([]byte(request[20:])); err != nil {
+		t.Fatal(err)
+	}
+	reply := make([]byte, 10)
+	n, err := conn.Read(reply)
+	if err != nil || string(reply[:n]) != "\x00\x02OK" {
+		t.Errorf("got %q, %v", reply[:n], err)
+	}
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAcknowledgedChangesSurviveSIGKILL mints and revokes in a loop and kills the
+// daemon in the middle: every token that was printed must log in afterwards, and
+// every one that was reported revoked must not.
+func TestAcknowledgedChangesSurviveSIGKILL(t *testing.T) {
+	site := newSite(t, "[tokens]", "max_per_user = 1000000")
+	var minted, revoked []string
+	for round := range 5 {
+		daemon, err := site.Start(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var both sync.WaitGroup
+		var mints, ends []string
+		both.Go(func() {
+			for {
+				secret, err := site.Run(t.Context(), "", "token", "create", "--user", "alice")
+				if err != nil {
+					return
+				}
+				mints = append(mints, secret)
+			}
+		})
+		both.Go(func() {
+			for _, secret := range minted {
+				if _, err := site.Run(t.Context(), secret, "token", "revoke", "--secret", "-"); err != nil {
+					return
+				}
+				ends = append(ends, secret)
+			}
+		})
+		time.Sleep(time.Duration(300+100*round) * time.Millisecond)
+		if err := daemon.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		both.Wait()
+		revoked = append(revoked, ends...)
+		minted = append(minted[len(ends):], mints...)
+	}
+	start(t, site)
+	if len(minted)+len(revoked) < 20 || len(revoked) < 5 {
+		t.Errorf("only %d were minted and %d revoked: nothing is shown", len(minted), len(revoked))
+	}
+	t.Logf("%d minted and %d revoked over 5 kills", len(minted)+len(revoked), len(revoked))
+	for i, secret := range minted {
+		answer, err := site.AskAsIRODS(t.Context(), "alice", secret)
+		// The one being revoked when the daemon died may have ended.
+		if err != nil || !answer.OK() && lastReason(t, site) != "revoked" {
+			t.Errorf("token %d of %d: %+v %s %v", i, len(minted), answer, lastReason(t, site), err)
+		}
+	}
+	for i, secret := range revoked {
+		answer, err := site.AskAsIRODS(t.Context(), "alice", secret)
+		if err != nil || answer.OK() {
+			t.Errorf("revoked token %d: %+v, %v", i, answer, err)
+		}
+	}
+}
