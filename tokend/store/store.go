@@ -1,0 +1,72 @@
+// Package store holds what the stores below it share: what they measure, what
+// they refuse, and the errors of their own. Each store is a package beneath;
+// storetest says what all of them promise.
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"tokend/tokend/token"
+)
+
+var (
+	// ErrExists: a token with this ID or this digest is kept already.
+	ErrExists = errors.New("a token with this ID or digest exists already")
+	// ErrUnwritable: nothing can be written just now, because the disk is full,
+	// failing or read-only. Look-ups go on.
+	ErrUnwritable = errors.New("the store cannot be written")
+	// ErrLocked: another tokend has the store open, which serves only one.
+	ErrLocked = errors.New("another tokend uses it")
+)
+
+// NewerSchemaError refuses a database that a newer tokend has written.
+type NewerSchemaError struct {
+	Database int64 // the version that the database has
+	Known    int64 // the newest version that this program knows
+}
+
+// Error says which versions met, and the two ways out.
+func (e *NewerSchemaError) Error() string {
+	return fmt.Sprintf("the database has schema version %d, this tokend knows up to %d: "+
+		"run the newer tokend, or restore the backup made before the upgrade", e.Database, e.Known)
+}
+
+// CheckRecord refuses to keep a record that could not be found again: one
+// without ID, digest, owner or time of creation.
+func CheckRecord(r token.Record) error {
+	switch {
+	case r.ID == "":
+		return errors.New("the record has no ID")
+	case r.Digest == token.Digest{}:
+		return errors.New("the record has no digest")
+	case r.Owner == "":
+		return errors.New("the record has no owner")
+	case r.Created.IsZero():
+		return errors.New("the record has no time of creation")
+	}
+	return nil
+}
+
+// CheckSelection refuses a selection in which not exactly one field is set.
+func CheckSelection(s token.Selection) error {
+	set := 0
+	for _, is := range []bool{s.ID != "", s.Owner != "", s.Digest != token.Digest{}} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		return fmt.Errorf("a selection names an ID, an owner or a digest, exactly one of them; this one names %d", set)
+	}
+	return nil
+}
+
+// CheckLimit refuses a listing of fewer than one entry, which is always a
+// forgotten limit.
+func CheckLimit(limit int) error {
+	if limit < 1 {
+		return fmt.Errorf("the limit of a listing is 1 or more, not %d", limit)
+	}
+	return nil
+}
