@@ -1,0 +1,4 @@
+package storetest
+
+// NewModel lets the suite be run against the model.
+func NewModel() Store { return newModel() }

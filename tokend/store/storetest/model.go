@@ -1,0 +1,240 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"tokend/tokend/store"
+	"tokend/tokend/token"
+)
+
+// model is a store in its simplest form: what the others are compared with. It
+// passes the suite itself.
+type model struct {
+	busy     sync.Mutex
+	tokens   []token.Record
+	disabled map[string]time.Time // every user there is
+	events   []token.Event        // oldest first
+}
+
+func newModel() *model { return &model{disabled: map[string]time.Time{}} }
+
+// enter locks the model until the end of the caller, unless ctx is done or one
+// of the errors is not nil.
+func (m *model) enter(ctx context.Context, errs ...error) (leave func(), err error) {
+	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+		return func() {}, err
+	}
+	m.busy.Lock()
+	return m.busy.Unlock, nil
+}
+
+// tell writes an event about the user and the token.
+func (m *model) tell(event token.Event, user, id string) {
+	event.At = token.Time(event.At)
+	m.events = append(m.events, of(event, user, id))
+}
+
+// read returns a record as it is read now.
+func (m *model) read(r token.Record) token.Record {
+	r.OwnerDisabled = !m.disabled[r.Owner].IsZero()
+	return r
+}
+
+func (m *model) newestFirst(owner string) []token.Record {
+	var found []token.Record
+	for _, r := range m.tokens {
+		if owner == "" || r.Owner == owner {
+			found = append(found, m.read(r))
+		}
+	}
+	slices.SortFunc(found, func(a, b token.Record) int {
+		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(b.ID, a.ID))
+	})
+	return found
+}
+
+func (m *model) active(owner string, now time.Time) (count int) {
+	for _, r := range m.tokens {
+		if r.Owner == owner && r.StateAt(now, token.Forever) == token.Active {
+			count++
+		}
+	}
+	return count
+}
+
+func (m *model) Lookup(ctx context.Context, digest token.Digest) (token.Record, error) {
+	leave, err := m.enter(ctx)
+	defer leave()
+	if err != nil {
+		return token.Record{}, err
+	}
+	for _, r := range m.tokens {
+		if r.Digest == digest {
+			return m.read(r), nil
+		}
+	}
+	return token.Record{}, token.ErrNotFound
+}
+
+func (m *model) Mint(ctx context.Context, record token.Record, maxActive int, event token.Event) error {
+	leave, err := m.enter(ctx, store.CheckRecord(record))
+	defer leave()
+	if err != nil {
+		return err
+	}
+	if !m.disabled[record.Owner].IsZero() {
+		return token.ErrUserDisabled
+	}
+	if maxActive > 0 && m.active(record.Owner, record.Created) >= maxActive {
+		return token.ErrTooMany
+	}
+	for _, r := range m.tokens {
+		if r.ID == record.ID || r.Digest == record.Digest {
+			return store.ErrExists
+		}
+	}
+	m.disabled[record.Owner] = time.Time{}
+	record.Created = token.Time(record.Created)
+	record.Expires, record.Revoked = token.Time(record.Expires), token.Time(record.Revoked)
+	m.tokens = append(m.tokens, record)
+	m.tell(event, record.Owner, record.ID)
+	return nil
+}
+
+func (m *model) Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error) {
+	leave, err := m.enter(ctx, store.CheckSelection(selection), zero(at))
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
+	var found []token.Record
+	for _, r := range m.newestFirst("") {
+		if r.ID != selection.ID && r.Owner != selection.Owner && r.Digest != selection.Digest {
+			continue
+		}
+		if r.Revoked.IsZero() {
+			r.Revoked = token.Time(at)
+			i := slices.IndexFunc(m.tokens, func(kept token.Record) bool { return kept.ID == r.ID })
+			m.tokens[i].Revoked = r.Revoked
+			m.tell(event, r.Owner, r.ID)
+		}
+		found = append(found, r)
+	}
+	if found == nil {
+		return nil, token.ErrNotFound // every user has a token
+	}
+	return found, nil
+}
+
+func (m *model) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, error) {
+	leave, err := m.enter(ctx, zero(at))
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
+	since, known := m.disabled[user]
+	if !known {
+		return nil, token.ErrNotFound
+	}
+	if disabled == since.IsZero() {
+		m.disabled[user] = time.Time{}
+		if disabled {
+			m.disabled[user] = token.Time(at)
+		}
+		m.tell(event, user, "")
+	}
+	var digests []token.Digest
+	for _, r := range m.newestFirst(user) {
+		if r.Revoked.IsZero() {
+			digests = append(digests, r.Digest)
+		}
+	}
+	return digests, nil
+}
+
+func (m *model) Records(ctx context.Context, page token.Page) ([]token.Record, error) {
+	leave, err := m.enter(ctx, store.CheckLimit(page.Limit))
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
+	found := m.newestFirst(page.Owner)
+	if page.After != "" {
+		i := slices.IndexFunc(found, func(r token.Record) bool { return r.ID == page.After })
+		if i < 0 {
+			return nil, token.ErrNotFound
+		}
+		found = found[i+1:]
+	}
+	return found[:min(page.Limit, len(found))], nil
+}
+
+func (m *model) Users(ctx context.Context, now time.Time) ([]token.User, error) {
+	leave, err := m.enter(ctx)
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
+	var found []token.User
+	for name, since := range m.disabled {
+		found = append(found, token.User{Name: name, Disabled: since, Tokens: m.active(name, now)})
+	}
+	slices.SortFunc(found, func(a, b token.User) int { return cmp.Compare(a.Name, b.Name) })
+	return found, nil
+}
+
+func (m *model) Events(ctx context.Context, user string, limit int) ([]token.Event, error) {
+	leave, err := m.enter(ctx, store.CheckLimit(limit))
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
+	var found []token.Event
+	for _, e := range slices.Backward(m.events) {
+		if (user == "" || e.User == user) && len(found) < limit {
+			found = append(found, e)
+		}
+	}
+	return found, nil
+}
+
+func (m *model) Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error) {
+	leave, err := m.enter(ctx)
+	defer leave()
+	if err != nil {
+		return nil, err
+	}
+	states := map[token.State]int{token.Active: 0, token.Expired: 0, token.Revoked: 0}
+	for _, r := range m.tokens {
+		states[r.StateAt(now, limit)]++
+	}
+	return states, nil
+}
+
+func (m *model) Ping(ctx context.Context) error { return ctx.Err() }
+
+// zero is an error if t is the zero time.
+func zero(t time.Time) error {
+	if t.IsZero() {
+		return errors.New("the zero time means never")
+	}
+	return nil
+}
+
+// kind says which of the errors that callers branch on it is.
+func kind(err error) string {
+	if err == nil {
+		return "none"
+	}
+	for _, known := range []error{token.ErrNotFound, token.ErrUserDisabled, token.ErrTooMany, store.ErrExists} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return "another"
+}

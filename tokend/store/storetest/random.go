@@ -1,0 +1,126 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"tokend/tokend/token"
+)
+
+// checkModel does the same random things to a store and to the model, and
+// compares every answer, errors included.
+func checkModel(t *testing.T, open func(t *testing.T) Store) {
+	rapid.Check(t, func(r *rapid.T) {
+		p := pair{real: open(t), model: newModel()}
+		r.Repeat(map[string]func(*rapid.T){
+			"lookup":  p.lookup,
+			"mint":    p.mint,
+			"revoke":  p.revoke,
+			"disable": p.setDisabled,
+			"list":    p.list,
+		})
+		p.list(r)
+	})
+}
+
+// The choices are few, so that each is met again and again.
+var (
+	someUser   = rapid.SampledFrom([]string{"alice", "Alice", "bob"})
+	someID     = rapid.SampledFrom([]string{"t1", "T1", "t2", "t3", "t4", "t5", "t6", "t7"})
+	someAction = rapid.SampledFrom([]token.Action{token.TokenCreated, token.TokenRevoked, token.UserDisabled})
+	someDigest = rapid.Custom(func(t *rapid.T) token.Digest {
+		return token.Digest{rapid.ByteRange(1, 9).Draw(t, "digest")}
+	})
+	someTime = rapid.Custom(func(t *rapid.T) time.Time {
+		seconds, micros := rapid.IntRange(0, 3).Draw(t, "seconds"), rapid.IntRange(-1, 1).Draw(t, "microseconds")
+		return now.Add(time.Duration(seconds)*time.Second + time.Duration(micros)*time.Microsecond)
+	})
+	someEvent = rapid.Custom(func(t *rapid.T) token.Event {
+		return token.Event{At: someTime.Draw(t, "at"), Actor: someUser.Draw(t, "actor"), Action: someAction.Draw(t, "action")}
+	})
+	someRecord = rapid.Custom(func(t *rapid.T) token.Record {
+		r := token.Record{
+			ID:      someID.Draw(t, "ID"),
+			Digest:  someDigest.Draw(t, "digest"),
+			Owner:   someUser.Draw(t, "owner"),
+			Label:   rapid.StringOfN(rapid.RuneFrom([]rune("aÄ€🔑'%")), 0, 4, -1).Draw(t, "label"),
+			Created: someTime.Draw(t, "created"),
+		}
+		if rapid.Bool().Draw(t, "expires") {
+			r.Expires = someTime.Draw(t, "expiry")
+		}
+		return r
+	})
+	someSelection = rapid.Custom(func(t *rapid.T) token.Selection {
+		switch rapid.IntRange(0, 2).Draw(t, "selected by") {
+		case 0:
+			return token.Selection{ID: someID.Draw(t, "ID")}
+		case 1:
+			return token.Selection{Digest: someDigest.Draw(t, "digest")}
+		}
+		return token.Selection{Owner: someUser.Draw(t, "owner")}
+	})
+)
+
+type pair struct {
+	real  Store
+	model *model
+}
+
+func (p pair) lookup(t *rapid.T) {
+	digest := someDigest.Draw(t, "digest")
+	compare(t, p, func(ctx context.Context, s Store) (token.Record, error) { return s.Lookup(ctx, digest) })
+}
+
+func (p pair) mint(t *rapid.T) {
+	record, event := someRecord.Draw(t, "record"), someEvent.Draw(t, "event")
+	limit := rapid.IntRange(0, 3).Draw(t, "limit")
+	compare(t, p, func(ctx context.Context, s Store) (any, error) { return nil, s.Mint(ctx, record, limit, event) })
+}
+
+func (p pair) revoke(t *rapid.T) {
+	selection, at, event := someSelection.Draw(t, "selection"), someTime.Draw(t, "at"), someEvent.Draw(t, "event")
+	compare(t, p, func(ctx context.Context, s Store) ([]token.Record, error) {
+		return s.Revoke(ctx, selection, at, event)
+	})
+}
+
+func (p pair) setDisabled(t *rapid.T) {
+	user, disabled := someUser.Draw(t, "user"), rapid.Bool().Draw(t, "disabled")
+	at, event := someTime.Draw(t, "at"), someEvent.Draw(t, "event")
+	compare(t, p, func(ctx context.Context, s Store) ([]token.Digest, error) {
+		digests, err := s.SetDisabled(ctx, user, disabled, at, event)
+		return sorted(digests...), err
+	})
+}
+
+func (p pair) list(t *rapid.T) {
+	owner := rapid.OneOf(rapid.Just(""), someUser).Draw(t, "owner")
+	after := rapid.OneOf(rapid.Just(""), someID).Draw(t, "after")
+	limit := rapid.IntRange(1, 9).Draw(t, "limit")
+	at, life := someTime.Draw(t, "at"), token.Life(rapid.IntRange(0, 3).Draw(t, "life"))
+	compare(t, p, func(ctx context.Context, s Store) ([]token.Record, error) {
+		return s.Records(ctx, token.Page{Owner: owner, After: after, Limit: limit})
+	})
+	compare(t, p, func(ctx context.Context, s Store) ([]token.Event, error) { return s.Events(ctx, owner, limit) })
+	compare(t, p, func(ctx context.Context, s Store) ([]token.User, error) { return s.Users(ctx, at) })
+	compare(t, p, func(ctx context.Context, s Store) (map[token.State]int, error) { return s.Count(ctx, at, life) })
+}
+
+// compare asks the store and the model, and fails if the answers differ.
+func compare[T any](t *rapid.T, p pair, ask func(context.Context, Store) (T, error)) {
+	t.Helper()
+	got, err := ask(t.Context(), p.real)
+	want, wantErr := ask(t.Context(), p.model)
+	if kind(err) != kind(wantErr) {
+		t.Fatalf("got error %v, want %v", err, wantErr)
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); err == nil && diff != "" {
+		t.Fatalf("(-want +got):\n%s", diff)
+	}
+}

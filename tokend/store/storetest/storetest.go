@@ -1,0 +1,49 @@
+// Package storetest says what every store of tokens promises, as a suite that
+// each store runs against itself. A store that passes it can take another's
+// place.
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"tokend/tokend/token"
+)
+
+// Store is what the suite asks of a store. Code that uses a store declares the
+// few methods it needs instead.
+type Store interface {
+	Lookup(ctx context.Context, digest token.Digest) (token.Record, error)
+	Mint(ctx context.Context, record token.Record, maxActive int, event token.Event) error
+	Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error)
+	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, error)
+	Records(ctx context.Context, page token.Page) ([]token.Record, error)
+	Users(ctx context.Context, now time.Time) ([]token.User, error)
+	Events(ctx context.Context, user string, limit int) ([]token.Event, error)
+	Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error)
+	Ping(ctx context.Context) error
+}
+
+// claim is one promise. Its check gets an empty store.
+type claim struct {
+	name  string
+	check func(t *testing.T, s Store)
+}
+
+// Run checks every promise, each with an empty store of its own, which open
+// makes and t.Cleanup removes.
+func Run(t *testing.T, open func(t *testing.T) Store) {
+	for _, claims := range [][]claim{lookups, mints, limits, revocations, disablings, pages, listings, counts, contexts} {
+		for _, c := range claims {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				c.check(t, open(t))
+			})
+		}
+	}
+	t.Run("StoreBehavesLikeTheModel", func(t *testing.T) {
+		t.Parallel()
+		checkModel(t, open)
+	})
+}
