@@ -1,0 +1,175 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"tokend/tokend/store"
+)
+
+// access is what can be done with the file.
+type access int
+
+const (
+	readWrite   access = iota
+	readOnly           // nothing can be written, and the -wal holds changes to be read
+	readOnlyAll        // nothing can be written, and everything is in the file itself
+)
+
+// readerName and writerName are the names by which SQLite opens the file. A
+// reader waits for a lock less long than a look-up may take, and a writer less
+// long than a change may, so that the error tells of the lock and not of time.
+// A reader of a writable file opens it for writing, because it may be the one
+// who has to clear up what a killed daemon left; query_only keeps it from more.
+func readerName(path string, mode access) string {
+	query := url.Values{"mode": {"rw"}, "_pragma": {"busy_timeout(800)", "query_only(1)", "temp_store(memory)"}}
+	switch mode {
+	case readOnly:
+		query.Set("mode", "ro")
+		query.Set("readonly_shm", "1") // there may be no room to write even that
+	case readOnlyAll:
+		query.Set("mode", "ro")
+		query.Set("immutable", "1")
+	}
+	return fileName(path, query)
+}
+
+func writerName(path string, mode access) string {
+	if mode != readWrite {
+		return readerName(path, mode)
+	}
+	return fileName(path, url.Values{"mode": {"rw"}, "_txlock": {"immediate"}, "_pragma": {
+		"busy_timeout(4000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(memory)",
+	}})
+}
+
+func fileName(path string, query url.Values) string {
+	name := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
+	return name.String()
+}
+
+// makeDirectory makes what is missing of the path, and makes sure that a power
+// loss does not take it away again.
+func makeDirectory(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is no directory: name another path", path)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDirectory(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// prepareFile makes the file if it is missing, before SQLite would make it
+// readable to all, and finds out what can be done with it. It is called with
+// the lock held: closing the file while SQLite has it open would take SQLite's
+// own locks away.
+func prepareFile(path string, log *slog.Logger) (access, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return 0, errors.New("it is a directory: name a file in it")
+	case err == nil && !info.Mode().IsRegular():
+		return 0, errors.New("it is no regular file: name another")
+	case err == nil && info.Mode().Perm()&0o077 != 0:
+		log.Warn("the database is open to other users; chmod 600 would close it", "path", path, "mode", info.Mode().Perm())
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return readOnlyAccess(path)
+	case errors.Is(err, fs.ErrPermission):
+		return 0, fmt.Errorf("the user with uid %d may not read and write it: give it to that user, or run tokend as its owner: %w", os.Geteuid(), err)
+	case err != nil:
+		return 0, err
+	}
+	return readWrite, errors.Join(file.Sync(), file.Close(), syncDirectory(filepath.Dir(path)))
+}
+
+// readOnlyAccess finds out how to read a database that cannot be written.
+func readOnlyAccess(path string) (access, error) {
+	if _, err := os.Stat(path); err != nil {
+		return 0, fmt.Errorf("it is missing and cannot be made on a read-only file system: %w", err)
+	}
+	wal, err := os.Stat(path + "-wal")
+	if errors.Is(err, fs.ErrNotExist) || err == nil && wal.Size() == 0 {
+		return readOnlyAll, nil
+	}
+	return readOnly, err
+}
+
+// takeLock takes the lock that lets in one daemon at a time. The kernel frees
+// it when the process ends, however it ends; the pid in it is for people.
+func takeLock(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, syscall.EROFS) {
+		file, err = os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // where nobody can write, nobody has to be kept out
+		}
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("the user with uid %d may not make or open the lock file beside it: "+
+			"give the directory and its files to that user, or run tokend as their owner: %w", os.Geteuid(), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("%w%s, as %s says: stop that one first, or give this one a database of its own", store.ErrLocked, holder(file), path)
+		return nil, errors.Join(err, file.Close())
+	}
+	if err != nil {
+		err = fmt.Errorf("lock %s (the database must lie on a local disk): %w", path, err)
+		return nil, errors.Join(err, file.Close())
+	}
+	if err := file.Truncate(0); err == nil { // fails on a read-only file system
+		_, _ = fmt.Fprintln(file, os.Getpid()) // or on a full one: then the pid is missing
+	}
+	return file, nil
+}
+
+// holder names the process that wrote itself into the lock file, if one did.
+func holder(lock *os.File) string {
+	text := make([]byte, 20)
+	n, err := lock.Read(text)
+	if pid := strings.TrimSpace(string(text[:n])); err == nil && pid != "" {
+		return fmt.Sprintf(" (pid %s)", pid)
+	}
+	return ""
+}
+
+// releaseLock leaves the file: removing it would let two daemons lock two files.
+func releaseLock(lock *os.File) error {
+	if lock == nil {
+		return nil
+	}
+	_ = lock.Truncate(0) // fails on a read-only file system; the next holder does it
+	if err := lock.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package sqlite_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tokend/tokend/store"
+	"tokend/tokend/store/sqlite"
+	"tokend/tokend/token"
+)
+
+func TestFilesAreTheOwnersAlone(t *testing.T) {
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	top := t.TempDir()
+	path := filepath.Join(top, "lib", "tokend", "tokend.db")
+	mint(t, open(t, path))
+	got := map[string]os.FileMode{}
+	for _, name := range []string{"lib", "lib/tokend", "lib/tokend/tokend.db", "lib/tokend/tokend.db-wal",
+		"lib/tokend/tokend.db-shm", "lib/tokend/tokend.db.lock"} {
+		info, err := os.Stat(filepath.Join(top, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[name] = info.Mode().Perm()
+	}
+	want := map[string]os.FileMode{"lib": 0o700, "lib/tokend": 0o700, "lib/tokend/tokend.db": 0o600,
+		"lib/tokend/tokend.db-wal": 0o600, "lib/tokend/tokend.db-shm": 0o600, "lib/tokend/tokend.db.lock": 0o600}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("modes (-want +got):\n%s", diff)
+	}
+}
+
+func TestFileOpenToOthersIsWarnedOf(t *testing.T) {
+	path := newPath(t)
+	closeStore(t, open(t, path))
+	for _, c := range []struct {
+		mode os.FileMode
+		warn bool
+	}{{0o600, false}, {0o640, true}, {0o604, true}} {
+		if err := os.Chmod(path, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		s, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeStore(t, s)
+		if warned := bytes.Contains(log.Bytes(), []byte("open to other users")); warned != c.warn {
+			t.Errorf("mode %v: warned %v, want %v", c.mode, warned, c.warn)
+		}
+	}
+}
+
+func TestPathMayHoldAnyCharacter(t *testing.T) {
+	for _, name := range []string{"a b", "50%", "what?mode=ro", "#1", "%41", "ä&=;", `"'`} {
+		path := filepath.Join(t.TempDir(), name, name+".db")
+		s := open(t, path)
+		wantRecord(t, s, mint(t, s))
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestRelativePathIsOpened(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := open(t, "tokend.db")
+	wantRecord(t, s, mint(t, s))
+	if _, err := os.Stat("tokend.db"); err != nil {
+		t.Error(err)
+	}
+	wantSentence(t, openFails(t, ""), "it has no path")
+}
+
+func TestSecondDaemonIsRefused(t *testing.T) {
+	path := newPath(t)
+	holder := startChild(t, "hold", path)
+	if line, _ := holder.line(); line != "open" {
+		t.Fatalf("the child says %q", line)
+	}
+	err := openFails(t, path)
+	if !errors.Is(err, store.ErrLocked) {
+		t.Errorf("got error %v, want %v", err, store.ErrLocked)
+	}
+	wantSentence(t, err, path, "another tokend", "pid "+strconv.Itoa(holder.cmd.Process.Pid), path+".lock", "stop that one first")
+
+	holder.kill()
+	if err := holder.cmd.Wait(); err == nil {
+		t.Error("the child was not killed")
+	}
+	mint(t, open(t, path)) // the kernel has freed the lock
+}
+
+func TestSecondOpeningByTheSameProcessIsRefused(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	err := openFails(t, path)
+	if !errors.Is(err, store.ErrLocked) {
+		t.Errorf("got error %v, want %v", err, store.ErrLocked)
+	}
+	wantSentence(t, err, "pid "+strconv.Itoa(os.Getpid()))
+	wantRecord(t, s, mint(t, s))
+	closeStore(t, s)
+	mint(t, open(t, path))
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	closeStore(t, s)
+	db := shell(t, path)
+	run(t, db, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (7, true)`)
+	err := openFails(t, path)
+	var newer *store.NewerSchemaError
+	if !errors.As(err, &newer) || *newer != (store.NewerSchemaError{Database: 7, Known: 1}) {
+		t.Errorf("got error %v, want a newer schema, 7 instead of 1", err)
+	}
+	wantSentence(t, err, path, "the database has schema version 7, this tokend knows up to 1: "+
+		"run the newer tokend, or restore the backup made before the upgrade")
+	run(t, db, `DELETE FROM goose_db_version WHERE version_id = 7`)
+	wantRecord(t, open(t, path), kept) // the refused opening has left nothing behind
+}
+
+func TestHalfMadeDatabaseIsFinished(t *testing.T) {
+	path := newPath(t)
+	db := shell(t, path) // as a daemon leaves it that was killed between goose's first transaction and the second
+	run(t, db, `CREATE TABLE goose_db_version (id INTEGER PRIMARY KEY AUTOINCREMENT, version_id INTEGER NOT NULL,
+		is_applied INTEGER NOT NULL, tstamp TIMESTAMP DEFAULT (datetime('now')))`)
+	run(t, db, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, true)`)
+	s := open(t, path)
+	wantRecord(t, s, mint(t, s))
+}
+
+func TestWhatIsNoDatabaseIsRefusedAndLeftAlone(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"short text": []byte("hello\n"),
+		"long text":  bytes.Repeat([]byte("hello\n"), 10_000),
+		"zeros":      make([]byte, 8192),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := newPath(t)
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			wantSentence(t, openFails(t, path), path, "is not an SQLite database; name another file, or restore a backup")
+			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, content) {
+				t.Errorf("the file was changed (%v)", err)
+			}
+		})
+	}
+}
+
+func TestDatabaseOfAnotherProgramIsRefusedAndLeftAlone(t *testing.T) {
+	path := newPath(t)
+	db := shell(t, path)
+	run(t, db, `CREATE TABLE cookies (name TEXT)`)
+	check(db.Close())
+	before, err := os.ReadFile(path)
+	check(err)
+	wantSentence(t, openFails(t, path), path, "not one of tokend's", "name another file")
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the file was changed (%v)", err)
+	}
+}
+
+func TestDamagedDatabaseSaysSo(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	closeStore(t, s)
+	content, err := os.ReadFile(path)
+	check(err)
+	check(os.WriteFile(path, append(content[:4096:4096], bytes.Repeat([]byte{0xa5}, len(content)-4096)...), 0o600))
+	s, err = sqlite.Open(t.Context(), sqlite.Config{Path: path})
+	if err == nil {
+		defer closeStore(t, s)
+		_, err = s.Lookup(t.Context(), kept.Digest)
+	}
+	wantSentence(t, err, path+" is damaged; stop tokend and restore a backup")
+	if errors.Is(err, token.ErrNotFound) {
+		t.Error("damage passes for an unknown token")
+	}
+}
+
+func TestWhatIsNoFileIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	wantSentence(t, openFails(t, dir), dir, "it is a directory: name a file in it")
+
+	fifo := filepath.Join(dir, "fifo")
+	check(syscall.Mkfifo(fifo, 0o600))
+	wantSentence(t, openFails(t, fifo), fifo, "it is no regular file")
+
+	file := filepath.Join(dir, "file")
+	check(os.WriteFile(file, nil, 0o600))
+	wantSentence(t, openFails(t, filepath.Join(file, "tokend.db")), file, "no directory")
+}
+
+func TestFileOfAnotherUserIsRefused(t *testing.T) {
+	if !anew(t, notRoot()) {
+		return
+	}
+	path := newPath(t)
+	s := open(t, path)
+	mint(t, s)
+	closeStore(t, s)
+	check(os.Chmod(path, 0))
+	wantSentence(t, openFails(t, path), path, "uid 1000 may not read and write it", "run tokend as its owner")
+	check(os.Chmod(path, 0o600))
+	check(os.Chmod(path+".lock", 0))
+	wantSentence(t, openFails(t, path), path+".lock", "uid 1000 may not make or open the lock file")
+}

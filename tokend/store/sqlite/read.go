@@ -1,0 +1,121 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"tokend/tokend/store"
+	"tokend/tokend/token"
+)
+
+const (
+	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, u.disabled IS NOT NULL
+		FROM tokens AS t JOIN users AS u ON u.name = t.owner `
+	newestFirst = ` ORDER BY t.created DESC, t.id DESC `
+
+	lookupByDigest = selectRecords + `WHERE t.digest = ?`
+)
+
+// Lookup returns the record under the digest, or token.ErrNotFound.
+func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, error) {
+	return do(ctx, s, store.Lookup, func(ctx context.Context) (token.Record, error) {
+		record, err := scanRecord(s.lookup.QueryRowContext(ctx, digest.String()))
+		if errors.Is(err, sql.ErrNoRows) {
+			return token.Record{}, token.ErrNotFound
+		}
+		return record, err
+	})
+}
+
+// Records returns a page of records, newest first. If page.After is no token,
+// or none of page.Owner, it is token.ErrNotFound.
+func (s *Store) Records(ctx context.Context, page token.Page) ([]token.Record, error) {
+	return do(ctx, s, store.Records, func(ctx context.Context) ([]token.Record, error) {
+		if err := store.CheckLimit(page.Limit); err != nil {
+			return nil, err
+		}
+		where, args := `WHERE true`, []any{}
+		if page.Owner != "" {
+			where, args = where+` AND t.owner = ?`, append(args, page.Owner)
+		}
+		if page.After != "" {
+			var created int64
+			err := s.readers.QueryRowContext(ctx, `SELECT created FROM tokens AS t `+where+` AND t.id = ?`,
+				append(args, page.After)...).Scan(&created)
+			if errors.Is(err, sql.ErrNoRows) {
+				return nil, fmt.Errorf("token %q: %w", page.After, token.ErrNotFound)
+			}
+			if err != nil {
+				return nil, err
+			}
+			where, args = where+` AND (t.created, t.id) < (?, ?)`, append(args, created, page.After)
+		}
+		return query(ctx, s.readers, scanRecord, selectRecords+where+newestFirst+`LIMIT ?`, append(args, page.Limit)...)
+	})
+}
+
+// Users returns all users, sorted by the bytes of their names, with the number
+// of tokens that are active at the time now.
+func (s *Store) Users(ctx context.Context, now time.Time) ([]token.User, error) {
+	return do(ctx, s, store.Users, func(ctx context.Context) ([]token.User, error) {
+		return query(ctx, s.readers, scanUser, `SELECT name, disabled, (SELECT count(*) FROM tokens
+			WHERE owner = name AND revoked IS NULL AND (expires IS NULL OR expires >= ?))
+			FROM users ORDER BY name`, micros(now))
+	})
+}
+
+// Events returns what was written last of the audit trail, newest first: of one
+// user, or of all if user is empty.
+func (s *Store) Events(ctx context.Context, user string, limit int) ([]token.Event, error) {
+	return do(ctx, s, store.Events, func(ctx context.Context) ([]token.Event, error) {
+		if err := store.CheckLimit(limit); err != nil {
+			return nil, err
+		}
+		where, args := ``, []any{limit}
+		if user != "" {
+			where, args = `WHERE user = ?`, []any{user, limit}
+		}
+		return query(ctx, s.readers, scanEvent,
+			`SELECT at, actor, action, user, token, detail FROM events `+where+` ORDER BY number DESC LIMIT ?`, args...)
+	})
+}
+
+// Count returns how many tokens are in each state at the time now where no
+// token may live longer than limit. Every state is in the map.
+func (s *Store) Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error) {
+	return do(ctx, s, store.Count, func(ctx context.Context) (map[token.State]int, error) {
+		type count struct {
+			state  token.State
+			tokens int
+		}
+		var tooOld sql.Null[int64] // created before this, a token has lived too long
+		if limit != token.Forever {
+			const farthest = 1 << 40 // seconds: 34,000 years, whose microseconds still fit
+			tooOld = sql.Null[int64]{V: micros(now) - 1e6*int64(min(max(limit, -farthest), farthest)), Valid: true}
+		}
+		counts, err := query(ctx, s.readers, func(r row) (c count, err error) {
+			return c, r.Scan(&c.state, &c.tokens)
+		}, `SELECT CASE WHEN revoked IS NOT NULL THEN 'revoked'
+			WHEN expires < ? OR created < ? THEN 'expired' ELSE 'active' END, count(*) FROM tokens GROUP BY 1`, micros(now), tooOld)
+		if err != nil {
+			return nil, err
+		}
+		states := map[token.State]int{token.Active: 0, token.Expired: 0, token.Revoked: 0}
+		for _, c := range counts {
+			states[c.state] = c.tokens
+		}
+		return states, nil
+	})
+}
+
+// Ping returns nil if the database can be read.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := do(ctx, s, store.Ping, func(ctx context.Context) (any, error) {
+		var version int
+		return nil, s.readers.QueryRowContext(ctx, `PRAGMA schema_version`).Scan(&version)
+	})
+	return err
+}

@@ -1,0 +1,87 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"tokend/tokend/token"
+)
+
+// row is what *sql.Row and *sql.Rows have in common.
+type row interface{ Scan(...any) error }
+
+// querier is what *sql.DB and *sql.Tx have in common.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// query returns all rows of the answer.
+func query[T any](ctx context.Context, q querier, scan func(row) (T, error), text string, args ...any) ([]T, error) {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	var all []T
+	for rows.Next() {
+		one, err := scan(rows)
+		if err != nil {
+			return nil, errors.Join(err, rows.Close())
+		}
+		all = append(all, one)
+	}
+	return all, errors.Join(rows.Err(), rows.Close())
+}
+
+func scanRecord(r row) (record token.Record, err error) {
+	var digest string
+	err = r.Scan(&record.ID, &digest, &record.Owner, &record.Hint, &record.Label,
+		instant{&record.Created}, instant{&record.Expires}, instant{&record.Revoked}, &record.OwnerDisabled)
+	if err != nil {
+		return token.Record{}, err
+	}
+	record.Digest, err = token.ParseDigest(digest)
+	return record, err
+}
+
+func scanUser(r row) (user token.User, err error) {
+	return user, r.Scan(&user.Name, instant{&user.Disabled}, &user.Tokens)
+}
+
+func scanEvent(r row) (event token.Event, err error) {
+	return event, r.Scan(instant{&event.At}, &event.Actor, &event.Action, &event.User, &event.Token, &event.Detail)
+}
+
+func scanDigest(r row) (token.Digest, error) {
+	var text string
+	if err := r.Scan(&text); err != nil {
+		return token.Digest{}, err
+	}
+	return token.ParseDigest(text)
+}
+
+// micros is a time as the tables keep it.
+func micros(t time.Time) int64 { return t.UnixMicro() }
+
+// orNull is a time as the tables keep it, where the zero time is NULL.
+func orNull(t time.Time) sql.Null[int64] {
+	return sql.Null[int64]{V: t.UnixMicro(), Valid: !t.IsZero()}
+}
+
+// instant scans a time from a column, and the zero time from NULL.
+type instant struct{ to *time.Time }
+
+// Scan implements sql.Scanner.
+func (i instant) Scan(column any) error {
+	switch v := column.(type) {
+	case nil:
+		*i.to = time.Time{}
+	case int64:
+		*i.to = time.UnixMicro(v).UTC()
+	default:
+		return fmt.Errorf("a time is kept as %T, not as microseconds", column)
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+// Package sqlite keeps tokens in one SQLite file, for one daemon: the store
+// that needs no server. A change that it has acknowledged survives kill -9 and
+// power loss. What all stores promise is in storetest; the judging of tokens
+// is verify's.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tokend/tokend/store"
+)
+
+// Config says which file to open.
+type Config struct {
+	// Path of the database. The file is made if it is missing, readable to its
+	// owner only, and so is its directory. SQLite keeps two more beside it,
+	// Path-wal and Path-shm, and this package a third, Path.lock.
+	Path string
+	// Logger hears of a new or upgraded schema, and of what is odd about the
+	// file. Nil: nobody does.
+	Logger *slog.Logger
+	// Registerer exports the metrics. Nil: nobody does.
+	Registerer prometheus.Registerer
+}
+
+// Store is an open database. Its methods may be called concurrently. A change
+// that ends with an error was not made; only where the context or the method's
+// own time has ended may it have been.
+type Store struct {
+	path    string
+	lock    *os.File // nil where the file system is read-only and has none
+	writer  *sql.DB  // one connection: SQLite has one writer at a time
+	readers *sql.DB
+	lookup  *sql.Stmt // on readers
+	metrics *store.Metrics
+}
+
+// Open opens the database, makes it if it is missing, and upgrades its schema.
+// No other daemon can open it until Close or the end of the process; that one
+// gets store.ErrLocked. A schema that is newer than this program's is refused
+// with a *store.NewerSchemaError. If the file system is read-only or full, a
+// database with the current schema opens for reading, until it is opened again.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil || cfg.Path == "" {
+		return nil, errors.Join(errors.New("open the database: it has no path"), err)
+	}
+	s := &Store{path: path}
+	if err := s.open(ctx, log); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, errors.Join(err, s.Close()))
+	}
+	s.metrics = store.NewMetrics(cfg.Registerer)
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, log *slog.Logger) error {
+	if err := makeDirectory(filepath.Dir(s.path)); err != nil {
+		return err
+	}
+	var err error
+	if s.lock, err = takeLock(s.path + ".lock"); err != nil {
+		return err
+	}
+	mode, err := prepareFile(s.path, log)
+	if err != nil {
+		return err
+	}
+	err = s.connect(ctx, mode, log)
+	if mode != readWrite || !errors.Is(err, store.ErrUnwritable) {
+		return err
+	}
+	log.Warn("the database cannot be opened for changes", "path", s.path, "err", err)
+	if s.reconnectReadOnly(ctx, log) != nil {
+		return err
+	}
+	return nil
+}
+
+func (s *Store) reconnectReadOnly(ctx context.Context, log *slog.Logger) error {
+	mode, err := readOnlyAccess(s.path)
+	if err != nil {
+		return err
+	}
+	if err := s.disconnect(); err != nil {
+		return err
+	}
+	return s.connect(ctx, mode, log)
+}
+
+func (s *Store) connect(ctx context.Context, mode access, log *slog.Logger) (err error) {
+	if s.readers, err = sql.Open("sqlite", readerName(s.path, mode)); err != nil {
+		return err
+	}
+	s.readers.SetMaxOpenConns(readerConns)
+	s.readers.SetMaxIdleConns(readerConns)
+	if s.writer, err = sql.Open("sqlite", writerName(s.path, mode)); err != nil {
+		return err
+	}
+	s.writer.SetMaxOpenConns(1)
+	if err := s.upgrade(ctx, mode, log); err != nil {
+		return explain(s.path, err)
+	}
+	if s.lookup, err = s.readers.PrepareContext(ctx, lookupByDigest); err != nil {
+		return explain(s.path, err)
+	}
+	return nil
+}
+
+// disconnect leaves s.lookup to its connections: to close it would be to wait
+// for a look-up that hangs.
+func (s *Store) disconnect() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.readers, s.writer} { // the last one folds the -wal into the file
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close ends all work on the database and gives it free for another daemon.
+// Closing twice is no error.
+func (s *Store) Close() error {
+	return errors.Join(s.disconnect(), releaseLock(s.lock))
+}
+
+const (
+	readerConns   = 4
+	lookupTimeout = time.Second
+	otherTimeout  = 5 * time.Second
+
+	// grace is how long a request waits for the driver after its time is up. A
+	// healthy driver answers at once, and then it is known what became of a
+	// change; one that hangs in a dead disk is left behind.
+	grace = 100 * time.Millisecond
+)
+
+type answer[T any] struct {
+	value T
+	err   error
+}
+
+// do runs f within the operation's timeout, measures it, and explains its
+// error. It returns even when f does not.
+func do[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context) (T, error)) (T, error) {
+	began := time.Now()
+	timeout := otherTimeout
+	if op == store.Lookup {
+		timeout = lookupTimeout
+	}
+	within, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answers := make(chan answer[T], 1)
+	go func() {
+		value, err := f(within)
+		answers <- answer[T]{value, err}
+	}()
+	var a answer[T]
+	select {
+	case a = <-answers:
+	case <-within.Done():
+		select {
+		case a = <-answers:
+		case <-time.After(grace):
+			a.err = within.Err()
+		}
+	}
+	if a.err != nil && within.Err() != nil && ended(a.err) {
+		a.err = context.Cause(ctx)
+		if a.err == nil {
+			a.err = fmt.Errorf("no answer from %s within %s: %w", s.path, timeout, within.Err())
+		}
+	}
+	s.metrics.Observe(op, time.Since(began), a.err)
+	if a.err != nil {
+		var none T
+		return none, fmt.Errorf("%s: %w", op, explain(s.path, a.err))
+	}
+	return a.value, nil
+}

@@ -1,0 +1,222 @@
+package sqlite_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"tokend/tokend/store"
+	"tokend/tokend/token"
+)
+
+func TestLookUpsGoOnWhenTheDiskIsFull(t *testing.T) {
+	if !anew(t, ownMounts()) {
+		return
+	}
+	dir := t.TempDir()
+	check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
+	defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+	s := open(t, filepath.Join(dir, "tokend.db"))
+	kept := []token.Record{mint(t, s), mint(t, s)}
+	filler := filepath.Join(dir, "filler")
+	fill(t, filler)
+
+	err := s.Mint(t.Context(), newRecord(), 0, created)
+	for err == nil { // what the file system had still reserved
+		err = s.Mint(t.Context(), newRecord(), 0, created)
+	}
+	wantUnwritable(t, err, "the disk is full; free some space", "look-ups go on")
+	_, err = s.Revoke(t.Context(), token.Selection{Owner: "alice"}, now, revoked)
+	wantUnwritable(t, err, "the disk is full; free some space")
+	_, err = s.SetDisabled(t.Context(), "alice", true, now, created)
+	wantUnwritable(t, err, "the disk is full; free some space")
+	for _, r := range kept {
+		wantRecord(t, s, r)
+	}
+	if _, err := s.Records(t.Context(), token.Page{Limit: 1000}); err != nil {
+		t.Error(err)
+	}
+
+	check(os.Remove(filler))
+	wantRecord(t, s, mint(t, s))
+	for _, r := range kept {
+		wantRecord(t, s, r)
+	}
+	closeStore(t, s)
+	wantConsistent(t, filepath.Join(dir, "tokend.db"))
+}
+
+func TestDaemonThatStartsOnAFullDiskAnswersLookUps(t *testing.T) {
+	if !anew(t, ownMounts()) {
+		return
+	}
+	for _, unclean := range []bool{false, true} {
+		t.Run(fmt.Sprint("unclean=", unclean), func(t *testing.T) {
+			dir := t.TempDir()
+			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
+			defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+			path := filepath.Join(dir, "tokend.db")
+			s := open(t, path)
+			kept := mint(t, s)
+			closeStore(t, s)
+			if unclean {
+				leaveWAL(t, path)
+				check(os.Remove(path + "-shm")) // else its room would be enough to start
+			}
+			filler := filepath.Join(dir, "filler")
+			fill(t, filler)
+			s = open(t, path)
+			wantRecord(t, s, kept)
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), 0, created), path, "is read-only", "start tokend again", "look-ups go on")
+			wantUnwritable(t, openFails(t, filepath.Join(dir, "new.db")), "new.db", "full", "free some space")
+			closeStore(t, s)
+			check(os.Remove(filler))
+			mint(t, open(t, path))
+		})
+	}
+}
+
+// leaveWAL leaves a -wal with changes in it, as a killed daemon does.
+func leaveWAL(t *testing.T, path string) {
+	t.Helper()
+	c := startChild(t, "work", path)
+	for range 10 {
+		c.line()
+	}
+	c.kill()
+	_ = c.cmd.Wait() // killed
+	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
+		t.Fatalf("the -wal holds nothing (%v)", err)
+	}
+}
+
+// fill writes to the file until the disk is full.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	file, err := os.Create(path)
+	check(err)
+	for _, size := range []int{64 << 10, 4 << 10, 1} {
+		for err = nil; err == nil; {
+			_, err = file.Write(make([]byte, size))
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+	}
+	check(file.Close())
+}
+
+func wantUnwritable(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if !errors.Is(err, store.ErrUnwritable) {
+		t.Errorf("got error %v, want %v", err, store.ErrUnwritable)
+	}
+	wantSentence(t, err, words...)
+}
+
+func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
+	if !anew(t, ownMounts()) {
+		return
+	}
+	for _, unclean := range []bool{false, true} { // whether a -wal is left with changes in it
+		t.Run(fmt.Sprint("unclean=", unclean), func(t *testing.T) {
+			dir := t.TempDir()
+			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, ""))
+			defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+			path := filepath.Join(dir, "tokend.db")
+			s := open(t, path)
+			kept := mint(t, s)
+			closeStore(t, s)
+			if unclean {
+				leaveWAL(t, path)
+			}
+			check(syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+			s = open(t, path)
+			wantRecord(t, s, kept)
+			if records, err := s.Records(t.Context(), token.Page{Limit: 1000}); err != nil || unclean != (len(records) > 1) {
+				t.Errorf("got %d records and error %v", len(records), err)
+			}
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), 0, created), path, "is read-only; make it and its file system writable")
+			wantRecord(t, s, kept)
+		})
+	}
+}
+
+func TestReadOnlyFileSystemWithoutADatabaseIsRefused(t *testing.T) {
+	if !anew(t, ownMounts()) {
+		return
+	}
+	dir := t.TempDir()
+	check(syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_RDONLY, ""))
+	defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+	path := filepath.Join(dir, "tokend.db")
+	wantSentence(t, openFails(t, path), path, "it is missing and cannot be made on a read-only file system")
+	openFails(t, filepath.Join(dir, "further", "tokend.db"))
+}
+
+func TestLockedDatabaseIsReadAndSaysWhyItCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	conn, err := shell(t, path).Conn(t.Context())
+	check(err)
+	_, err = conn.ExecContext(t.Context(), `BEGIN IMMEDIATE`)
+	check(err)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	err = s.Mint(ctx, newRecord(), 0, created)
+	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
+		t.Errorf("after %v: got error %v, want %v at once", took, err, context.DeadlineExceeded)
+	}
+	wantRecord(t, s, kept)
+
+	began = time.Now()
+	err = s.Mint(context.Background(), newRecord(), 0, created)
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("the writer waited for %v", took)
+	}
+	wantSentence(t, err, path, "another program, a backup say, keeps", "locked")
+
+	_, err = conn.ExecContext(t.Context(), `ROLLBACK`)
+	check(err)
+	mint(t, s)
+}
+
+func TestLookUpThatHangsEndsAfterASecond(t *testing.T) {
+	t.Parallel()
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	wantRecord(t, s, kept)
+	blocker := startChild(t, "block readers", path)
+	if line, _ := blocker.line(); line != "locked" {
+		t.Fatalf("the child says %q", line)
+	}
+
+	began := time.Now()
+	_, err := s.Lookup(context.Background(), kept.Digest)
+	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > 3*time.Second {
+		t.Errorf("after %v: got error %v, want %v after a second", took, err, context.DeadlineExceeded)
+	}
+	wantSentence(t, err, "no answer from "+path+" within 1s")
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began = time.Now()
+	_, err = s.Lookup(ctx, kept.Digest)
+	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
+		t.Errorf("after %v: got error %v, want %v at once", took, err, context.DeadlineExceeded)
+	}
+
+	check(blocker.stdin.Close())
+	check(blocker.cmd.Wait())
+	wantRecord(t, s, kept)
+}

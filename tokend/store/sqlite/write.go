@@ -1,0 +1,185 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"tokend/tokend/store"
+	"tokend/tokend/token"
+)
+
+// Mint keeps a new token and the event that tells of it, whose User and Token
+// it fills in. The owner becomes a user with the first token. It refuses with
+// token.ErrUserDisabled, with store.ErrExists if the ID or digest is taken, and
+// with token.ErrTooMany if the owner has maxActive tokens that are active when
+// this one is created; 0 is no limit.
+func (s *Store) Mint(ctx context.Context, record token.Record, maxActive int, event token.Event) error {
+	event.User, event.Token = record.Owner, record.ID
+	_, err := write(ctx, s, store.Mint, func(ctx context.Context, tx *sql.Tx) (any, error) {
+		if err := store.CheckRecord(record); err != nil {
+			return nil, err
+		}
+		if err := admit(ctx, tx, record, maxActive); err != nil {
+			return nil, fmt.Errorf("user %q: %w", record.Owner, err)
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, digest, owner, hint, label, created, expires, revoked)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, record.ID, record.Digest.String(), record.Owner, record.Hint, record.Label,
+			micros(record.Created), orNull(record.Expires), orNull(record.Revoked))
+		if exists(err) {
+			return nil, store.ErrExists
+		}
+		if err != nil {
+			return nil, err
+		}
+		return nil, insertEvent(ctx, tx, event)
+	})
+	return err
+}
+
+// admit makes the record's owner a user, or says why they get no further token.
+func admit(ctx context.Context, tx *sql.Tx, record token.Record, maxActive int) error {
+	disabled, err := disabledSince(ctx, tx, record.Owner)
+	if errors.Is(err, token.ErrNotFound) {
+		_, err := tx.ExecContext(ctx, `INSERT INTO users (name) VALUES (?)`, record.Owner)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if !disabled.IsZero() {
+		return token.ErrUserDisabled
+	}
+	if maxActive == 0 {
+		return nil
+	}
+	var active int
+	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens
+		WHERE owner = ? AND revoked IS NULL AND (expires IS NULL OR expires >= ?)`,
+		record.Owner, micros(record.Created)).Scan(&active)
+	if err != nil {
+		return err
+	}
+	if active >= maxActive {
+		return fmt.Errorf("%w: %d are active, %d are allowed", token.ErrTooMany, active, maxActive)
+	}
+	return nil
+}
+
+// Revoke revokes the selected tokens that are not revoked yet, and writes an
+// event for each of them, whose User and Token it fills in. It returns all
+// selected records as they are afterwards, newest first. An unknown ID, digest
+// or owner is token.ErrNotFound.
+func (s *Store) Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error) {
+	return write(ctx, s, store.Revoke, func(ctx context.Context, tx *sql.Tx) ([]token.Record, error) {
+		if at.IsZero() {
+			return nil, errors.New("a token is revoked at some time, not at the zero time")
+		}
+		records, err := selected(ctx, tx, selection)
+		if err != nil {
+			return nil, err
+		}
+		for i := range records {
+			record := &records[i]
+			if !record.Revoked.IsZero() {
+				continue
+			}
+			record.Revoked = token.Time(at)
+			if _, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked = ? WHERE id = ?`, micros(at), record.ID); err != nil {
+				return nil, err
+			}
+			event.User, event.Token = record.Owner, record.ID
+			if err := insertEvent(ctx, tx, event); err != nil {
+				return nil, err
+			}
+		}
+		return records, nil
+	})
+}
+
+func selected(ctx context.Context, tx *sql.Tx, selection token.Selection) ([]token.Record, error) {
+	if err := store.CheckSelection(selection); err != nil {
+		return nil, err
+	}
+	if selection.Owner != "" {
+		if _, err := disabledSince(ctx, tx, selection.Owner); err != nil {
+			return nil, fmt.Errorf("user %q: %w", selection.Owner, err)
+		}
+		return query(ctx, tx, scanRecord, selectRecords+`WHERE t.owner = ?`+newestFirst, selection.Owner)
+	}
+	column, value := `t.id`, selection.ID
+	if selection.ID == "" {
+		column, value = `t.digest`, selection.Digest.String()
+	}
+	records, err := query(ctx, tx, scanRecord, selectRecords+`WHERE `+column+` = ?`, value)
+	if err == nil && len(records) == 0 {
+		return nil, token.ErrNotFound
+	}
+	return records, err
+}
+
+// SetDisabled disables or enables a user, and writes an event, whose User it
+// fills in, if that changes anything. It returns the digests of all tokens of
+// the user that are not revoked, for caches to forget. An unknown user is
+// token.ErrNotFound.
+func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, error) {
+	event.User, event.Token = user, ""
+	return write(ctx, s, store.Disable, func(ctx context.Context, tx *sql.Tx) ([]token.Digest, error) {
+		if at.IsZero() {
+			return nil, errors.New("a user is disabled at some time, not at the zero time")
+		}
+		since, err := disabledSince(ctx, tx, user)
+		if err != nil {
+			return nil, fmt.Errorf("user %q: %w", user, err)
+		}
+		if disabled == since.IsZero() {
+			var to time.Time
+			if disabled {
+				to = at
+			}
+			if _, err := tx.ExecContext(ctx, `UPDATE users SET disabled = ? WHERE name = ?`, orNull(to), user); err != nil {
+				return nil, err
+			}
+			if err := insertEvent(ctx, tx, event); err != nil {
+				return nil, err
+			}
+		}
+		return query(ctx, tx, scanDigest, `SELECT digest FROM tokens WHERE owner = ? AND revoked IS NULL`, user)
+	})
+}
+
+// write runs f in a transaction of the operation.
+func write[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context, *sql.Tx) (T, error)) (T, error) {
+	value, err := do(ctx, s, op, func(ctx context.Context) (none T, err error) {
+		tx, err := s.writer.BeginTx(ctx, nil)
+		if err != nil {
+			return none, err
+		}
+		value, err := f(ctx, tx)
+		if err != nil {
+			_ = tx.Rollback() // says only that SQLite has rolled back already
+			return none, err
+		}
+		return value, tx.Commit()
+	})
+	if errors.Is(err, store.ErrUnwritable) {
+		err = fmt.Errorf("%w; look-ups go on", err)
+	}
+	return value, err
+}
+
+func disabledSince(ctx context.Context, tx *sql.Tx, user string) (since time.Time, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT disabled FROM users WHERE name = ?`, user).Scan(instant{&since})
+	if errors.Is(err, sql.ErrNoRows) {
+		err = token.ErrNotFound
+	}
+	return since, err
+}
+
+func insertEvent(ctx context.Context, tx *sql.Tx, e token.Event) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO events (at, actor, action, user, token, detail) VALUES (?, ?, ?, ?, ?, ?)`,
+		micros(e.At), e.Actor, string(e.Action), e.User, e.Token, e.Detail)
+	return err
+}
