@@ -179,7 +179,7 @@ func do[T any](ctx context.Context, s *Store, op store.Operation, f func(context
 		}
 	}
 	if a.err != nil && within.Err() != nil && ended(a.err) {
-		a.err = context.Cause(ctx)
+		a.err = ctx.Err()
 		if a.err == nil {
 			a.err = fmt.Errorf("no answer from %s within %s: %w", s.path, timeout, within.Err())
 		}

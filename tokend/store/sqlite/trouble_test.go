@@ -156,7 +156,8 @@ func TestReadOnlyFileSystemWithoutADatabaseIsRefused(t *testing.T) {
 	defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
 	path := filepath.Join(dir, "tokend.db")
 	wantSentence(t, openFails(t, path), path, "it is missing and cannot be made on a read-only file system")
-	openFails(t, filepath.Join(dir, "further", "tokend.db"))
+	further := filepath.Join(dir, "further")
+	wantSentence(t, openFails(t, filepath.Join(further, "tokend.db")), further, "read-only file system")
 }
 
 func TestLockedDatabaseIsReadAndSaysWhyItCannotBeWritten(t *testing.T) {
