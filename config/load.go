@@ -38,7 +38,7 @@ func read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w; let the user that runs tokend read it, or name another file", err)
 	}
-	defer file.Close()
+	defer file.Close() //nolint:errcheck // it was only read
 	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if errors.Is(err, syscall.EISDIR) {
 		return nil, fmt.Errorf("%s is a directory; name the file, such as %s", path, filepath.Join(path, "tokend.toml"))

@@ -106,12 +106,12 @@ func TestMistakeInTheHelperIsANo(t *testing.T) {
 	if mistake == string(text) {
 		t.Fatal("start.go has changed: put the mistake elsewhere")
 	}
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: write(t, site, "start.go", mistake, 0o600)}})
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: write(t, site, "start.go", mistake)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	broken := site.Path("broken")
-	if err := site.BuildHelper(t.Context(), broken, "", "-overlay", write(t, site, "overlay.json", string(overlay), 0o600)); err != nil {
+	if err := site.BuildHelper(t.Context(), broken, "", "-overlay", write(t, site, "overlay.json", string(overlay))); err != nil {
 		t.Fatal(err)
 	}
 	user := "alice"
@@ -352,7 +352,7 @@ func TestHelperDropsTheEffectiveUser(t *testing.T) {
 	}
 	own := fmt.Sprintf("peers = [\"%d\"]", os.Getuid())
 	text := strings.Replace(string(config), own, fmt.Sprintf("peers = [\"%d\"]", irods), 1)
-	write(t, site, "tokend.toml", text, 0o600)
+	write(t, site, "tokend.toml", text)
 	start(t, site)
 	good := create(t, site, "alice", "never")
 	run := func(uid string) error {

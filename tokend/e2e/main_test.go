@@ -175,10 +175,10 @@ func lastReason(t *testing.T, site *rig.Site) string {
 }
 
 // write makes a file in the site's folder and returns its path.
-func write(t *testing.T, site *rig.Site, name, text string, mode os.FileMode) string {
+func write(t *testing.T, site *rig.Site, name, text string) string {
 	t.Helper()
 	path := filepath.Join(site.Dir, name)
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path

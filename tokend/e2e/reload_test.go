@@ -46,7 +46,7 @@ func reconfigure(t *testing.T, site *rig.Site, old, new string) {
 	if changed == string(text) {
 		t.Fatalf("the configuration has no %q", old)
 	}
-	write(t, site, "tokend.toml", changed, 0o600)
+	write(t, site, "tokend.toml", changed)
 }
 
 func TestSIGHUPTakesOverWhatItCanAndSaysWhatItCannot(t *testing.T) {

@@ -47,8 +47,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		return &Metrics{requests}
 	}
 	err := registerer.Register(requests)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		return &Metrics{already.ExistingCollector.(*prometheus.HistogramVec)}
 	}
 	if err != nil {

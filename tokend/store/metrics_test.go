@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -78,12 +79,12 @@ func TestStoresThatShareARegistererShareTheMetrics(t *testing.T) {
 	}
 }
 
-func TestWithoutRegistererNothingIsExported(t *testing.T) {
+func TestWithoutRegistererNothingIsExported(*testing.T) {
 	store.NewMetrics(nil).Observe(store.Ping, 0, nil)
 }
 
 func scrape(registry *prometheus.Registry) string {
 	page := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return page.Body.String()
 }

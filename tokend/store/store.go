@@ -11,12 +11,12 @@ import (
 )
 
 var (
-	// ErrExists: a token with this ID or this digest is kept already.
+	// ErrExists says that a token with this ID or this digest is kept already.
 	ErrExists = errors.New("a token with this ID or digest exists already")
-	// ErrUnwritable: nothing can be written just now, because the disk is full,
-	// failing or read-only. Look-ups go on.
+	// ErrUnwritable says that nothing can be written just now, because the disk
+	// is full, failing or read-only. Look-ups go on.
 	ErrUnwritable = errors.New("the store cannot be written")
-	// ErrLocked: another tokend has the store open, which serves only one.
+	// ErrLocked says that another tokend has the store open, which serves only one.
 	ErrLocked = errors.New("another tokend uses it")
 )
 

@@ -25,18 +25,18 @@ import (
 var askC string
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	runs := flag.Int("runs", 1000, "how often each helper runs")
 	span := flag.Duration("span", 3*time.Second, "how long each load lasts")
 	flag.Parse()
-	if err := run(ctx, *runs, *span); err != nil {
+	if err := run(*runs, *span); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, runs int, span time.Duration) (err error) {
+func run(runs int, span time.Duration) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	site, err := rig.NewSite()
 	if err != nil {
 		return err

@@ -40,8 +40,7 @@ func ask(cmd *exec.Cmd, secret string) (Answer, error) {
 	begun := time.Now()
 	err := cmd.Run()
 	answer := Answer{Stdout: stdout.String(), Took: time.Since(begun)}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		answer.Status = exit.ExitCode()
 		return answer, nil
 	}

@@ -48,15 +48,29 @@ func (s *Site) Close() error { return os.RemoveAll(s.Dir) }
 // Path returns the path of something in the folder.
 func (s *Site) Path(name string) string { return filepath.Join(s.Dir, name) }
 
-// Where things are in a site.
-func (s *Site) AuthSocket() string  { return s.Path("auth.sock") }
+// AuthSocket is the path of the auth socket.
+func (s *Site) AuthSocket() string { return s.Path("auth.sock") }
+
+// AdminSocket is the path of the admin socket.
 func (s *Site) AdminSocket() string { return s.Path("admin.sock") }
-func (s *Site) Config() string      { return s.Path("tokend.toml") }
-func (s *Site) Log() string         { return s.Path("log") }
-func (s *Site) Syslog() string      { return s.Path("syslog.sock") }
-func (s *Site) Tokend() string      { return s.Path("tokend") }
-func (s *Site) Helper() string      { return s.Path("pamhelper") }
-func (s *Site) Checker() string     { return s.Path(CheckerName) }
+
+// Config is the path of the configuration.
+func (s *Site) Config() string { return s.Path("tokend.toml") }
+
+// Log is the path of the daemon's log.
+func (s *Site) Log() string { return s.Path("log") }
+
+// Syslog is the path of the socket that the helper takes for the system's log.
+func (s *Site) Syslog() string { return s.Path("syslog.sock") }
+
+// Tokend is the path of the daemon.
+func (s *Site) Tokend() string { return s.Path("tokend") }
+
+// Helper is the path of pamhelper.
+func (s *Site) Helper() string { return s.Path("pamhelper") }
+
+// Checker is the path of pamhelper under the name of iRODS's checker.
+func (s *Site) Checker() string { return s.Path(CheckerName) }
 
 // Build makes tokend, and the helper for this site's sockets under both of its
 // names.

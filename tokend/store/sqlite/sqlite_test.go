@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
@@ -225,7 +226,7 @@ func TestEveryMethodIsMeasured(t *testing.T) {
 	}
 
 	page := httptest.NewRecorder()
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for _, labels := range []string{
 		`operation="lookup",outcome="ok"`, `operation="lookup",outcome="not_found"`,
 		`operation="mint",outcome="ok"`, `operation="mint",outcome="refused"`,
