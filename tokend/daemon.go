@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/version"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
 	"tokend/cache"
@@ -25,6 +26,9 @@ import (
 	"tokend/tokend/verify"
 	"tokend/tokend/web"
 )
+
+// maxMetricsConnections is how many may be open on [http] metrics.
+const maxMetricsConnections = 32
 
 // node is a running daemon: what its parts are, and what a reload changes.
 type node struct {
@@ -118,9 +122,13 @@ func (n *node) listen(ctx context.Context) error {
 	if n.cfg.HTTP.Metrics == "" {
 		return nil
 	}
-	if n.metrics, err = new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics); err != nil {
+	metrics, err := new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics)
+	if err != nil {
 		return fmt.Errorf("[http] metrics: %w", err)
 	}
+	// Anybody on the machine can connect: let them not use up the descriptors
+	// that logins need.
+	n.metrics = netutil.LimitListener(metrics, maxMetricsConnections)
 	return nil
 }
 

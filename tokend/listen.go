@@ -41,10 +41,10 @@ func inherited(auth, admin string) (map[string]*net.UnixListener, error) {
 func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, with func(context.Context, net.Conn) context.Context) error {
 	server := &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: 5 * time.Second, // also of one that says nothing
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
+		IdleTimeout:       20 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ConnContext:       with,
 	}
@@ -57,8 +57,12 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler,
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		return errors.Join(fmt.Errorf("end %s: %w", listener.Addr(), err), server.Close())
+	if err := server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("end %s: %w", listener.Addr(), err)
+	}
+	// What is still open had its time: that is no error.
+	if err := server.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", listener.Addr(), err)
 	}
 	return nil
 }

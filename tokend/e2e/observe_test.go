@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -170,6 +172,42 @@ func TestHealthAndReadiness(t *testing.T) {
 		if status, text := fetch(t, "http://"+metrics+path); status != http.StatusOK || text != want {
 			t.Errorf("%s: %d %q", path, status, text)
 		}
+	}
+}
+
+// TestCrowdAtTheMetricsStopsNoLogin: anybody on the machine may connect there.
+func TestCrowdAtTheMetricsStopsNoLogin(t *testing.T) {
+	site := newSite(t)
+	metrics, err := rig.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := site.WriteConfig(metrics); err != nil {
+		t.Fatal(err)
+	}
+	limited := exec.Command("prlimit", "--nofile=100:100", site.Tokend(), "serve", "--config", site.Config())
+	daemon, err := site.Launch(limited)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	good := create(t, site, "alice", "never")
+	for range 300 {
+		conn, err := net.Dial("tcp", metrics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	for range 20 {
+		if answer, err := site.AskAsIRODS(t.Context(), "alice", good); err != nil || !answer.OK() {
+			t.Errorf("got %+v, %v", answer, err)
+		}
+	}
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
 	}
 }
 

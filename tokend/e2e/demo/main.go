@@ -31,7 +31,7 @@ func run() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
-	fmt.Println("Building tokend and its helper ...")
+	fmt.Println("Building tokend and its helper (the first time takes a minute) ...")
 	if err := errors.Join(site.Build(ctx, false), site.WriteConfig("")); err != nil {
 		return err
 	}
