@@ -31,7 +31,8 @@ var ErrMalformed = errors.New("not a token")
 // Mint makes a new secret from the system's random numbers.
 func Mint() Secret {
 	body := Prefix + randomText(base62, randomLength)
-	return Secret{body + checksum(body)}
+	text := body + checksum(body)
+	return Secret{&text}
 }
 
 // Parse accepts a secret that is spelled like a token and whose checksum
@@ -55,7 +56,7 @@ func Parse(text string) (Secret, error) {
 	if checksum(body) != text[len(body):] {
 		return Secret{}, fmt.Errorf("%w: its checksum does not agree, so it was mistyped or cut", ErrMalformed)
 	}
-	return Secret{text}, nil
+	return Secret{&text}, nil
 }
 
 // NewID returns the public ID of a new token: 12 characters of [0-9a-z], random

@@ -12,24 +12,34 @@ const redacted = "[redacted]"
 
 // Secret is the plaintext of a token that is spelled correctly. It is made
 // only by Mint and Parse, and prints as "[redacted]" in every format, log and
-// encoding; only Reveal gives the text. The zero Secret is no token.
-type Secret struct{ text string }
+// encoding; only Reveal gives the text. The zero Secret is no token. Two of them
+// are not to be compared with ==; their digests are.
+//
+// The text stands behind a pointer: where fmt calls no method (an unexported
+// field, %p, %w) it prints what it finds, of a pointer the address.
+type Secret struct{ text *string }
 
 // Reveal returns the 42 characters themselves. They belong on the standard
 // output or in the reply of the one who made the token, and nowhere else.
-func (s Secret) Reveal() string { return s.text }
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // Hint returns the 8 characters behind the prefix, by which a person
 // recognises the token ever after.
-func (s Secret) Hint() string { return s.text[len(Prefix) : len(Prefix)+HintLength] }
+func (s Secret) Hint() string { return s.Reveal()[len(Prefix) : len(Prefix)+HintLength] }
 
 // Digest returns what is stored in the token's place.
-func (s Secret) Digest() Digest { return Digest(sha512.Sum512([]byte(s.text))) }
+func (s Secret) Digest() Digest { return Digest(sha512.Sum512([]byte(s.Reveal()))) }
 
 // String returns "[redacted]".
 func (s Secret) String() string { return redacted }
 
-// Format prints "[redacted]" whatever the verb, %#v and %x included.
+// Format prints "[redacted]" for every verb that fmt asks it about, %#v and %x
+// included.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // LogValue is what slog records: "[redacted]".
