@@ -1,0 +1,107 @@
+package token_test
+
+import (
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"tokend/tokend/token"
+)
+
+func TestUserNames(t *testing.T) {
+	const ok, no = true, false
+	for _, row := range []struct {
+		name string
+		want bool
+	}{
+		{"a", ok},
+		{"alice", ok},
+		{"Alice_B.C-9", ok},
+		{"a@b.org", ok},
+		{"a@B.ORG", ok},
+		{"-x", ok},
+		{"--help", ok},
+		{"_", ok},
+		{"@", ok},
+		{".a", ok},
+		{"...", ok},
+		{"0", ok},
+		{strings.Repeat("a", 63), ok},
+
+		{"", no},
+		{".", no},
+		{"..", no},
+		{strings.Repeat("a", 64), no},
+		{"a#zone", no},
+		{"a b", no},
+		{" a", no},
+		{"a ", no},
+		{"a\n", no},
+		{"\na", no},
+		{"a\x00", no},
+		{"a\x7f", no},
+		{"a\x1b[2J", no},
+		{"a/b", no},
+		{"a:b", no},
+		{"a+b", no},
+		{"a%", no},
+		{"a\\b", no},
+		{"a'b", no},
+		{"é", no},
+		{"а", no}, // Cyrillic
+		{"a\u200b", no},
+		{"a\xff", no},
+	} {
+		err := token.CheckUser(row.name)
+		if (err == nil) != row.want {
+			t.Errorf("%q: got %v", row.name, err)
+		}
+	}
+}
+
+func TestLabels(t *testing.T) {
+	const ok, long, control, encoding = "", "at most 256 are kept", "control character", "not valid UTF-8"
+	for _, row := range []struct{ name, label, want string }{
+		{"empty", "", ok},
+		{"words", "laptop, at home", ok},
+		{"markup", "<script>'\"&\\%s", ok},
+		{"accents", "Größe", ok},
+		{"256 letters", strings.Repeat("a", 256), ok},
+		{"256 emoji", strings.Repeat("😀", 256), ok},
+		{"U+FFFD itself", "\ufffd", ok},
+
+		{"257 letters", strings.Repeat("a", 257), long},
+		{"257 emoji", strings.Repeat("😀", 257), long},
+		{"a megabyte", strings.Repeat("a", 1<<20), long},
+		{"a line break", "a\nb", control},
+		{"a carriage return", "a\r", control},
+		{"a tab", "a\tb", control},
+		{"NUL", "a\x00", control},
+		{"an escape", "\x1b[31m", control},
+		{"DEL", "a\x7f", control},
+		{"a C1 control", "a\u0085", control},
+		{"a lone byte", "a\xff", encoding},
+		{"half an emoji", "😀"[:3], encoding},
+		{"a surrogate", "\xed\xa0\x80", encoding},
+		{"an overlong slash", "\xc0\xaf", encoding},
+	} {
+		err := token.CheckLabel(row.label)
+		switch {
+		case row.want == ok && err != nil, row.want != ok && (err == nil || !strings.Contains(err.Error(), row.want)):
+			t.Errorf("%s: got %v, want %s", row.name, err, row.want)
+		}
+	}
+}
+
+func TestWhatIsWrongIsSaidInOneShortPrintableLine(t *testing.T) {
+	texts := rapid.OneOf(rapid.String(), rapid.StringN(200, 400, -1), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
+	rapid.Check(t, func(t *rapid.T) {
+		text := texts.Draw(t, "text")
+		for _, err := range []error{token.CheckUser(text), token.CheckLabel(text)} {
+			if err != nil && (len(err.Error()) > 1200 || strings.ContainsAny(err.Error(), "\x00\n\r\x1b\x7f")) {
+				t.Errorf("%q: got %q", text, err)
+			}
+		}
+	})
+}
