@@ -43,6 +43,9 @@ func (r Request) String() string { return fmt.Sprintf("request of %.80q", r.Logi
 // Format prints String whatever the verb.
 func (r Request) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }
 
+// MarshalText is what JSON gets, and a log in JSON: String.
+func (r Request) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
 // encode writes the request into buf and returns how many bytes it takes, or 0
 // when a field is longer than MaxField.
 func (r *Request) encode(buf *[MaxRequest]byte) int {
