@@ -1,0 +1,91 @@
+package wire_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"tokend/pamhelper/wire"
+)
+
+const (
+	login  = "alice"
+	secret = "s3cret"
+
+	self   = 0 // who runs the test
+	nobody = 65534
+)
+
+// TestMain is also the program that asks. Ask blocks its thread without telling
+// Go's scheduler, so that in one process with the test's daemon it could keep
+// the daemon from answering.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 6 && os.Args[1] == "ask" {
+		within, err := time.ParseDuration(os.Args[5])
+		if err != nil {
+			panic(err)
+		}
+		begun := time.Now()
+		request := wire.Request{Login: []byte(os.Args[3]), Secret: []byte(os.Args[4]), Service: []byte("irods")}
+		var reply wire.Reply
+		failure := wire.Ask(os.Args[2], &request, &reply, wire.Now()+int64(within))
+		took := time.Since(begun)
+		fmt.Printf("%d %t %d %q", failure, reply.OK(), took, reply.Reason())
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// result is all that Ask returns.
+type result struct {
+	failure wire.Failure
+	ok      bool
+	reason  string
+}
+
+func yes(text string) result             { return result{wire.Answered, true, text} }
+func no(reason string) result            { return result{wire.Answered, false, reason} }
+func failed(failure wire.Failure) result { return result{failure, false, ""} }
+
+type timedResult struct {
+	result
+	took time.Duration
+}
+
+// mustEndWithin allows for a machine that has other things to do.
+func (r timedResult) mustEndWithin(t *testing.T, limit time.Duration) {
+	t.Helper()
+	if limit += 2 * time.Second; r.took > limit {
+		t.Errorf("it took %v, more than %v", r.took, limit)
+	}
+}
+
+func ask(t *testing.T, path string, within time.Duration) timedResult {
+	t.Helper()
+	return askAs(t, self, path, login, secret, within)
+}
+
+// askAs asks as another user if that can be done, which is when it matters:
+// permissions keep everybody out but root.
+func askAs(t *testing.T, uid uint32, path, login, secret string, within time.Duration) timedResult {
+	t.Helper()
+	child := exec.CommandContext(t.Context(), "/proc/self/exe", "ask", path, login, secret, within.String())
+	child.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	if uid != self && os.Geteuid() == 0 {
+		child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	child.Stderr = os.Stderr
+	out, err := child.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got timedResult
+	if _, err := fmt.Sscanf(string(out), "%d %t %d %q", &got.failure, &got.ok, &got.took, &got.reason); err != nil {
+		t.Fatalf("%s: %v", strconv.Quote(string(out)), err)
+	}
+	return got
+}
