@@ -4,9 +4,11 @@ import "syscall"
 
 // Failure is why there is no answer. It is a small number, so that it costs
 // nothing where there is no runtime; elsewhere it is an error.
-type Failure uint8
+type Failure uint8 //nolint:errname // one of its values is no error
 
 // Every Failure there is; the zero Failure is none.
+//
+//nolint:errname // as above
 const (
 	Answered  Failure = iota
 	TooLong           // a field is longer than MaxField, or the path than a socket's may be
