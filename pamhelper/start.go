@@ -19,6 +19,15 @@ var (
 	threadLocal [2]uintptr   // where amd64 looks for it
 )
 
+// What only the assembler and the linker use.
+var (
+	_ = entry
+	_ = start
+	_ = refuse
+	_ = &noRuntime
+	_ = &threadLocal
+)
+
 func entry()
 func refuse()
 func refuseAddress() uintptr
