@@ -24,8 +24,8 @@ const (
 	base62         = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
-// ErrMalformed: what was presented cannot be a token, so no look-up is made.
-// The wrapping error says why, without quoting it.
+// ErrMalformed says that what was presented cannot be a token, so no look-up is
+// made. The wrapping error says why, without quoting it.
 var ErrMalformed = errors.New("not a token")
 
 // Mint makes a new secret from the system's random numbers.

@@ -111,7 +111,7 @@ func mustHide(t *testing.T, secret token.Secret, what, got string) {
 	text := secret.Reveal()
 	for i := range len(text) - 8 {
 		piece := text[i : i+8]
-		spelled := []string{piece, fmt.Sprintf("%x", piece), fmt.Sprintf("%X", piece), fmt.Sprintf("% x", piece), strings.Trim(fmt.Sprint([]byte(piece)), "[]")}
+		spelled := []string{piece, fmt.Sprintf("%x", piece), fmt.Sprintf("%X", piece), fmt.Sprintf("% x", piece), strings.Trim(fmt.Sprintf("%d", []byte(piece)), "[]")}
 		for _, s := range spelled {
 			if strings.Contains(got, s) {
 				t.Errorf("%s: shows the secret: %s", what, strings.ReplaceAll(got, text, "(the secret)"))
