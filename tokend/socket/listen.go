@@ -30,7 +30,7 @@ func Listen(ctx context.Context, path string, mode os.FileMode) (*net.UnixListen
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder of the socket: %w", err)
 	}
-	if err := removeDead(path); err != nil {
+	if err := removeDead(ctx, path); err != nil {
 		return nil, err
 	}
 	// On Linux a socket file takes the mode of its descriptor, less the umask:
@@ -50,7 +50,7 @@ func Listen(ctx context.Context, path string, mode os.FileMode) (*net.UnixListen
 	return listener.(*net.UnixListener), nil
 }
 
-func removeDead(path string) error {
+func removeDead(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -60,7 +60,8 @@ func removeDead(path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return fmt.Errorf("%s is in the way and is no socket: move it away, or set another path in tokend.toml", path)
 	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "unix", path)
 	if err == nil {
 		return errors.Join(fmt.Errorf("somebody listens on %s: is tokend running already?", path), conn.Close())
 	}

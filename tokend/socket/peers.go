@@ -84,30 +84,45 @@ type Peers struct {
 func ResolvePeers(names []string) (peers Peers, missing []string) {
 	peers = Peers{uids: map[uint32]bool{}, gids: map[uint32]bool{}}
 	for _, name := range names {
-		group, isGroup := strings.CutPrefix(name, "@")
-		set, id, err := peers.uids, "", error(nil)
-		if isGroup {
-			set, id = peers.gids, group
-			if !isNumber(group) {
-				var g *user.Group
-				if g, err = user.LookupGroup(group); err == nil {
-					id = g.Gid
-				}
-			}
-		} else if id = name; !isNumber(name) {
-			var u *user.User
-			if u, err = user.Lookup(name); err == nil {
-				id = u.Uid
-			}
+		set, find, spelled := peers.uids, findUser, name
+		if group, ok := strings.CutPrefix(name, "@"); ok {
+			set, find, spelled = peers.gids, findGroup, group
 		}
-		number, bad := strconv.ParseUint(id, 10, 32)
-		if err != nil || bad != nil {
+		id, err := find(spelled)
+		if err != nil {
 			missing = append(missing, name)
 			continue
 		}
-		set[uint32(number)] = true
+		set[id] = true
 	}
 	return peers, missing
+}
+
+func findUser(name string) (uint32, error) {
+	if isNumber(name) {
+		return parseID(name)
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, err
+	}
+	return parseID(u.Uid)
+}
+
+func findGroup(name string) (uint32, error) {
+	if isNumber(name) {
+		return parseID(name)
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, err
+	}
+	return parseID(g.Gid)
+}
+
+func parseID(digits string) (uint32, error) {
+	id, err := strconv.ParseUint(digits, 10, 32)
+	return uint32(id), err
 }
 
 // Allow reports whether the peer is one of them, by its user or any of its
