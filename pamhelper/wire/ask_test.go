@@ -43,7 +43,7 @@ func trickle(t *testing.T, bytes string) handler {
 		mustReadTheRequest(t, c)
 		for i := range len(bytes) {
 			_, _ = io.WriteString(c, bytes[i:i+1])
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(15 * time.Millisecond)
 		}
 	}
 }
@@ -119,6 +119,7 @@ func TestWhatTheDaemonAnswersIsWhatAskReturns(t *testing.T) {
 		{"busy, unread, then yes", []handler{unread(busy), answer(ok)}, long, yes(""), 2},
 		{"busy thrice, then no", []handler{unread(busy), answer(busy), unread(busy), answer(expired)}, long, no("expired"), 4},
 		{"hangs up, then garbled", []handler{answer(""), answer("\x00\x04OKAY")}, long, failed(wire.Garbled), 2},
+		{"busy, then silence", []handler{answer(busy), stall("")}, short, failed(wire.TimedOut), 2},
 		{"busier is not busy", []handler{answer("\x00\x09NO busier")}, long, no("busier"), 1},
 		{"busy for ever", []handler{unread(busy)}, short, no("busy"), 0},
 		{"hangs up for ever", []handler{answer("")}, short, failed(wire.Closed), 0},
@@ -286,6 +287,31 @@ func TestAFullQueueIsWaitedForUntilTheEnd(t *testing.T) {
 	})
 	if got := ask(t, path, 5*time.Second); got.result != yes("") {
 		t.Errorf("when there is room: got %v", got.result)
+	}
+}
+
+func TestASignalInTheMiddleChangesNothing(t *testing.T) {
+	t.Parallel()
+	const short, long = 300 * time.Millisecond, 5 * time.Second
+	full := socketPath(t)
+	fullQueue(t, full)
+	trickling, _ := serve(t, trickle(t, expired))
+	silent, _ := serve(t, stall(t, "\x00\x02O"))
+	for _, row := range []struct {
+		name, path string
+		within     time.Duration
+		want       result
+	}{
+		{"a full queue", full, short, failed(wire.TimedOut)},
+		{"a slow reply", trickling, long, no("expired")},
+		{"half a reply, silence", silent, short, failed(wire.TimedOut)},
+		{"nobody listens", socketPath(t), short, failed(wire.NoSocket)},
+	} {
+		got := askInterrupted(t, row.path, row.within)
+		if got.result != row.want {
+			t.Errorf("%s: got %v, want %v", row.name, got.result, row.want)
+		}
+		got.mustEndWithin(t, row.within)
 	}
 }
 

@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,15 +30,27 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(err)
 		}
+		open := descriptors()
 		begun := time.Now()
 		request := wire.Request{Login: []byte(os.Args[3]), Secret: []byte(os.Args[4]), Service: []byte("irods")}
 		var reply wire.Reply
 		failure := wire.Ask(os.Args[2], &request, &reply, wire.Now()+int64(within))
 		took := time.Since(begun)
+		if left := descriptors() - open; left != 0 {
+			panic(fmt.Sprintf("Ask left %d descriptors open", left))
+		}
 		fmt.Printf("%d %t %d %q", failure, reply.OK(), took, reply.Reason())
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+func descriptors() int {
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		panic(err)
+	}
+	return len(all)
 }
 
 // result is all that Ask returns.
@@ -69,15 +82,35 @@ func ask(t *testing.T, path string, within time.Duration) timedResult {
 	return askAs(t, self, path, login, secret, within)
 }
 
+// askInterrupted asks where a signal interrupts a call every 10 ms: Go's
+// scheduler sends it to a thread that doesn't come back.
+func askInterrupted(t *testing.T, path string, within time.Duration) timedResult {
+	t.Helper()
+	return run(t, child(t, "GODEBUG=asyncpreemptoff=0", path, login, secret, within))
+}
+
 // askAs asks as another user if that can be done, which is when it matters:
 // permissions keep everybody out but root.
 func askAs(t *testing.T, uid uint32, path, login, secret string, within time.Duration) timedResult {
 	t.Helper()
-	child := exec.CommandContext(t.Context(), "/proc/self/exe", "ask", path, login, secret, within.String())
-	child.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	child := child(t, "GODEBUG=asyncpreemptoff=1", path, login, secret, within)
 	if uid != self && os.Geteuid() == 0 {
 		child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	}
+	return run(t, child)
+}
+
+func child(t *testing.T, variable, path, login, secret string, within time.Duration) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	child := exec.CommandContext(ctx, "/proc/self/exe", "ask", path, login, secret, within.String())
+	child.Env = append(os.Environ(), variable, "GORACE=atexit_sleep_ms=0")
+	return child
+}
+
+func run(t *testing.T, child *exec.Cmd) timedResult {
+	t.Helper()
 	child.Stderr = os.Stderr
 	out, err := child.Output()
 	if err != nil {
