@@ -1,0 +1,197 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"tokend/pamhelper/wire"
+)
+
+// The functions here run under Go's runtime; the program itself is tested as it
+// is built, in tokend/e2e.
+
+func (l *line) String() string { return string(l.text[:l.size]) }
+
+func TestEscapeLeavesNothingButPrintableASCII(t *testing.T) {
+	for _, row := range []struct{ text, want string }{
+		{"", ""},
+		{"alice", "alice"},
+		{"a b!~#$%&'()*+,-./:;<=>?@[]^_`{|}", "a b!~#$%&'()*+,-./:;<=>?@[]^_`{|}"},
+		{`"`, `\x22`},
+		{`\`, `\x5c`},
+		{"\n", `\x0a`},
+		{"\x00\x1f\x7f", `\x00\x1f\x7f`},
+		{"a\r\nMar 1 sshd: forged", `a\x0d\x0aMar 1 sshd: forged`},
+		{"\x1b[2J", `\x1b[2J`},
+		{"é", `\xc3\xa9`},
+		{"\xff", `\xff`},
+	} {
+		var l line
+		l.escape([]byte(row.text))
+		if l.String() != row.want {
+			t.Errorf("%q: got %s, want %s", row.text, l.String(), row.want)
+		}
+	}
+	for c := range 256 {
+		var l line
+		l.escape([]byte{byte(c)})
+		for _, got := range []byte(l.String()) {
+			if got < ' ' || got > '~' {
+				t.Errorf("%#02x: got %q", c, l.String())
+			}
+		}
+	}
+}
+
+func TestQuoteShowsTheFirst64Bytes(t *testing.T) {
+	for _, row := range []struct{ text, want string }{
+		{"", `""`},
+		{"alice", `"alice"`},
+		{`a" ok: "b`, `"a\x22 ok: \x22b"`},
+		{strings.Repeat("x", 64), `"` + strings.Repeat("x", 64) + `"`},
+		{strings.Repeat("x", 65), `"` + strings.Repeat("x", 64) + `..."`},
+		{strings.Repeat("x", 1<<20), `"` + strings.Repeat("x", 64) + `..."`},
+		{strings.Repeat("\n", 64), `"` + strings.Repeat(`\x0a`, 64) + `"`},
+	} {
+		var l line
+		l.quote([]byte(row.text))
+		if l.String() != row.want {
+			t.Errorf("%.80q: got %s, want %s", row.text, l.String(), row.want)
+		}
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for n, want := range map[int]string{1: "1", 9: "9", 10: "10", 4194304: "4194304", 1<<63 - 1: "9223372036854775807"} {
+		var l line
+		l.number(n)
+		if l.String() != want {
+			t.Errorf("got %s, want %s", l.String(), want)
+		}
+	}
+}
+
+func TestALineThatIsFullLeavesTheRestOut(t *testing.T) {
+	full := strings.Repeat("x", len(line{}.text))
+	for room := range 6 {
+		for name, add := range map[string]func(*line){
+			"add":    func(l *line) { l.add("12345678") },
+			"number": func(l *line) { l.number(12345678) },
+			"escape": func(l *line) { l.escape([]byte("12345678")) },
+		} {
+			var l line
+			l.add(full[room:])
+			add(&l)
+			add(&l)
+			if want := full[room:] + "12345678"[:room]; l.String() != want {
+				t.Errorf("%s with room for %d: got %q", name, room, l.String()[len(full)-room:])
+			}
+		}
+	}
+	var l line
+	l.escape([]byte(strings.Repeat("\xff", 1000)))
+	if l.String() != strings.Repeat(`\xff`, len(l.text)/4) {
+		t.Errorf("got %s", l.String())
+	}
+}
+
+func TestTheSecretEndsAtTheFirstNULOrLineBreak(t *testing.T) {
+	const ended, open = true, false
+	for _, row := range []struct {
+		text  string
+		from  int
+		want  string
+		found bool
+	}{
+		{"", 0, "", open},
+		{"secret", 0, "secret", open},
+		{"secret", 6, "secret", open},
+		{"secret\n", 0, "secret", ended},
+		{"secret\r\n", 0, "secret", ended},
+		{"secret\x00", 0, "secret", ended},
+		{"secret\x00\n", 0, "secret", ended},
+		{"secret\n\x00", 0, "secret", ended},
+		{"sec\nret", 0, "sec", ended},
+		{"sec\x00ret\n", 0, "sec", ended},
+		{"sec\rret", 0, "sec\rret", open},
+		{"sec\rret\n", 0, "sec\rret", ended},
+		{"secret\r", 0, "secret\r", open},
+		{"secret\r\r\n", 0, "secret\r", ended},
+		{"secret\r\x00", 0, "secret\r", ended},
+		{" secret \n", 0, " secret ", ended},
+		{"\n", 0, "", ended},
+		{"\r\n", 0, "", ended},
+		{"\x00", 0, "", ended},
+		{"secret\n", 6, "secret", ended},
+		{"secret\r\n", 7, "secret", ended}, // the CR came with what was read before
+		{"secret\r\n", 6, "secret", ended},
+		{"secret\x00", 6, "secret", ended},
+		{"secret\nmore\n", 3, "secret", ended},
+	} {
+		size, found := lineEnd([]byte(row.text), row.from)
+		if got := row.text[:size]; got != row.want || found != row.found {
+			t.Errorf("%q from %d: got %q, %t", row.text, row.from, got, found)
+		}
+	}
+}
+
+func TestASecretIsNeitherEmptyNorTooLong(t *testing.T) {
+	const (
+		empty = "the secret is empty: does the pam_exec line say expose_authtok?"
+		long  = "the secret is longer than 1024 bytes"
+	)
+	for _, row := range []struct {
+		size     int
+		overflow bool
+		want     string
+	}{
+		{0, false, empty},
+		{1, false, ""},
+		{42, false, ""},
+		{1024, false, ""},
+		{1025, false, long},
+		{1026, false, long},
+		{0, true, long},
+		{1, true, long},
+		{1026, true, long},
+	} {
+		secret := make([]byte, row.size)
+		got, problem := checkSecret(secret, row.overflow)
+		if problem != row.want || (problem == "") != (got != nil) || (problem == "" && len(got) != row.size) {
+			t.Errorf("%d bytes, overflow %t: got %d bytes, %q", row.size, row.overflow, len(got), problem)
+		}
+	}
+	if maxSecret != wire.MaxField {
+		t.Errorf("a secret of %d bytes goes into a field of %d", maxSecret, wire.MaxField)
+	}
+}
+
+func TestBaseIsWhatFollowsTheLastSlash(t *testing.T) {
+	for path, want := range map[string]string{
+		"":                                     "",
+		"pamhelper":                            "pamhelper",
+		"./irodsPamAuthCheck":                  checkerName,
+		"/usr/sbin/irodsPamAuthCheck":          checkerName,
+		"irodsPamAuthCheck":                    checkerName,
+		"/usr/sbin/irodsPamAuthCheck/":         "",
+		"/irodsPamAuthCheck/pamhelper":         "pamhelper",
+		"/":                                    "",
+		"//a//b":                               "b",
+		"/usr/libexec/tokend/pamhelper":        "pamhelper",
+		"/usr/sbin/irodsPamAuthCheck.real":     "irodsPamAuthCheck.real",
+		"/usr/sbin/\x00/irodsPamAuthCheck":     checkerName,
+		"irodsPamAuthCheck\x00/and more of it": "and more of it",
+	} {
+		if got := base(path); got != want {
+			t.Errorf("%q: got %q, want %q", path, got, want)
+		}
+	}
+}
+
+// The helper ends by itself before the kernel ends it, and both before iRODS's
+// clients and people lose patience.
+func TestTheLimitsAreInOrder(t *testing.T) {
+	if softLimit >= hardLimit || hardLimit > 3*second {
+		t.Errorf("soft %d, hard %d", softLimit, hardLimit)
+	}
+}
