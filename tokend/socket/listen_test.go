@@ -1,0 +1,225 @@
+package socket_test
+
+import (
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tokend/tokend/socket"
+)
+
+func listen(t *testing.T, path string) *net.UnixListener {
+	t.Helper()
+	listener, err := socket.Listen(t.Context(), path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener
+}
+
+// The mode is looked at all the time while a socket is made, many times over:
+// one that is born wider and narrowed afterwards is seen.
+func TestASocketHasItsModeFromBirth(t *testing.T) {
+	for _, row := range []struct {
+		mode  fs.FileMode
+		umask int
+	}{{0o600, 0}, {0o660, 0}, {0o666, 0}, {0o600, 0o077}, {0o666, 0o077}, {0o666, 0o777}} {
+		path := filepath.Join(folder(t), "s")
+		before := syscall.Umask(row.umask)
+		var wider, seen fs.FileMode
+		stop := make(chan struct{})
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if info, err := os.Lstat(path); err == nil {
+					seen |= info.Mode().Perm()
+					wider |= info.Mode().Perm() &^ row.mode
+				}
+			}
+		})
+		for range 200 {
+			listener, err := socket.Listen(t.Context(), path, row.mode)
+			if err != nil {
+				t.Error(err)
+				break
+			}
+			if info, err := os.Lstat(path); err != nil || info.Mode() != fs.ModeSocket|row.mode {
+				t.Errorf("asked for %v under umask %03o: got %v, %v", row.mode, row.umask, info.Mode(), err)
+			}
+			if err := listener.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		close(stop)
+		watch.Wait()
+		syscall.Umask(before)
+		if wider != 0 || seen != row.mode {
+			t.Errorf("asked for %v under umask %03o: saw %v, of which %v too much", row.mode, row.umask, seen, wider)
+		}
+	}
+}
+
+func TestADeadSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(folder(t), "s")
+	dead := listen(t, path)
+	dead.SetUnlinkOnClose(false)
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Fatal(err)
+	}
+	listener := listen(t, path)
+	mustConnect(t, listener, path)
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("the file is left behind")
+	}
+}
+
+func TestALiveSocketIsLeftAlone(t *testing.T) {
+	path := filepath.Join(folder(t), "s")
+	live := listen(t, path)
+	if err := live.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := socket.Listen(t.Context(), path, 0o600); err == nil || !strings.Contains(err.Error(), "is tokend running already?") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := live.Accept(); err != nil { // the look whether it lives
+		t.Fatal(err)
+	}
+	mustConnect(t, live, path)
+}
+
+func TestASocketWithAFullQueueIsLeftAlone(t *testing.T) {
+	path := filepath.Join(folder(t), "s")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	dial(t, path)
+	before := mustStat(t, path)
+	if _, err := socket.Listen(t.Context(), path, 0o600); err == nil {
+		t.Error("it was replaced")
+	}
+	if !os.SameFile(before, mustStat(t, path)) {
+		t.Error("another file stands in its place")
+	}
+}
+
+func TestWhatIsNoDeadSocketIsLeftAlone(t *testing.T) {
+	dir := folder(t)
+	dead := filepath.Join(dir, "dead")
+	listener := listen(t, dead)
+	listener.SetUnlinkOnClose(false)
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const inTheWay = "is in the way and is no socket"
+	for _, row := range []struct {
+		name string
+		put  func(path string) error
+		want string
+	}{
+		{"a file", func(path string) error { return os.WriteFile(path, []byte("kept"), 0o600) }, inTheWay},
+		{"a folder", func(path string) error { return os.Mkdir(path, 0o700) }, inTheWay},
+		{"a symlink to a dead socket", func(path string) error { return os.Symlink(dead, path) }, inTheWay},
+		{"a symlink to nothing", func(path string) error { return os.Symlink("nothing", path) }, inTheWay},
+		{"a pipe", func(path string) error { return unix.Mkfifo(path, 0o600) }, inTheWay},
+		{"a socket for datagrams", func(path string) error {
+			packets, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path})
+			if err == nil {
+				t.Cleanup(func() { _ = packets.Close() })
+			}
+			return err
+		}, "see whether anybody listens on"},
+	} {
+		path := filepath.Join(dir, row.name)
+		if err := row.put(path); err != nil {
+			t.Fatal(err)
+		}
+		before := mustStat(t, path)
+		if _, err := socket.Listen(t.Context(), path, 0o600); err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got %v", row.name, err)
+		}
+		after := mustStat(t, path)
+		if !os.SameFile(before, after) || before.Mode() != after.Mode() || before.Size() != after.Size() {
+			t.Errorf("%s: was %v, is %v", row.name, before, after)
+		}
+	}
+	mustStat(t, dead)
+}
+
+func TestTheFolderIsMade(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	path := filepath.Join(folder(t), "a", "b", "s")
+	mustConnect(t, listen(t, path), path)
+	if mode := mustStat(t, filepath.Dir(path)).Mode(); mode&0o022 != 0 || mode&0o500 != 0o500 {
+		t.Errorf("its mode is %v", mode)
+	}
+}
+
+func TestAPlaceWhereNoSocketCanBeIsNamed(t *testing.T) {
+	dir := folder(t)
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"a folder that is a file": filepath.Join(file, "s"),
+		"too long":                filepath.Join(dir, strings.Repeat("x", 108)),
+	} {
+		if _, err := socket.Listen(t.Context(), path, 0o600); err == nil || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func mustConnect(t *testing.T, listener net.Listener, path string) {
+	t.Helper()
+	client := dial(t, path)
+	server, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := server.Read(make([]byte, 2)); n != 1 || err != nil {
+		t.Errorf("got %d bytes, %v", n, err)
+	}
+}
+
+func mustStat(t *testing.T, path string) fs.FileInfo {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
