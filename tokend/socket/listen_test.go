@@ -1,12 +1,14 @@
 package socket_test
 
 import (
+	"context"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,29 +31,16 @@ func listen(t *testing.T, path string) *net.UnixListener {
 // The mode is looked at all the time while a socket is made, many times over:
 // one that is born wider and narrowed afterwards is seen.
 func TestASocketHasItsModeFromBirth(t *testing.T) {
+	const rounds, looks = 200, 500
 	for _, row := range []struct {
 		mode  fs.FileMode
 		umask int
 	}{{0o600, 0}, {0o660, 0}, {0o666, 0}, {0o600, 0o077}, {0o666, 0o077}, {0o666, 0o777}} {
 		path := filepath.Join(folder(t), "s")
 		before := syscall.Umask(row.umask)
-		var wider, seen fs.FileMode
-		stop := make(chan struct{})
-		var watch sync.WaitGroup
-		watch.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if info, err := os.Lstat(path); err == nil {
-					seen |= info.Mode().Perm()
-					wider |= info.Mode().Perm() &^ row.mode
-				}
-			}
-		})
-		for range 200 {
+		wider, looked, stop := watch(path, row.mode)
+		begun := time.Now()
+		for made := 0; (made < rounds || looked.Load() < looks) && time.Since(begun) < 20*time.Second; made++ {
 			listener, err := socket.Listen(t.Context(), path, row.mode)
 			if err != nil {
 				t.Error(err)
@@ -64,12 +53,31 @@ func TestASocketHasItsModeFromBirth(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		close(stop)
-		watch.Wait()
+		stop()
 		syscall.Umask(before)
-		if wider != 0 || seen != row.mode {
-			t.Errorf("asked for %v under umask %03o: saw %v, of which %v too much", row.mode, row.umask, seen, wider)
+		if got := fs.FileMode(wider.Load()); got != 0 || looked.Load() < looks {
+			t.Errorf("asked for %v under umask %03o: saw %v too much in %d looks", row.mode, row.umask, got, looked.Load())
 		}
+	}
+}
+
+// watch looks at a file until it is stopped, and collects what its mode has
+// that it should not have.
+func watch(path string, mode fs.FileMode) (wider *atomic.Uint32, looked *atomic.Int32, stop func()) {
+	wider, looked = new(atomic.Uint32), new(atomic.Int32)
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for ctx.Err() == nil {
+			if info, err := os.Lstat(path); err == nil {
+				looked.Add(1)
+				wider.Or(uint32(info.Mode().Perm() &^ mode))
+			}
+		}
+	})
+	return wider, looked, func() {
+		cancel()
+		watching.Wait()
 	}
 }
 
