@@ -132,6 +132,15 @@ func TestARequestThatEndsTooEarlyIsRefused(t *testing.T) {
 	}
 }
 
+func TestAReplyThatEndsTooEarlyIsRefused(t *testing.T) {
+	whole := wire.EncodeReply(true, "")
+	for n := range whole {
+		if ok, text, err := wire.ReadReply(bytes.NewReader(whole[:n])); ok || text != "" || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("after %d bytes: got %t, %q, %v", n, ok, text, err)
+		}
+	}
+}
+
 func TestAReplyIsAYesANoOrNothing(t *testing.T) {
 	for _, row := range []struct {
 		bytes string
