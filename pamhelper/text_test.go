@@ -51,6 +51,9 @@ func TestQuoteShowsTheFirst64Bytes(t *testing.T) {
 		{strings.Repeat("x", 64), `"` + strings.Repeat("x", 64) + `"`},
 		{strings.Repeat("x", 65), `"` + strings.Repeat("x", 64) + `..."`},
 		{strings.Repeat("x", 1<<20), `"` + strings.Repeat("x", 64) + `..."`},
+		{"irt_0123456789abcdef", `"irt_..."`},
+		{"my irt_0123456789abcdefghijklmnopqrstuvwxyzAB token", `"my irt_..."`},
+		{"irt_bob", `"irt_bob"`},
 		{strings.Repeat("\n", 64), `"` + strings.Repeat(`\x0a`, 64) + `"`},
 	} {
 		var l line

@@ -44,6 +44,8 @@ func CheckLabel(label string) error {
 		return errors.New("the label is not valid UTF-8")
 	case utf8.RuneCountInString(label) > MaxLabel:
 		return fmt.Errorf("the label has %d characters; at most %d are kept", utf8.RuneCountInString(label), MaxLabel)
+	case secretLike.MatchString(label):
+		return errors.New("the label holds what looks like a token; say what it is for instead")
 	case strings.ContainsFunc(label, unicode.IsControl):
 		return errors.New("the label has a control character (a line break or a tab, say); leave it out")
 	}

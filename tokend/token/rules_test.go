@@ -105,3 +105,26 @@ func TestWhatIsWrongIsSaidInOneShortPrintableLine(t *testing.T) {
 		}
 	})
 }
+
+// TestNoTokenPassesForANameOrALabel: people paste theirs into the wrong field,
+// and names and labels are kept, shown and logged.
+func TestNoTokenPassesForANameOrALabel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		secret := token.Mint().Reveal()
+		part := secret[:rapid.IntRange(16, len(secret)).Draw(t, "length")]
+		text := rapid.StringMatching(`[a-z.@ ]{0,10}`).Draw(t, "before") + part + rapid.StringMatching(`[-.@ ]{0,5}`).Draw(t, "behind")
+		for _, said := range []error{token.CheckUser(text), token.CheckLabel(text)} {
+			if said == nil || strings.Contains(said.Error(), part[4:16]) || !strings.Contains(said.Error(), "looks like a token") {
+				t.Errorf("%q: got %v", text, said)
+			}
+		}
+		if shown := token.Redact(text); strings.Contains(shown, part[4:16]) || !strings.Contains(shown, "irt_[redacted]") {
+			t.Errorf("%q is shown as %q", text, shown)
+		}
+	})
+	for _, name := range []string{"irt_bob", "birt_", "irt", "alice"} {
+		if err := token.CheckUser(name); err != nil || token.Redact(name) != name {
+			t.Errorf("%s: %v, shown as %s", name, err, token.Redact(name))
+		}
+	}
+}
