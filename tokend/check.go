@@ -23,7 +23,7 @@ its auth socket. Prints "yes", or "no" and the reason; exits with 0 or 1.`,
 		Example: `  tokend token create --user alice | tokend check --user alice`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			secret, err := readSecret(cmd.InOrStdin())
+			secret, err := readSecret(cmd)
 			if err != nil {
 				return err
 			}
@@ -44,7 +44,7 @@ its auth socket. Prints "yes", or "no" and the reason; exits with 0 or 1.`,
 	cmd.Flags().StringVar(&user, "user", "", "iRODS user name that would log in")
 	cmd.Flags().StringVar(&socket, "socket", config.Default().Auth.Socket, "the daemon's auth socket")
 	addAdminSocket(cmd)
-	required(cmd, "user")
-	completeUsers(cmd, "user")
+	requireUser(cmd)
+	completeUser(cmd)
 	return cmd
 }

@@ -15,14 +15,16 @@ import (
 // What the shell's completion offers comes from the daemon, if it answers soon.
 const completionTimeout = time.Second
 
-func required(cmd *cobra.Command, flag string) {
-	if err := cmd.MarkFlagRequired(flag); err != nil {
+// requireUser makes the flag --user a must.
+func requireUser(cmd *cobra.Command) {
+	if err := cmd.MarkFlagRequired("user"); err != nil {
 		panic(err) // the flag is not there: a mistake in this program
 	}
 }
 
-func completeUsers(cmd *cobra.Command, flag string) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, userNames); err != nil {
+// completeUser completes the flag --user.
+func completeUser(cmd *cobra.Command) {
+	if err := cmd.RegisterFlagCompletionFunc("user", userNames); err != nil {
 		panic(err) // the flag is not there: a mistake in this program
 	}
 }

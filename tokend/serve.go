@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +34,9 @@ systemd, sockets that were passed are used and the service manager is told.`,
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", path)
 				return err
 			}
-			return serve(cmd.Context(), path, cfg, cmd.ErrOrStderr())
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			return serve(ctx, path, cfg, cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", configPath, "the configuration; a file that is not there is an empty one")

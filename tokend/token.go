@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,8 +45,8 @@ once: what is kept of it cannot be turned back into the token.`,
 	flags.StringVar(&ask.Label, "label", "", "what the token is for, at most 256 characters")
 	flags.StringVar(&ask.Expiry, "expires", "", "hours (24), a duration (90m, 36h, 30d, 2w), or never (default: the site's)")
 	flags.BoolVar(&asJSON, "json", false, "print the token and what is known of it as JSON")
-	required(cmd, "user")
-	completeUsers(cmd, "user")
+	requireUser(cmd)
+	completeUser(cmd)
 	return cmd
 }
 
@@ -98,7 +96,7 @@ func newTokenList() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&user, "user", "", "only the tokens of this user")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	completeUsers(cmd, "user")
+	completeUser(cmd)
 	return cmd
 }
 
@@ -158,7 +156,7 @@ func newTokenRevoke() *cobra.Command {
 	cmd.Flags().StringVar(&user, "user", "", "with --all: the owner of the tokens")
 	cmd.Flags().BoolVar(&all, "all", false, "all tokens of --user")
 	cmd.Flags().StringVar(&secret, "secret", "", `"-": read a token that was found from the standard input`)
-	completeUsers(cmd, "user")
+	completeUser(cmd)
 	cmd.ValidArgsFunction = completeTokens
 	return cmd
 }
@@ -194,7 +192,7 @@ func (c *client) revokeAll(cmd *cobra.Command, user string) error {
 }
 
 func (c *client) revokeFound(cmd *cobra.Command) error {
-	secret, err := readSecret(cmd.InOrStdin())
+	secret, err := readSecret(cmd)
 	if err != nil {
 		return err
 	}
@@ -208,18 +206,4 @@ func (c *client) revokeFound(cmd *cobra.Command) error {
 
 func reportRevoked(cmd *cobra.Command, t web.Token) {
 	fmt.Fprintf(cmd.OutOrStdout(), "revoked %s of %s%s\n", t.ID, t.User, quoted(" ", t.Label))
-}
-
-// readSecret reads one line, as pamhelper does.
-func readSecret(r io.Reader) (string, error) {
-	text, err := io.ReadAll(io.LimitReader(r, 64<<10))
-	if err != nil {
-		return "", fmt.Errorf("read the token from the standard input: %w", err)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	line, _, _ = strings.Cut(strings.TrimSuffix(line, "\r"), "\x00")
-	if line == "" {
-		return "", fmt.Errorf("no token came on the standard input: send the %d characters that begin with %s", token.Length, token.Prefix)
-	}
-	return line, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -86,7 +87,7 @@ func newAudit() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			query := url.Values{"limit": {fmt.Sprint(limit)}}
+			query := url.Values{"limit": {strconv.Itoa(limit)}}
 			if user != "" {
 				query.Set("user", user)
 			}
@@ -109,6 +110,6 @@ func newAudit() *cobra.Command {
 	cmd.Flags().StringVar(&user, "user", "", "only what concerns this user")
 	cmd.Flags().IntVar(&limit, "limit", 100, "how many entries at most, up to 1000")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	completeUsers(cmd, "user")
+	completeUser(cmd)
 	return cmd
 }

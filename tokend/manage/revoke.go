@@ -79,16 +79,16 @@ func (m *Manager) Enable(ctx context.Context, actor, user string) error {
 }
 
 func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled bool) error {
-	verb, action := "enable", token.UserEnabled
+	action := token.UserEnabled
 	if disabled {
-		verb, action = "disable", token.UserDisabled
+		action = token.UserDisabled
 	}
 	now := token.Time(m.now())
 	digests, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
 	if err != nil {
-		return fmt.Errorf("%s user %.80q: %w", verb, user, err)
+		return fmt.Errorf("%s %.80q: %w", action, user, err)
 	}
-	m.log.InfoContext(ctx, "user "+verb+"d", "user", user, "by", actor)
+	m.log.InfoContext(ctx, "user changed", "user", user, "disabled", disabled, "by", actor)
 	return m.forgetNow(ctx, digests)
 }
 
