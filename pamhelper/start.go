@@ -82,11 +82,7 @@ type question struct {
 func whoAsks(args argv) (q question, problem string) {
 	if base(args.at(0)) == checkerName {
 		closeInherited()
-		q = question{checkerName, args.bytes(1), socketPath}
-		if args.count < 2 {
-			problem = "no user name was given"
-		}
-		return q, problem
+		return question{checkerName, args.bytes(1), socketPath}, ""
 	}
 	q = question{"pamhelper", args.environment("PAM_USER="), socketPath}
 	switch {
