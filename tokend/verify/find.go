@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ type sighting struct {
 // the store, and while the store cannot say from the cache for a while longer.
 func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record, error) {
 	settings, key := v.settings.Load(), string(digest[:])
-	kept, outcome := v.cached(ctx, key)
+	kept, outcome := v.cached(ctx, digest, key)
 	age := v.now().Sub(kept.Read)
 	if outcome == hit && (age >= settings.TTL || age < -clockLeap) {
 		outcome = old
@@ -47,7 +48,7 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 }
 
 // cached asks both caches. Whatever goes wrong there is a miss.
-func (v *Verifier) cached(ctx context.Context, key string) (sighting, outcome) {
+func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) (sighting, outcome) {
 	if e, _ := v.unknown.Get(ctx, key); e.Value != nil {
 		return sighting{}, hitUnknown
 	}
@@ -62,7 +63,11 @@ func (v *Verifier) cached(ctx context.Context, key string) (sighting, outcome) {
 		return sighting{}, miss
 	}
 	var s sighting
-	if err := json.Unmarshal(e.Value, &s); err != nil {
+	err = json.Unmarshal(e.Value, &s)
+	if err == nil {
+		err = mustBe(s.Record, digest)
+	}
+	if err != nil {
 		v.log.WarnContext(ctx, "cached record cannot be read", "err", err)
 		return sighting{}, failed
 	}
@@ -78,7 +83,9 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 		defer cancel()
 		s := sighting{Read: v.now()}
 		var err error
-		s.Record, err = v.source.Lookup(ctx, digest)
+		if s.Record, err = v.source.Lookup(ctx, digest); err == nil {
+			err = mustBe(s.Record, digest)
+		}
 		switch {
 		case errors.Is(err, token.ErrNotFound):
 			_ = v.unknown.Fill(ctx, key, []byte{}, unknownLife) // a memory cache never fails
@@ -96,6 +103,14 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 	case <-ctx.Done():
 		return token.Record{}, fmt.Errorf("wait for the store: %w", ctx.Err())
 	}
+}
+
+// mustBe refuses a record that is not the digest's.
+func mustBe(r token.Record, digest token.Digest) error {
+	if subtle.ConstantTimeCompare(r.Digest[:], digest[:]) != 1 {
+		return errors.New("the record that was found is another token's")
+	}
+	return nil
 }
 
 func (v *Verifier) fill(ctx context.Context, key string, s sighting) {

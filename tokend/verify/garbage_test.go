@@ -1,0 +1,135 @@
+package verify_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/cache"
+	"tokend/tokend/token"
+	"tokend/tokend/verify"
+)
+
+var errBroken = errors.New("the cache is broken")
+
+// broken is a real cache that can be made to fail, and to lie.
+type broken struct {
+	*cache.Memory
+	failing bool
+	lie     []byte // nil: it tells the truth
+	filled  []byte // what was filled last
+}
+
+func (b *broken) Get(ctx context.Context, key string) (cache.Entry, error) {
+	switch {
+	case b.failing:
+		return cache.Entry{Value: []byte("what an error comes with means nothing")}, errBroken
+	case b.lie != nil:
+		return cache.Entry{Value: b.lie}, nil
+	}
+	return b.Memory.Get(ctx, key)
+}
+
+func (b *broken) Fill(ctx context.Context, key string, value []byte, life time.Duration) error {
+	b.filled = value
+	if b.failing {
+		return errBroken
+	}
+	return b.Memory.Fill(ctx, key, value, life)
+}
+
+func (b *broken) Bury(ctx context.Context, key string, life time.Duration) error {
+	if b.failing {
+		return errBroken
+	}
+	return b.Memory.Bury(ctx, key, life)
+}
+
+// TestACacheThatFailsCostsTimeAndNoVerdict: every check asks the store.
+func TestACacheThatFailsCostsTimeAndNoVerdict(t *testing.T) {
+	records := &broken{Memory: newMemory(t), failing: true}
+	f := newFixture(t, verify.Config{Cache: records})
+	good, revoked := f.mint(t, token.Record{}), f.mint(t, token.Record{})
+	f.revoke(t, revoked)
+	if n := f.source.asks(func() {
+		for range 3 {
+			f.expect(t, good, verify.OK)
+			f.expect(t, revoked, verify.Revoked)
+		}
+	}); n != 6 {
+		t.Errorf("%d look-ups, want 6", n)
+	}
+	if err := f.Forget(t.Context(), good.Digest(), revoked.Digest()); !errors.Is(err, errBroken) {
+		t.Errorf("Forget: got %v", err)
+	}
+	records.failing = false
+	f.expect(t, good, verify.OK)
+	if n := f.source.asks(func() { f.expect(t, good, verify.OK) }); n != 0 {
+		t.Errorf("cache works again: %d look-ups, want 0", n)
+	}
+}
+
+// TestForgetBuriesAllThatItCan: one failure does not spare the others.
+func TestForgetBuriesAllThatItCan(t *testing.T) {
+	records := &picky{Memory: newMemory(t)}
+	f := newFixture(t, verify.Config{Cache: records})
+	one, two := f.mint(t, token.Record{}), f.mint(t, token.Record{})
+	for _, secret := range []token.Secret{one, two} {
+		f.expect(t, secret, verify.OK)
+	}
+	digest := one.Digest()
+	records.refuses = string(digest[:])
+	if err := f.Forget(t.Context(), one.Digest(), two.Digest()); !errors.Is(err, errBroken) {
+		t.Errorf("got %v", err)
+	}
+	if n := f.source.asks(func() { f.expect(t, two, verify.OK) }); n != 1 {
+		t.Errorf("%d look-ups, want 1", n)
+	}
+}
+
+// picky buries all keys but one.
+type picky struct {
+	*cache.Memory
+	refuses string
+}
+
+func (p *picky) Bury(ctx context.Context, key string, life time.Duration) error {
+	if key == p.refuses {
+		return errBroken
+	}
+	return p.Memory.Bury(ctx, key, life)
+}
+
+// TestGarbageInTheCacheCostsTimeAndNoVerdict puts texts in the place of the
+// record of a revoked token, and of a good one.
+func TestGarbageInTheCacheCostsTimeAndNoVerdict(t *testing.T) {
+	records := &broken{Memory: newMemory(t)}
+	f := newFixture(t, verify.Config{Cache: records})
+	good, revoked, another := f.mint(t, token.Record{}), f.mint(t, token.Record{}), f.mint(t, token.Record{})
+	f.revoke(t, revoked)
+	f.expect(t, another, verify.OK)
+	anothers := string(records.filled)
+	if !json.Valid(records.filled) || !strings.Contains(anothers, another.Digest().String()) {
+		t.Fatalf("a cached record looks like this: %s", anothers)
+	}
+	long := strings.Repeat("9", 1000)
+	for _, text := range []string{
+		"", "null", "{}", "[]", "0", `"yes"`, "{", "\x00", "\xff", long, strings.Repeat("[", 100_000),
+		`{"Record":null,"Read":null}`, `{"Record":{"Digest":"00"}}`, `{"Read":"` + time.Now().Format(time.RFC3339) + `"}`,
+		anothers, anothers[:len(anothers)-1],
+		strings.ReplaceAll(anothers, `"Read":"2`, `"Read":"9`),
+	} {
+		records.lie = []byte(text)
+		for secret, want := range map[token.Secret]verify.Reason{good: verify.OK, revoked: verify.Revoked, token.Mint(): verify.Unknown} {
+			if n := f.source.asks(func() { f.expect(t, secret, want) }); n != 1 {
+				t.Errorf("%.40q: %d look-ups, want 1", text, n)
+			}
+		}
+		f.source.replace(away)
+		f.expect(t, good, verify.Unavailable)
+		f.source.replace(nil)
+	}
+}
