@@ -36,8 +36,14 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 		return token.Record{}, token.ErrNotFound
 	}
 	record, err := v.lookup(ctx, digest, key, outcome != buried)
-	if err == nil || errors.Is(err, token.ErrNotFound) {
-		return record, err
+	switch {
+	case err == nil:
+		return record, nil
+	case errors.Is(err, token.ErrNotFound):
+		if outcome == old { // or it would be believed again when the store goes away
+			v.bury(ctx, key)
+		}
+		return token.Record{}, err
 	}
 	if outcome == old && age >= 0 && age < settings.TTL+settings.Stale {
 		v.metrics.believedStale()
@@ -123,23 +129,32 @@ func (v *Verifier) fill(ctx context.Context, key string, s sighting) {
 	}
 }
 
+func (v *Verifier) bury(ctx context.Context, key string) {
+	if err := v.records.Bury(ctx, key, v.tombstoneLife()); err != nil {
+		v.log.WarnContext(ctx, "record of a token that is gone stays in the cache", "err", err)
+	}
+}
+
 // recordLife is how long a record is of any use.
 func (v *Verifier) recordLife() time.Duration {
 	s := v.settings.Load()
 	return s.TTL + s.Stale
 }
 
+// tombstoneLife outlasts every record, and every look-up that was under way.
+func (v *Verifier) tombstoneLife() time.Duration { return v.recordLife() + 2*lookupTimeout }
+
 // Forget makes sure that no check which begins after it has returned believes
 // anything about these tokens that was read before. It is called when a change
 // that takes rights away has been made in the store.
 //
-// A tombstone outlives every record and every look-up that was under way, and
-// nobody joins such a look-up any more.
+// A tombstone takes the record's place, and nobody joins a look-up that was under
+// way.
 func (v *Verifier) Forget(ctx context.Context, digests ...token.Digest) error {
-	var failures []error
+	failures := make([]error, 0, len(digests))
 	for _, digest := range digests {
 		key := string(digest[:])
-		failures = append(failures, v.records.Bury(ctx, key, v.recordLife()+2*lookupTimeout))
+		failures = append(failures, v.records.Bury(ctx, key, v.tombstoneLife()))
 		v.flights.Forget(key)
 	}
 	if err := errors.Join(failures...); err != nil {
