@@ -64,6 +64,27 @@ func TestQuoteShowsTheFirst64Bytes(t *testing.T) {
 	}
 }
 
+func TestQuoteHidesATokenThatWasGivenForAName(t *testing.T) {
+	for _, row := range []struct{ text, want string }{
+		{"irt_" + strings.Repeat("a", 38), `"irt_..."`},
+		{"irt_" + strings.Repeat("a", 12), `"irt_..."`},
+		{"irt_" + strings.Repeat("a", 11), `"irt_` + strings.Repeat("a", 11) + `"`},
+		{"alice irt_" + strings.Repeat("a", 38) + " bob", `"alice irt_..."`},
+		{"irt_irt_" + strings.Repeat("a", 38), `"irt_..."`},
+		{strings.Repeat("x", 60) + "irt_" + strings.Repeat("a", 38), `"` + strings.Repeat("x", 60) + `irt_..."`},
+		{strings.Repeat("x", 64) + "irt_" + strings.Repeat("a", 38), `"` + strings.Repeat("x", 64) + `..."`},
+		{"\"irt_\x00" + strings.Repeat("a", 12), `"\x22irt_..."`},
+		{"irt_", `"irt_"`},
+		{"IRT_" + strings.Repeat("a", 38), `"IRT_` + strings.Repeat("a", 38) + `"`},
+	} {
+		var l line
+		l.quote([]byte(row.text))
+		if l.String() != row.want {
+			t.Errorf("%q: got %s, want %s", row.text, l.String(), row.want)
+		}
+	}
+}
+
 func TestNumber(t *testing.T) {
 	for n, want := range map[int]string{1: "1", 9: "9", 10: "10", 4194304: "4194304", 1<<63 - 1: "9223372036854775807"} {
 		var l line
