@@ -43,6 +43,7 @@ type node struct {
 	manager  *manage.Manager
 	auth     *socket.Guard
 	admin    *socket.Guard
+	passed   bool         // systemd passed sockets
 	metrics  net.Listener // nil: turned off
 	server   *socket.Server
 }
@@ -100,6 +101,7 @@ func (n *node) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.passed = len(passed) > 0
 	rejections := socket.NewRejections(n.registry)
 	n.server = socket.New(socket.Config{Check: n.verifier.Check, Logger: n.log, Rejections: rejections})
 	for _, s := range []struct {
@@ -203,14 +205,27 @@ func (n *node) reload() {
 	}
 	changed := n.cfg.Changed(next)
 	n.level.Set(next.Log.Level)
-	n.auth.SetPeers(n.resolve("auth", next.Auth.Peers))
-	n.admin.SetPeers(n.resolve("admin", next.Admin.Peers))
+	n.setPeers(n.auth, "auth", next.Auth.Peers)
+	n.setPeers(n.admin, "admin", next.Admin.Peers)
 	n.verifier.Apply(settings(next))
 	n.manager.Apply(limits(next))
 	n.cfg.Log.Level, n.cfg.Auth.Peers, n.cfg.Admin.Peers = next.Log.Level, next.Auth.Peers, next.Admin.Peers
 	n.cfg.Tokens, n.cfg.Cache.TTL, n.cfg.Cache.Stale = next.Tokens, next.Cache.TTL, next.Cache.Stale
 	n.reloaded.Set(1)
 	n.log.Info("configuration reloaded", "changed", strings.Join(changed, " "))
+}
+
+// setPeers changes who may ask, and with it the mode of a socket that is our
+// own; that of systemd's is SocketMode=.
+func (n *node) setPeers(guard *socket.Guard, section string, names []string) {
+	peers := n.resolve(section, names)
+	guard.SetPeers(peers)
+	if n.passed {
+		return
+	}
+	if err := os.Chmod(guard.Addr().String(), peers.Mode()); err != nil {
+		n.log.Error("mode of the socket was not set: new peers may be kept out", "section", section, "err", err)
+	}
 }
 
 // notify tells the service manager, if one listens.

@@ -77,9 +77,11 @@ func TestSIGHUPTakesOverWhatItCanAndSaysWhatItCannot(t *testing.T) {
 	reconfigure(t, site, own, `peers = ["54321"]`)
 	hangup(t, site, daemon, `"changed":"auth.peers"`)
 	wantNo(t, agent{user: &user, password: good}.run(t, site))
+	wantMode(t, site.AuthSocket(), 0o666) // or the new peer could not even connect
 	reconfigure(t, site, `peers = ["54321"]`, own)
 	hangup(t, site, daemon, "configuration reloaded")
 	wantYes(t, agent{user: &user, password: good}.run(t, site))
+	wantMode(t, site.AuthSocket(), 0o600)
 
 	// What can't change is named, and the rest is taken over.
 	reconfigure(t, site, site.AuthSocket(), site.AuthSocket()+"2")
@@ -90,6 +92,14 @@ func TestSIGHUPTakesOverWhatItCanAndSaysWhatItCannot(t *testing.T) {
 	reconfigure(t, site, "max_per_user", "max_per_usr")
 	hangup(t, site, daemon, `did you mean \"max_per_user\"?`)
 	wantYes(t, agent{user: &user, password: good}.run(t, site))
+}
+
+func wantMode(t *testing.T, path string, want os.FileMode) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != want {
+		t.Errorf("%s has mode %v, want %o (%v)", path, info.Mode(), want, err)
+	}
 }
 
 func peersLine(t *testing.T, site *rig.Site) string {
