@@ -138,13 +138,13 @@ func (r Request) check(limits *Limits, now time.Time) (time.Time, error) {
 	return expires, nil
 }
 
-// explain adds to a store's refusal what the user can do.
+// explain turns a store's refusal into what the user can do.
 func (m *Manager) explain(err error, user string, limits *Limits) error {
 	switch {
 	case errors.Is(err, token.ErrTooMany):
-		return fmt.Errorf("%w: %s has %d active ones, the most that one user may have; revoke one first", err, user, limits.MaxPerUser)
+		return fmt.Errorf("%w: %s has %d active ones, the most that one user may have; revoke one first", token.ErrTooMany, user, limits.MaxPerUser)
 	case errors.Is(err, token.ErrUserDisabled):
-		return fmt.Errorf("%w: %s gets no token before the user is enabled again", err, user)
+		return fmt.Errorf("%w: %s gets no token before the user is enabled again", token.ErrUserDisabled, user)
 	}
 	return fmt.Errorf("keep the new token: %w", err)
 }

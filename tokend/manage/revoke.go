@@ -11,7 +11,10 @@ import (
 // Revoke ends a token by its public ID and returns it as it is now; one that
 // was revoked before is returned unchanged. token.ErrNotFound: no such ID.
 func (m *Manager) Revoke(ctx context.Context, actor, id string) (token.Record, error) {
-	return m.revokeOne(ctx, actor, token.Selection{ID: id}, "")
+	if id == "" {
+		return token.Record{}, invalid(errors.New("the token's ID is empty"))
+	}
+	return one(m.revoke(ctx, actor, token.Selection{ID: id}, "", fmt.Sprintf("no token has the ID %.80q", id)))
 }
 
 // RevokeFound ends the token whose secret somebody found, for example in a
@@ -22,39 +25,46 @@ func (m *Manager) RevokeFound(ctx context.Context, actor, text string) (token.Re
 	if err != nil {
 		return token.Record{}, invalid(err)
 	}
-	return m.revokeOne(ctx, actor, token.Selection{Digest: secret.Digest()}, "its secret was found")
+	return one(m.revoke(ctx, actor, token.Selection{Digest: secret.Digest()}, "its secret was found", "no token has this secret"))
 }
 
 // RevokeAll ends all tokens of a user and returns them; those that were revoked
-// before are unchanged.
+// before are unchanged. ErrInvalid: nobody can have this name.
 // token.ErrNotFound: no such user.
 func (m *Manager) RevokeAll(ctx context.Context, actor, user string) ([]token.Record, error) {
-	records, err := m.revoke(ctx, actor, token.Selection{Owner: user}, "all of the user's tokens")
-	if err != nil {
-		return nil, fmt.Errorf("revoke the tokens of %.80q: %w", user, err)
+	if err := token.CheckUser(user); err != nil {
+		return nil, invalid(err)
 	}
-	return records, nil
+	return m.revoke(ctx, actor, token.Selection{Owner: user}, "all of the user's tokens", noSuchUser(user))
 }
 
-func (m *Manager) revokeOne(ctx context.Context, actor string, s token.Selection, why string) (token.Record, error) {
-	if s == (token.Selection{}) {
-		return token.Record{}, invalid(errors.New("the token's ID is empty"))
-	}
-	records, err := m.revoke(ctx, actor, s, why)
+func one(records []token.Record, err error) (token.Record, error) {
 	if err != nil {
-		return token.Record{}, fmt.Errorf("revoke the token: %w", err)
+		return token.Record{}, err
 	}
 	return records[0], nil
+}
+
+func noSuchUser(user string) string {
+	return fmt.Sprintf("there is no user %.80q; a user is known from the first token on", user)
+}
+
+// notFound says what isn't there, where that is why a change failed.
+func notFound(err error, missing string) error {
+	if errors.Is(err, token.ErrNotFound) {
+		return fmt.Errorf("%w: %s", token.ErrNotFound, missing)
+	}
+	return err
 }
 
 // revoke changes the store, then makes every check see it. When the second
 // fails the token is revoked all the same, but not everywhere at once: the
 // error says so.
-func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, why string) ([]token.Record, error) {
+func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, why, missing string) ([]token.Record, error) {
 	now := token.Time(m.now())
 	records, err := m.store.Revoke(ctx, s, now, token.Event{At: now, Actor: actor, Action: token.TokenRevoked, Detail: why})
 	if err != nil {
-		return nil, err
+		return nil, notFound(fmt.Errorf("revoke: %w", err), missing)
 	}
 	digests := make([]token.Digest, 0, len(records))
 	for _, r := range records {
@@ -68,17 +78,20 @@ func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, w
 }
 
 // Disable keeps a user's tokens from opening anything, and new ones from being
-// made. token.ErrNotFound: no such user.
+// made. ErrInvalid: nobody can have this name. token.ErrNotFound: no such user.
 func (m *Manager) Disable(ctx context.Context, actor, user string) error {
 	return m.setDisabled(ctx, actor, user, true)
 }
 
-// Enable undoes Disable. token.ErrNotFound: no such user.
+// Enable undoes Disable, with the same errors.
 func (m *Manager) Enable(ctx context.Context, actor, user string) error {
 	return m.setDisabled(ctx, actor, user, false)
 }
 
 func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled bool) error {
+	if err := token.CheckUser(user); err != nil {
+		return invalid(err)
+	}
 	action := token.UserEnabled
 	if disabled {
 		action = token.UserDisabled
@@ -86,7 +99,7 @@ func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled 
 	now := token.Time(m.now())
 	digests, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
 	if err != nil {
-		return fmt.Errorf("%s %.80q: %w", action, user, err)
+		return notFound(fmt.Errorf("%s %s: %w", action, user, err), noSuchUser(user))
 	}
 	m.log.InfoContext(ctx, "user changed", "user", user, "disabled", disabled, "by", actor)
 	return m.forgetNow(ctx, digests)
