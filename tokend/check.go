@@ -21,7 +21,7 @@ func newCheck() *cobra.Command {
 		Long: `Read a token from the standard input and ask the daemon as pamhelper would, over
 its auth socket. Prints "yes", or "no" and the reason; exits with 0 or 1.`,
 		Example: `  tokend token create --user alice | tokend check --user alice`,
-		Args:    cobra.NoArgs,
+		Args:    exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			secret, err := readSecret(cmd)
 			if err != nil {

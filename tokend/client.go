@@ -40,13 +40,19 @@ func newClient(cmd *cobra.Command) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}
-	return &client{socket, http.Client{Timeout: clientTimeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}, nil
+	return dial(socket), nil
 }
 
-// call makes one request. In and out may be nil: nothing is sent, or kept.
+// dial returns a client of the daemon that listens on the socket.
+func dial(socket string) *client {
+	connect := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &client{socket, http.Client{Timeout: clientTimeout, Transport: &http.Transport{DialContext: connect, DisableKeepAlives: true}}}
+}
+
+// call makes one request. The path is escaped. In and out may be nil: nothing is
+// sent, or kept.
 func (c *client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -56,8 +62,7 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 		}
 		body = bytes.NewReader(text)
 	}
-	address := url.URL{Scheme: "http", Host: "tokend", Path: path, RawQuery: query.Encode()}
-	request, err := http.NewRequestWithContext(ctx, method, address.String(), body)
+	request, err := http.NewRequestWithContext(ctx, method, "http://tokend"+path+"?"+query.Encode(), body)
 	if err != nil {
 		return fmt.Errorf("make the request: %w", err)
 	}
@@ -92,15 +97,24 @@ func read(reply *http.Response, out any) error {
 
 // explain says what to do about a daemon that cannot be reached.
 func (c *client) explain(err error) error {
+	if request, ok := errors.AsType[*url.Error](err); ok {
+		err = request.Err // without the address, which means nothing here
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("nobody listens on %s: start the daemon (systemctl start tokend, or tokend serve), or name its socket with --admin-socket", c.socket)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("you may not open %s: run this as root, or as somebody among [admin] peers in tokend.toml", c.socket)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("the daemon at %s hung up: uid %d is not among [admin] peers in tokend.toml, or the daemon was stopped", c.socket, os.Getuid())
 	case errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
 		return fmt.Errorf("the daemon at %s did not answer within %s: see its log", c.socket, clientTimeout)
+	case errors.Is(err, context.Canceled), isDial(err):
+		return fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
 	}
-	return fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
+	// A connection that ends early is told in many ways, some without a name.
+	return fmt.Errorf("the daemon at %s hung up: uid %d is not among [admin] peers in tokend.toml, or the daemon was stopped; its log says which", c.socket, os.Getuid())
+}
+
+func isDial(err error) bool {
+	failed, ok := errors.AsType[*net.OpError](err)
+	return ok && failed.Op == "dial"
 }

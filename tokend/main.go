@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"tokend/tokend/token"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
@@ -16,6 +18,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 // run is the program, its exit status returned: 0, or 1 for anything that went
 // wrong and for a no.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	nameVersion()
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -26,7 +29,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if !errors.Is(err, errSaid) {
-		fmt.Fprintln(stderr, "tokend:", err)
+		fmt.Fprintln(stderr, "tokend:", token.Redact(err.Error())) // it may quote what was typed
 	}
 	return 1
 }
@@ -43,11 +46,15 @@ func newRoot() *cobra.Command {
 "tokend serve" is the daemon. The other commands talk to it over its sockets.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args:          knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
 	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
+	})
 	root.AddCommand(newServe(), newToken(), newUser(), newAudit(), newCheck(), newVersion())
 	return root
 }

@@ -88,7 +88,7 @@ func printTable(w io.Writer, rows, shades []string) error {
 	if err := columns.Flush(); err != nil {
 		return err
 	}
-	colour := isTerminal(w) && os.Getenv("NO_COLOR") == ""
+	colour := isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	for i, line := range strings.SplitAfter(strings.TrimSuffix(table.String(), "\n"), "\n") {
 		line = strings.TrimRight(line, " \n")
 		if colour && shades[i] != plain {

@@ -24,7 +24,7 @@ func newServe() *cobra.Command {
 		Long: `Run the daemon in the foreground. SIGHUP reloads the configuration and says what
 needs a restart; SIGTERM lets the logins under way end and exits with 0. Under
 systemd, sockets that were passed are used and the service manager is told.`,
-		Args: cobra.NoArgs,
+		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(path)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,7 @@ import (
 )
 
 func newToken() *cobra.Command {
-	cmd := &cobra.Command{Use: "token", Short: "Create, list and revoke tokens", Args: cobra.NoArgs, RunE: needsCommand}
+	cmd := &cobra.Command{Use: "token", Short: "Create, list and revoke tokens", Args: knownCommand, RunE: needsCommand}
 	addAdminSocket(cmd)
 	cmd.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke())
 	return cmd
@@ -23,6 +24,18 @@ func newToken() *cobra.Command {
 // needsCommand is for a command that is only a family of others.
 func needsCommand(cmd *cobra.Command, _ []string) error {
 	return errors.Join(cmd.Usage(), errSaid)
+}
+
+// knownCommand is for the arguments of such a family: what is left is none of it.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	suggestion := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		suggestion = fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
+	}
+	return fmt.Errorf("%s has no command %q%s: see %s --help", cmd.CommandPath(), args[0], suggestion, cmd.CommandPath())
 }
 
 func newTokenCreate() *cobra.Command {
@@ -35,7 +48,7 @@ func newTokenCreate() *cobra.Command {
 once: what is kept of it cannot be turned back into the token.`,
 		Example: `  tokend token create --user alice --label laptop --expires 30d
   tokend token create --user alice --expires never | iinit`,
-		Args: cobra.NoArgs,
+		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return createToken(cmd, ask, asJSON)
 		},
@@ -78,7 +91,7 @@ func newTokenList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List tokens, newest first",
-		Args:  cobra.NoArgs,
+		Args:  exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := newClient(cmd)
 			if err != nil {
@@ -90,6 +103,10 @@ func newTokenList() *cobra.Command {
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), tokens)
+			}
+			if len(tokens) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "No tokens. Make one with tokend token create --user NAME.")
+				return nil
 			}
 			return printTokens(cmd.OutOrStdout(), tokens)
 		},

@@ -14,7 +14,7 @@ import (
 )
 
 func newUser() *cobra.Command {
-	cmd := &cobra.Command{Use: "user", Short: "List, disable and enable users", Args: cobra.NoArgs, RunE: needsCommand}
+	cmd := &cobra.Command{Use: "user", Short: "List, disable and enable users", Args: knownCommand, RunE: needsCommand}
 	addAdminSocket(cmd)
 	cmd.AddCommand(
 		newUserList(),
@@ -29,7 +29,7 @@ func newUserList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List everybody who ever had a token",
-		Args:  cobra.NoArgs,
+		Args:  exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := newClient(cmd)
 			if err != nil {
@@ -74,6 +74,9 @@ func newUserChange(verb, short string, disabled bool) *cobra.Command {
 	return cmd
 }
 
+// maxEvents is how many the daemon returns at most.
+const maxEvents = 1000
+
 func newAudit() *cobra.Command {
 	var user string
 	var limit int
@@ -81,11 +84,14 @@ func newAudit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Show who changed what, newest first",
-		Args:  cobra.NoArgs,
+		Args:  exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := newClient(cmd)
 			if err != nil {
 				return err
+			}
+			if limit < 1 || limit > maxEvents {
+				return fmt.Errorf("--limit is a number from 1 to %d", maxEvents)
 			}
 			query := url.Values{"limit": {strconv.Itoa(limit)}}
 			if user != "" {
@@ -108,7 +114,7 @@ func newAudit() *cobra.Command {
 	}
 	addAdminSocket(cmd)
 	cmd.Flags().StringVar(&user, "user", "", "only what concerns this user")
-	cmd.Flags().IntVar(&limit, "limit", 100, "how many entries at most, up to 1000")
+	cmd.Flags().IntVar(&limit, "limit", 100, fmt.Sprintf("how many entries at most, up to %d", maxEvents))
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	completeUser(cmd)
 	return cmd
