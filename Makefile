@@ -11,6 +11,8 @@ SHELL       := /bin/bash
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
+BIN      ?= bin
+
 GOLANGCI := v2.15.0
 # A count, not a time: go test may fail when a time is up (context deadline exceeded).
 FUZZTIME ?= 50000x
@@ -22,8 +24,8 @@ HELPER_FLAGS    := -s -w -E main.entry
 
 .PHONY: build
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(TOKEND_FLAGS)' -o bin/tokend ./tokend
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(HELPER_FLAGS)' -o bin/pamhelper ./pamhelper
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(TOKEND_FLAGS)' -o $(BIN)/tokend ./tokend
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(HELPER_FLAGS)' -o $(BIN)/pamhelper ./pamhelper
 
 .PHONY: demo
 demo:
