@@ -75,13 +75,20 @@ func createToken(cmd *cobra.Command, ask web.NewToken, asJSON bool) error {
 	if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens", nil, ask, &made); err != nil {
 		return err
 	}
+	if err := showSecret(cmd, made, asJSON); err != nil {
+		return fmt.Errorf("the token was made but could not be printed, and is lost: end it with tokend token revoke %s (%w)", made.Token.ID, err)
+	}
+	return nil
+}
+
+func showSecret(cmd *cobra.Command, made web.Created, asJSON bool) error {
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), made)
 	}
 	if isTerminal(cmd.ErrOrStderr()) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "Token %s for %s, expires %s. It is shown this once:\n", made.Token.ID, made.Token.User, day(made.Token.Expires))
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), made.Secret)
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), made.Secret)
 	return err
 }
 
