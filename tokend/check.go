@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +17,7 @@ const checkTimeout = 2700 * time.Millisecond
 
 func newCheck() *cobra.Command {
 	var user, socket string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check --user NAME",
 		Short: "Ask whether a token, read from the standard input, opens iRODS for a user",
@@ -27,24 +30,49 @@ its auth socket. Prints "yes", or "no" and the reason; exits with 0 or 1.`,
 			if err != nil {
 				return err
 			}
-			request := wire.Request{Login: []byte(user), Secret: []byte(secret), Service: []byte("check")}
-			var reply wire.Reply
-			if failure := wire.Ask(socket, &request, &reply, wire.Now()+checkTimeout.Nanoseconds()); failure != wire.Answered {
-				fmt.Fprintln(cmd.OutOrStdout(), "no: unavailable")
-				return fmt.Errorf("ask the daemon at %s: %w", socket, failure)
+			answer, err := ask(socket, user, secret)
+			show := printAnswer
+			if asJSON {
+				show = func(w io.Writer, a answered) error { return printJSON(w, a) }
 			}
-			if !reply.OK() {
-				fmt.Fprintf(cmd.OutOrStdout(), "no: %s\n", reply.Reason())
-				return errSaid
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "yes")
-			return err
+			return errors.Join(show(cmd.OutOrStdout(), answer), err)
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "", "iRODS user name that would log in")
 	cmd.Flags().StringVar(&socket, "socket", config.Default().Auth.Socket, "the daemon's auth socket")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	addAdminSocket(cmd)
 	requireUser(cmd)
 	completeUser(cmd)
 	return cmd
+}
+
+// answered is what came of a check, in the words of the daemon's log.
+type answered struct {
+	Outcome string `json:"outcome"` // yes or no
+	Reason  string `json:"reason"`  // ok, or why not
+}
+
+// ask returns the daemon's answer. The error says why there is none, or is
+// errSaid for a no.
+func ask(socket, user, secret string) (answered, error) {
+	request := wire.Request{Login: []byte(user), Secret: []byte(secret), Service: []byte("check")}
+	var reply wire.Reply
+	failure := wire.Ask(socket, &request, &reply, wire.Now()+checkTimeout.Nanoseconds())
+	switch {
+	case failure != wire.Answered:
+		return answered{"no", "unavailable"}, fmt.Errorf("ask the daemon at %s: %w", socket, failure)
+	case !reply.OK():
+		return answered{"no", string(reply.Reason())}, errSaid
+	}
+	return answered{"yes", "ok"}, nil
+}
+
+func printAnswer(w io.Writer, a answered) error {
+	said := a.Outcome
+	if a.Outcome != "yes" {
+		said += ": " + a.Reason
+	}
+	_, err := fmt.Fprintln(w, said)
+	return err
 }

@@ -17,8 +17,20 @@ const completionTimeout = time.Second
 
 // requireUser makes the flag --user a must.
 func requireUser(cmd *cobra.Command) {
-	if err := cmd.MarkFlagRequired("user"); err != nil {
-		panic(err) // the flag is not there: a mistake in this program
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("user") {
+			return nil
+		}
+		return fmt.Errorf("%s needs --user NAME: see %s --help", cmd.CommandPath(), cmd.CommandPath())
+	}
+}
+
+// completeNothing keeps a shell from offering files for the values of the flags.
+func completeNothing(cmd *cobra.Command, flags ...string) {
+	for _, flag := range flags {
+		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions); err != nil {
+			panic(err) // the flag is not there: a mistake in this program
+		}
 	}
 }
 

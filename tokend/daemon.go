@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -52,6 +53,9 @@ type node struct {
 func serve(ctx context.Context, path string, cfg config.Config, stderr io.Writer) (err error) {
 	n := &node{path: path, cfg: cfg}
 	n.log, n.level = newLogger(stderr, cfg.Log)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		n.log.Info("there is no configuration: every key has its default", "config", path)
+	}
 	n.registry, n.reloaded = newRegistry()
 	if n.store, err = sqlite.Open(ctx, sqlite.Config{
 		Path: strings.TrimPrefix(cfg.Store.URL, "sqlite:"), Logger: n.log, Registerer: n.registry,
@@ -63,7 +67,7 @@ func serve(ctx context.Context, path string, cfg config.Config, stderr io.Writer
 		return err
 	}
 	if err := n.listen(ctx); err != nil {
-		return err
+		return errors.Join(err, n.hangUp())
 	}
 	return n.run(ctx)
 }
@@ -126,12 +130,24 @@ func (n *node) listen(ctx context.Context) error {
 	}
 	metrics, err := new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics)
 	if err != nil {
-		return fmt.Errorf("[http] metrics: %w", err)
+		return fmt.Errorf("[http] metrics: %w; choose another address, or \"\" for none", err)
 	}
 	// Anybody on the machine can connect: let them not use up the descriptors
 	// that logins need.
 	n.metrics = netutil.LimitListener(metrics, maxMetricsConnections)
 	return nil
+}
+
+// hangUp closes what was opened when not all could be, so that no socket is left
+// that nobody listens on.
+func (n *node) hangUp() error {
+	var errs []error
+	for _, guard := range []*socket.Guard{n.auth, n.admin} {
+		if guard != nil {
+			errs = append(errs, guard.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (n *node) resolve(section string, names []string) socket.Peers {
@@ -162,8 +178,11 @@ func (n *node) run(ctx context.Context) error {
 		"auth", n.cfg.Auth.Socket, "admin", n.cfg.Admin.Socket, "metrics", n.cfg.HTTP.Metrics)
 	n.notify(daemon.SdNotifyReady)
 	err := group.Wait()
-	n.log.Info("tokend ends", "err", err)
-	return err
+	if err != nil {
+		return err // the last that is said
+	}
+	n.log.Info("tokend ends")
+	return nil
 }
 
 // withPeer names the caller of an admin request in the words of the audit trail.
@@ -212,6 +231,9 @@ func (n *node) reload() {
 	n.cfg.Log.Level, n.cfg.Auth.Peers, n.cfg.Admin.Peers = next.Log.Level, next.Auth.Peers, next.Admin.Peers
 	n.cfg.Tokens, n.cfg.Cache.TTL, n.cfg.Cache.Stale = next.Tokens, next.Cache.TTL, next.Cache.Stale
 	n.reloaded.Set(1)
+	if len(changed) == 0 {
+		changed = []string{"nothing"}
+	}
 	n.log.Info("configuration reloaded", "changed", strings.Join(changed, " "))
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/prometheus/common/version"
 	"github.com/spf13/cobra"
 
 	"tokend/tokend/token"
@@ -51,6 +52,8 @@ func newRoot() *cobra.Command {
 			return cmd.Help()
 		},
 	}
+	root.Version = version.Version
+	root.SetVersionTemplate("tokend {{.Version}}\n")
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())

@@ -18,8 +18,11 @@ import (
 	"tokend/tokend/web"
 )
 
-// minute is how a time is shown to people, in their time zone.
-const minute = "2006-01-02 15:04"
+// How a time is shown to people, in their time zone.
+const (
+	minute = "2006-01-02 15:04"
+	second = "2006-01-02 15:04:05"
+)
 
 // soon is when a coming expiry stands out.
 const soon = 7 * 24 * time.Hour

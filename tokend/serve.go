@@ -2,15 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"tokend/config"
+	"tokend/tokend/socket"
 )
 
 const configPath = "/etc/tokend/tokend.toml"
@@ -31,8 +36,7 @@ systemd, sockets that were passed are used and the service manager is told.`,
 				return err
 			}
 			if checkOnly {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", path)
-				return err
+				return reportValid(cmd, path, cfg)
 			}
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
@@ -44,11 +48,34 @@ systemd, sockets that were passed are used and the service manager is told.`,
 	return cmd
 }
 
+// reportValid says what a valid configuration may still surprise with.
+func reportValid(cmd *cobra.Command, path string, cfg config.Config) error {
+	for section, names := range map[string][]string{"auth": cfg.Auth.Peers, "admin": cfg.Admin.Peers} {
+		if _, missing := socket.ResolvePeers(names); len(missing) > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] peers: not known on this machine, and may not ask: %s\n", section, strings.Join(missing, " "))
+		}
+	}
+	verdict := "is valid"
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		verdict = "is not there, which is valid: every key has its default"
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), path, verdict)
+	return err
+}
+
 // newLogger returns the daemon's log and the level that a reload may change.
 func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
 	level.Set(cfg.Level)
 	options := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" { // where a duration would be a number without a unit
+		options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.Kind() == slog.KindDuration {
+				a.Value = slog.StringValue(a.Value.Duration().String())
+			}
+			return a
+		}
+	}
 	if cfg.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options)), level
 	}

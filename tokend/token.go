@@ -56,10 +56,11 @@ once: what is kept of it cannot be turned back into the token.`,
 	flags := cmd.Flags()
 	flags.StringVar(&ask.User, "user", "", "iRODS user name of the owner, without #zone")
 	flags.StringVar(&ask.Label, "label", "", "what the token is for, at most 256 characters")
-	flags.StringVar(&ask.Expiry, "expires", "", "hours (24), a duration (90m, 36h, 30d, 2w), or never (default: the site's)")
+	flags.StringVar(&ask.Expiry, "expires", "", "hours (24), a duration (90m, 36h, 30d, 2w), or never, also written 0 (default: the site's)")
 	flags.BoolVar(&asJSON, "json", false, "print the token and what is known of it as JSON")
 	requireUser(cmd)
 	completeUser(cmd)
+	completeNothing(cmd, "label", "expires")
 	return cmd
 }
 
@@ -112,7 +113,7 @@ func newTokenList() *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), tokens)
 			}
 			if len(tokens) == 0 {
-				fmt.Fprintln(cmd.ErrOrStderr(), "No tokens. Make one with tokend token create --user NAME.")
+				fmt.Fprintf(cmd.ErrOrStderr(), "No tokens%s. Make one with tokend token create --user NAME.\n", quoted(" of ", user))
 				return nil
 			}
 			return printTokens(cmd.OutOrStdout(), tokens)
@@ -150,8 +151,9 @@ func newTokenRevoke() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke ID... | --user NAME --all | --secret -",
 		Short: "Revoke tokens: they open nothing once this has returned",
-		Long: `Revoke tokens, by their IDs, all of a user's, or one whose secret was found
-(read from the standard input). They open nothing once this has returned.`,
+		Long: `Revoke tokens: by their IDs, all of a user's, or those whose secrets were found
+(read from the standard input, one a line). They open nothing once this has
+returned.`,
 		Example: `  tokend token revoke 4k2jx01mfp9a
   tokend token revoke --user alice --all
   grep -oE 'irt_[0-9A-Za-z]{38}' leaked.log | tokend token revoke --secret -`,
@@ -167,6 +169,8 @@ func newTokenRevoke() *cobra.Command {
 				}
 			}
 			switch {
+			case token.Redact(secret) != secret:
+				return errors.New("a token does not belong among the arguments, where others can see it: write --secret - and send it on the standard input")
 			case ways != 1, (user != "") != all, secret != "" && secret != "-":
 				return errors.New("say which tokens in one way: ID..., or --user NAME --all, or --secret - with the secret on the standard input")
 			case all:
@@ -179,7 +183,7 @@ func newTokenRevoke() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&user, "user", "", "with --all: the owner of the tokens")
 	cmd.Flags().BoolVar(&all, "all", false, "all tokens of --user")
-	cmd.Flags().StringVar(&secret, "secret", "", `"-": read a token that was found from the standard input`)
+	cmd.Flags().StringVar(&secret, "secret", "", `"-": read tokens that were found from the standard input, one a line`)
 	completeUser(cmd)
 	cmd.ValidArgsFunction = completeTokens
 	return cmd
@@ -190,7 +194,7 @@ func (c *client) revokeEach(cmd *cobra.Command, ids []string) error {
 	var failures []error
 	for _, id := range ids {
 		if _, err := token.Parse(id); err == nil {
-			failures = append(failures, errors.New("a token itself was given where its ID belongs; end it with --secret - and the token on the standard input"))
+			failures = append(failures, errors.New("a token itself was given where its ID belongs; revoke it with --secret - and the token on the standard input"))
 			continue
 		}
 		var ended web.Token
@@ -198,7 +202,7 @@ func (c *client) revokeEach(cmd *cobra.Command, ids []string) error {
 			failures = append(failures, fmt.Errorf("%s: %w", id, err))
 			continue
 		}
-		reportRevoked(cmd, ended)
+		c.reportRevoked(cmd, ended)
 	}
 	return errors.Join(failures...)
 }
@@ -210,24 +214,35 @@ func (c *client) revokeAll(cmd *cobra.Command, user string) error {
 		return err
 	}
 	for _, t := range ended {
-		reportRevoked(cmd, t)
+		c.reportRevoked(cmd, t)
 	}
 	return nil
 }
 
+// revokeFound revokes every token that was found, whatever becomes of the others.
 func (c *client) revokeFound(cmd *cobra.Command) error {
-	secret, err := readSecret(cmd)
-	if err != nil {
-		return err
+	var failures []error
+	read := 0
+	for secret, err := range secrets(cmd) {
+		if err != nil {
+			return errors.Join(append(failures, err)...)
+		}
+		read++
+		var ended web.Token
+		if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens/found", nil, web.Found{Secret: secret}, &ended); err != nil {
+			failures = append(failures, fmt.Errorf("token %d of the standard input: %w", read, err))
+			continue
+		}
+		c.reportRevoked(cmd, ended)
 	}
-	var ended web.Token
-	if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens/found", nil, web.Found{Secret: secret}, &ended); err != nil {
-		return err
-	}
-	reportRevoked(cmd, ended)
-	return nil
+	return errors.Join(failures...)
 }
 
-func reportRevoked(cmd *cobra.Command, t web.Token) {
-	fmt.Fprintf(cmd.OutOrStdout(), "revoked %s of %s%s\n", t.ID, t.User, quoted(" ", t.Label))
+// reportRevoked tells of a token that is over, and whether it was before.
+func (c *client) reportRevoked(cmd *cobra.Command, t web.Token) {
+	said := "revoked"
+	if t.Revoked != nil && t.Revoked.Before(c.begun) {
+		said = "already revoked, " + t.Revoked.Local().Format(second) + ":"
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s of %s%s\n", said, t.ID, t.User, quoted(" ", t.Label))
 }

@@ -104,10 +104,14 @@ func newAudit() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), events)
 			}
+			if len(events) == 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "No entries%s.\n", quoted(" about ", user))
+				return nil
+			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "TIME\tBY\tWHAT\tUSER\tTOKEN\tDETAIL")
 			for _, e := range events {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.At.Local().Format(minute), e.Actor, e.Action, printable(e.User), e.Token, printable(e.Detail))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.At.Local().Format(second), e.Actor, e.Action, printable(e.User), e.Token, printable(e.Detail))
 			}
 			return w.Flush()
 		},

@@ -32,7 +32,7 @@ func (f Failure) Error() string {
 	case Forbidden:
 		return "the socket's permissions forbid it"
 	case Closed:
-		return "the daemon hung up without an answer: is the caller among [auth].peers?"
+		return "the daemon hung up without an answer: is the caller among [auth] peers?"
 	case TimedOut:
 		return "no answer in time"
 	case Garbled:

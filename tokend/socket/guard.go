@@ -53,8 +53,12 @@ func (g *Guard) Accept() (net.Conn, error) {
 		_ = conn.Close() // a stranger learns nothing
 		g.rejected.count(notPeer)
 		g.seldom.Do(func() {
+			if err != nil {
+				g.log.Warn("connection refused: the kernel does not say who is calling", "socket", g.Addr().String(), "err", err)
+				return
+			}
 			g.log.Warn("connection refused: the caller is not among the peers of this socket",
-				"socket", g.Addr().String(), "peer", peer.String(), "pid", peer.PID, "err", err)
+				"socket", g.Addr().String(), "peer", peer.String(), "pid", peer.PID)
 		})
 	}
 }

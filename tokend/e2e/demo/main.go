@@ -24,7 +24,8 @@ func main() {
 }
 
 func run() (err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// SIGPIPE too: who reads only the first lines leaves no daemon behind.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	defer stop()
 	site, err := rig.NewSite()
 	if err != nil {

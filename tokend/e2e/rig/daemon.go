@@ -132,7 +132,7 @@ type Line struct {
 	Outcome string
 	Reason  string
 	Token   string
-	Took    time.Duration
+	Took    string
 	Detail  string
 }
 

@@ -94,7 +94,7 @@ func prepareFile(path string, log *slog.Logger) (access, error) {
 	case err == nil && !info.Mode().IsRegular():
 		return 0, errors.New("it is no regular file: name another")
 	case err == nil && info.Mode().Perm()&0o077 != 0:
-		log.Warn("the database is open to other users; chmod 600 would close it", "path", path, "mode", info.Mode().Perm())
+		log.Warn("the database is open to other users; chmod 600 would close it", "path", path, "mode", info.Mode().Perm().String())
 	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	switch {

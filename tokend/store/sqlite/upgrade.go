@@ -52,7 +52,7 @@ func (s *Store) upgrade(ctx context.Context, mode access, log *slog.Logger) erro
 		return fmt.Errorf("upgrade the schema from version %d to %d: %w", version, known, err)
 	}
 	if len(done) > 0 {
-		log.Info("schema is up to date", "path", s.path, "from", version, "to", known)
+		log.Info("schema made or upgraded", "path", s.path, "from", version, "to", known)
 	}
 	return nil
 }
