@@ -49,7 +49,7 @@ func ParseLife(text string) (Life, error) {
 		rest = rest[digits+1:]
 	}
 	if bad {
-		return 0, fmt.Errorf("%.40q is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never", text)
+		return 0, fmt.Errorf("%.40q is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never", Redact(text))
 	}
 	return life, nil
 }

@@ -121,6 +121,15 @@ func TestAReasonQuotesNoMoreThanFortyCharacters(t *testing.T) {
 	}
 }
 
+func TestATokenGivenForALifeIsNotQuoted(t *testing.T) {
+	secret := token.Mint().Reveal()
+	for _, text := range []string{secret, secret[:20], "30d " + secret, strings.Repeat("1", 26) + secret} {
+		if _, err := token.ParseLife(text); err == nil || strings.Contains(err.Error(), secret[:5]) {
+			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
 func TestALifeIsReadAsItWasWritten(t *testing.T) {
 	lives := rapid.OneOf(
 		rapid.Int64Range(0, int64(longest)),
