@@ -1,0 +1,213 @@
+package web_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"tokend/tokend/manage"
+	"tokend/tokend/token"
+	"tokend/tokend/web"
+)
+
+const (
+	tokens  = "/api/v1/tokens"
+	users   = "/api/v1/users"
+	audit   = "/api/v1/audit"
+	forBob  = `{"user":"bob"}`
+	disable = `{"disabled":true}`
+	enable  = `{"disabled":false}`
+)
+
+func TestWhatSucceedsIsAnsweredAsDocumented(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	made := f.create(t, "alice")
+	for _, row := range []struct {
+		request, body string
+		status        int
+	}{
+		{"POST " + tokens, forBob, http.StatusCreated},
+		{"POST " + tokens, `{"user":"bob","label":"laptop","expiry":"30d"}`, http.StatusCreated},
+		{"GET " + tokens, "", http.StatusOK},
+		{"GET " + tokens + "?user=alice&limit=1", "", http.StatusOK},
+		{"GET " + tokens + "?limit=0", "", http.StatusOK},
+		{"GET " + tokens + "?limit=1000&after=" + made.Token.ID, "", http.StatusOK},
+		{"GET " + users, "", http.StatusOK},
+		{"GET " + audit + "?user=alice&limit=1000", "", http.StatusOK},
+		{"PUT " + users + "/alice", disable, http.StatusOK},
+		{"PUT " + users + "/alice", enable, http.StatusOK},
+		{"POST " + tokens + "/found", `{"secret":"` + made.Secret + `"}`, http.StatusOK},
+		{"DELETE " + tokens + "/" + made.Token.ID, "", http.StatusOK},
+		{"DELETE " + tokens + "?user=bob", "", http.StatusOK},
+		{"DELETE " + tokens + "?user=bob", "", http.StatusOK},
+	} {
+		reply := f.ask(t, row.request, row.body)
+		if reply.Code != row.status {
+			t.Errorf("%s %s: got %d %s, want %d", row.request, row.body, reply.Code, reply.Body, row.status)
+		}
+		if kind := reply.Header().Get("Content-Type"); reply.Body.Len() > 0 && kind != "application/json" {
+			t.Errorf("%s: the content is %q", row.request, kind)
+		}
+	}
+}
+
+func TestWhatIsRefusedIsAnsweredWithTheRemedy(t *testing.T) {
+	const (
+		absent, conflict, invalid = http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity
+		malformed, large, media   = http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType
+	)
+	f := newFixture(t, manage.Limits{MaxPerUser: 1, DefaultExpiry: 3600, MaxExpiry: 3600})
+	f.create(t, "alice")
+	f.create(t, "carol")
+	f.ask(t, "PUT "+users+"/carol", disable)
+	for _, row := range []struct {
+		request, body string
+		status        int
+		says          string
+	}{
+		{"POST " + tokens, `{"user":"alice"}`, conflict, "alice has 1 active ones, the most that one user may have; revoke one first"},
+		{"POST " + tokens, `{"user":"carol"}`, conflict, "carol gets no token before the user is enabled again"},
+		{"POST " + tokens, `{"user":""}`, invalid, "the user name is empty"},
+		{"POST " + tokens, `{"user":"bob#zone"}`, invalid, "without #zone"},
+		{"POST " + tokens, `{"user":"bob","label":"a\nb"}`, invalid, "leave it out"},
+		{"POST " + tokens, `{"user":"bob","expiry":"1.5"}`, invalid, "write hours (24), a duration (90m, 36h, 30d, 2w), or never"},
+		{"POST " + tokens, `{"user":"bob","expiry":"2"}`, invalid, "at most 1h"},
+		{"POST " + tokens, `{}`, invalid, "expected required property user to be present (body)"},
+		{"POST " + tokens, `{"user":7}`, invalid, "expected string (body.user)"},
+		{"POST " + tokens, `{"user":null}`, invalid, "expected string (body.user)"},
+		{"POST " + tokens, `{"user":"bob","expires":"1h"}`, invalid, "unexpected property (body.expires)"},
+		{"POST " + tokens, `["bob"]`, invalid, "expected object (body)"},
+		{"POST " + tokens, `{"user":`, malformed, "unexpected end of JSON input (body)"},
+		{"POST " + tokens, forBob + forBob, malformed, "invalid character '{' after top-level value (body)"},
+		{"POST " + tokens, ``, malformed, "request body is required"},
+		{"POST " + tokens, `{"user":"` + strings.Repeat("x", 16<<10) + `"}`, large, "limit=16384 bytes"},
+		{"POST " + tokens + "?user=bob", forBob, invalid, "unknown query parameter (query.user)"},
+
+		{"GET " + tokens + "?page=2", "", invalid, "unknown query parameter (query.page)"},
+		{"GET " + tokens + "?limit=1001", "", invalid, "expected number <= 1000 (query.limit)"},
+		{"GET " + tokens + "?limit=-1", "", invalid, "expected number >= 0 (query.limit)"},
+		{"GET " + tokens + "?limit=all", "", invalid, "invalid integer (query.limit)"},
+		{"GET " + tokens + "?after=nosuchtoken1", "", absent, `no token with the ID "nosuchtoken1"`},
+		{"GET " + users + "?limit=1", "", invalid, "unknown query parameter (query.limit)"},
+		{"GET " + audit + "?limit=1001", "", invalid, "expected number <= 1000 (query.limit)"},
+
+		{"DELETE " + tokens + "/nosuchtoken1", "", absent, `no token has the ID "nosuchtoken1"`},
+		{"DELETE " + tokens, "", invalid, "required query parameter is missing (query.user)"},
+		{"DELETE " + tokens + "?user=", "", invalid, "required query parameter is missing (query.user)"},
+		{"DELETE " + tokens + "?user=bob%23zone", "", invalid, "without #zone"},
+		{"DELETE " + tokens + "?user=nobody", "", absent, "a user is known from the first token on"},
+		{"POST " + tokens + "/found", `{"secret":"swordfish"}`, invalid, "it does not begin with irt_"},
+		{"POST " + tokens + "/found", `{"secret":"` + token.Mint().Reveal() + `"}`, absent, "no token has this secret"},
+		{"POST " + tokens + "/found", `{}`, invalid, "expected required property secret to be present (body)"},
+
+		{"PUT " + users + "/nobody", disable, absent, "a user is known from the first token on"},
+		{"PUT " + users + "/bob%23zone", disable, invalid, "without #zone"},
+		{"PUT " + users + "/bob%2Fzone", disable, invalid, "is no iRODS user name"},
+		{"PUT " + users + "/alice", `{}`, invalid, "expected required property disabled to be present (body)"},
+		{"PUT " + users + "/alice", `{"disabled":null}`, invalid, "expected boolean (body.disabled)"},
+		{"PUT " + users + "/alice", `{"disabled":"yes"}`, invalid, "expected boolean (body.disabled)"},
+	} {
+		reply := f.ask(t, row.request, row.body)
+		said, err := problem(reply)
+		if err != nil || reply.Code != row.status || !strings.Contains(said, row.says) {
+			t.Errorf("%s %.80s: got %d, %v, %s; want %d, %s", row.request, row.body, reply.Code, err, said, row.status, row.says)
+		}
+	}
+	if strings.Contains(f.log.String(), "ERROR") {
+		t.Errorf("a refusal is logged as an error: %s", f.log.String())
+	}
+}
+
+func TestWhatDoesNotExistIsNotServed(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	for _, row := range []struct {
+		request string
+		status  int
+		allow   string
+	}{
+		{"GET /", http.StatusNotFound, ""},
+		{"GET /docs", http.StatusNotFound, ""},
+		{"GET /schemas/Token.json", http.StatusNotFound, ""},
+		{"GET /api/v1", http.StatusNotFound, ""},
+		{"GET /api/v2/tokens", http.StatusNotFound, ""},
+		{"DELETE " + tokens + "/", http.StatusNotFound, ""},
+		{"PUT " + users + "/", http.StatusNotFound, ""},
+		{"PUT " + users + "/alice/tokens", http.StatusNotFound, ""},
+		{"PATCH " + tokens, http.StatusMethodNotAllowed, "DELETE, GET, HEAD, POST"},
+		{"POST " + tokens + "/someid", http.StatusMethodNotAllowed, "DELETE"},
+		{"GET " + tokens + "/someid", http.StatusMethodNotAllowed, "DELETE"},
+		{"DELETE " + users + "/alice", http.StatusMethodNotAllowed, "PUT"},
+		{"DELETE " + audit, http.StatusMethodNotAllowed, "GET, HEAD"},
+	} {
+		reply := f.ask(t, row.request, "")
+		if allow := reply.Header().Get("Allow"); reply.Code != row.status || allow != row.allow {
+			t.Errorf("%s: got %d, Allow: %q; want %d, %q", row.request, reply.Code, allow, row.status, row.allow)
+		}
+	}
+}
+
+func TestWhoIsNotKnownMayNotAsk(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	made := f.create(t, "alice")
+	before := f.ask(t, "GET "+audit, "").Body.String()
+	for request, body := range everyOperation(made) {
+		for _, ctx := range []context.Context{t.Context(), web.WithActor(t.Context(), "")} {
+			reply := f.askIn(ctx, request, body)
+			if said, err := problem(reply); err != nil || reply.Code != http.StatusUnauthorized || said != "nobody is known to be asking" {
+				t.Errorf("%s: got %d, %v, %s", request, reply.Code, err, said)
+			}
+		}
+	}
+	same(t, "audit trail", f.ask(t, "GET "+audit, "").Body.String(), before)
+}
+
+// everyOperation is a request of each, which succeeds after the token was made.
+func everyOperation(made web.Created) map[string]string {
+	return map[string]string{
+		"POST " + tokens:                         forBob,
+		"GET " + tokens:                          "",
+		"DELETE " + tokens + "/" + made.Token.ID: "",
+		"DELETE " + tokens + "?user=alice":       "",
+		"POST " + tokens + "/found":              `{"secret":"` + made.Secret + `"}`,
+		"GET " + users:                           "",
+		"PUT " + users + "/alice":                disable,
+		"GET " + audit:                           "",
+	}
+}
+
+func TestWhatTheStoreFailsAtIsAnsweredAndLogged(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	made := f.create(t, "alice")
+	f.close(t)
+	for request, body := range everyOperation(made) {
+		f.log.Reset()
+		reply := f.ask(t, request, body)
+		said, err := problem(reply)
+		if err != nil || reply.Code != http.StatusInternalServerError || !strings.Contains(said, "database is closed") {
+			t.Errorf("%s: got %d, %v, %s", request, reply.Code, err, said)
+		}
+		if log := f.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, `level=ERROR msg="request failed" err="`+said) {
+			t.Errorf("%s: logged %s", request, log)
+		}
+	}
+}
+
+func TestAChangeThatIsNotForgottenIsNoSuccess(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	made := f.create(t, "alice")
+	f.forget = errors.New("the cache is broken")
+	for request, body := range map[string]string{
+		"DELETE " + tokens + "/" + made.Token.ID: "",
+		"DELETE " + tokens + "?user=alice":       "",
+		"POST " + tokens + "/found":              `{"secret":"` + made.Secret + `"}`,
+		"PUT " + users + "/alice":                disable,
+	} {
+		reply := f.ask(t, request, body)
+		const want = "the change is kept, but old answers may be believed for a while: the cache is broken"
+		if said, err := problem(reply); err != nil || reply.Code != http.StatusInternalServerError || said != want {
+			t.Errorf("%s: got %d, %v, %s", request, reply.Code, err, said)
+		}
+	}
+}
