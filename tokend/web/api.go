@@ -88,6 +88,8 @@ func (a *api) problem(ctx context.Context, err error) error {
 		status = http.StatusNotFound
 	case errors.Is(err, token.ErrTooMany), errors.Is(err, token.ErrUserDisabled):
 		status = http.StatusConflict
+	case errors.Is(ctx.Err(), context.Canceled):
+		a.log.InfoContext(ctx, "the caller did not wait for the answer", "err", said)
 	default:
 		a.log.ErrorContext(ctx, "request failed", "err", said)
 	}

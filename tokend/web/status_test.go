@@ -211,3 +211,19 @@ func TestAChangeThatIsNotForgottenIsNoSuccess(t *testing.T) {
 		}
 	}
 }
+
+func TestACallerWhoGivesUpIsNoError(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	made := f.create(t, "alice")
+	before := f.ask(t, "GET "+audit, "").Body.String()
+	ctx, cancel := context.WithCancel(web.WithActor(t.Context(), actor))
+	cancel()
+	for request, body := range everyOperation(made) {
+		f.log.Reset()
+		f.askIn(ctx, request, body)
+		if log := f.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, `level=INFO msg="the caller did not wait for the answer"`) {
+			t.Errorf("%s: logged %s", request, log)
+		}
+	}
+	same(t, "audit trail", f.ask(t, "GET "+audit, "").Body.String(), before)
+}
