@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"tokend/tokend/manage"
+	"tokend/tokend/token"
 )
 
 // Config is what the API is made of.
@@ -41,11 +42,12 @@ func NewAPI(cfg Config) http.Handler {
 }
 
 // withoutValues takes what was sent out of an error that says what is wrong with
-// it: it may be a secret.
+// it: it may be a secret. So may the name of a field, of which the rest is left.
 func withoutValues(_ huma.Context, _ string, v any) (any, error) {
 	if problem, ok := v.(*huma.ErrorModel); ok {
 		for _, detail := range problem.Errors {
 			detail.Value = nil
+			detail.Message, detail.Location = token.Redact(detail.Message), token.Redact(detail.Location)
 		}
 	}
 	return v, nil
