@@ -1,0 +1,177 @@
+package web_test
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/tokend/manage"
+	"tokend/tokend/token"
+	"tokend/tokend/web"
+)
+
+// TestWhatNeverHappensIsNull, to the letter: programs read this.
+func TestWhatNeverHappensIsNull(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	made := f.create(t, "alice")
+	id, hint := made.Token.ID, made.Token.Hint
+	if want := made.Secret[len(token.Prefix):][:token.HintLength]; hint != want {
+		t.Errorf("the hint is %s, want %s", hint, want)
+	}
+	token := func(revoked string) string {
+		return `{"id":"` + id + `","user":"alice","hint":"` + hint + `","label":"","state":"active",` +
+			`"created":"2026-03-04T05:06:07.891234Z","expires":null,"revoked":` + revoked + `}`
+	}
+	event := func(at, action, id, detail string) string {
+		return `{"at":"2026-03-04T05:` + at + `:07.891234Z","actor":"` + actor + `","action":"` + action + `","user":"alice","token":"` + id + `","detail":"` + detail + `"}`
+	}
+	created := event("06", "token.create", id, "")
+	f.says(t, "GET "+tokens, "", "["+token("null")+"]")
+	f.says(t, "GET "+users, "", `[{"name":"alice","disabled":null,"tokens":1}]`)
+	f.says(t, "GET "+audit, "", "["+created+"]")
+
+	f.now = begin.Add(time.Minute)
+	f.says(t, "PUT "+users+"/alice", disable, "")
+	f.says(t, "GET "+users, "", `[{"name":"alice","disabled":"2026-03-04T05:07:07.891234Z","tokens":1}]`)
+	ended := strings.Replace(token(`"2026-03-04T05:07:07.891234Z"`), "active", "revoked", 1)
+	f.says(t, "DELETE "+tokens+"/"+id, "", ended)
+	f.says(t, "DELETE "+tokens+"?user=alice", "", "["+ended+"]")
+	f.says(t, "POST "+tokens+"/found", `{"secret":"`+made.Secret+`"}`, ended)
+	f.says(t, "PUT "+users+"/alice", enable, "")
+	f.says(t, "GET "+users, "", `[{"name":"alice","disabled":null,"tokens":0}]`)
+	f.says(t, "GET "+audit, "", "["+strings.Join([]string{
+		event("07", "user.enable", "", ""), event("07", "token.revoke", id, ""), event("07", "user.disable", "", ""), created,
+	}, ",")+"]")
+}
+
+// says fails unless that is the answer, to the letter.
+func (f *fixture) says(t *testing.T, request, body, want string) {
+	t.Helper()
+	same(t, request, strings.TrimSuffix(f.ask(t, request, body).Body.String(), "\n"), want)
+}
+
+func TestATokenIsMadeAsAskedFor(t *testing.T) {
+	f := newFixture(t, manage.Limits{DefaultExpiry: 7200, MaxExpiry: 7200})
+	in := func(d time.Duration) *time.Time { at := begin.Add(d); return &at }
+	for _, row := range []struct {
+		body string
+		want web.Token
+	}{
+		{`{"user":"alice"}`, web.Token{User: "alice", Expires: in(2 * time.Hour)}},
+		{`{"user":"alice","label":"","expiry":""}`, web.Token{User: "alice", Expires: in(2 * time.Hour)}},
+		{`{"user":"bob","label":"<Größe> \"1\"","expiry":"1"}`, web.Token{User: "bob", Label: `<Größe> "1"`, Expires: in(time.Hour)}},
+	} {
+		made := get[web.Created](t, f, "POST "+tokens, row.body)
+		if _, err := token.Parse(made.Secret); err != nil || len(made.Token.ID) != 12 {
+			t.Errorf("%s: got the ID %q, and a secret that is %v", row.body, made.Token.ID, err)
+		}
+		row.want.ID, row.want.Hint, row.want.State, row.want.Created = made.Token.ID, made.Token.Hint, token.Active, begin
+		same(t, row.body, made.Token, row.want)
+		if list := get[[]web.Token](t, f, "GET "+tokens, ""); !slices.ContainsFunc(list, func(t web.Token) bool { return t.ID == row.want.ID }) {
+			t.Errorf("%s: not among %v", row.body, list)
+		}
+	}
+}
+
+func TestATokenIsShownUnderTheLimitOfTheSite(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	made := f.create(t, "alice")
+	f.manager.Apply(manage.Limits{MaxExpiry: 3600})
+	f.now = begin.Add(2 * time.Hour)
+	end := begin.Add(time.Hour)
+	made.Token.State, made.Token.Expires = token.Expired, &end
+	same(t, "list", get[[]web.Token](t, f, "GET "+tokens, ""), []web.Token{made.Token})
+}
+
+func TestAListIsFilteredAndComesInPages(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	var ids []string // oldest first
+	for _, user := range []string{"alice", "bob", "alice"} {
+		f.now = f.now.Add(time.Second)
+		ids = append(ids, f.create(t, user).Token.ID)
+	}
+	for query, want := range map[string][]string{
+		"":                               {ids[2], ids[1], ids[0]},
+		"?user=alice":                    {ids[2], ids[0]},
+		"?user=nobody":                   {},
+		"?limit=2":                       {ids[2], ids[1]},
+		"?limit=2&after=" + ids[1]:       {ids[0]},
+		"?user=alice&after=" + ids[2]:    {ids[0]},
+		"?user=alice&limit=1&after=":     {ids[2]},
+		"?user=&limit=0&after=" + ids[2]: {ids[1], ids[0]},
+	} {
+		listed := []string{}
+		for _, t := range get[[]web.Token](t, f, "GET "+tokens+query, "") {
+			listed = append(listed, t.ID)
+		}
+		same(t, query, listed, want)
+	}
+	for query, want := range map[string][]string{
+		"":                    {ids[2], ids[1], ids[0]},
+		"?user=bob":           {ids[1]},
+		"?user=alice&limit=1": {ids[2]},
+	} {
+		told := []string{}
+		for _, e := range get[[]web.Event](t, f, "GET "+audit+query, "") {
+			told = append(told, e.Token)
+		}
+		same(t, "audit"+query, told, want)
+	}
+}
+
+func TestNothingIsAnEmptyList(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	for _, request := range []string{"GET " + tokens, "GET " + users, "GET " + audit} {
+		f.says(t, request, "", "[]")
+	}
+}
+
+func TestTheActorLandsInTheAuditTrail(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	made := f.create(t, "alice")
+	for _, row := range []struct{ request, body string }{
+		{"DELETE " + tokens + "/" + made.Token.ID, ""},
+		{"POST " + tokens, `{"user":"alice"}`},
+		{"PUT " + users + "/alice", disable},
+		{"DELETE " + tokens + "?user=alice", ""},
+	} {
+		who := "who asks to " + row.request
+		reply := f.askIn(web.WithActor(t.Context(), who), row.request, row.body)
+		events := get[[]web.Event](t, f, "GET "+audit+"?limit=1", "")
+		if reply.Code >= http.StatusBadRequest || events[0].Actor != who {
+			t.Errorf("%s: got %d %s, told of %q", row.request, reply.Code, reply.Body, events[0].Actor)
+		}
+	}
+}
+
+func TestTheDescriptionListsWhatIsServed(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	var description struct {
+		OpenAPI string
+		Info    struct{ Title, Version string }
+		Paths   map[string]map[string]json.RawMessage
+	}
+	reply := f.askIn(t.Context(), "GET /api/v1/openapi.json", "")
+	if err := json.Unmarshal(reply.Body.Bytes(), &description); err != nil {
+		t.Fatal(err)
+	}
+	operations := map[string][]string{}
+	for path, item := range description.Paths {
+		operations[path] = slices.Sorted(maps.Keys(item))
+	}
+	same(t, "operations", operations, map[string][]string{
+		"/api/v1/tokens":       {"delete", "get", "post"},
+		"/api/v1/tokens/{id}":  {"delete"},
+		"/api/v1/tokens/found": {"post"},
+		"/api/v1/users":        {"get"},
+		"/api/v1/users/{name}": {"put"},
+		"/api/v1/audit":        {"get"},
+	})
+	if description.Info.Title != "tokend" || description.Info.Version != "1.2.3" || !strings.HasPrefix(description.OpenAPI, "3.") {
+		t.Errorf("got %q, %+v", description.OpenAPI, description.Info)
+	}
+}
