@@ -41,7 +41,7 @@ const (
 // up by itself a little earlier, so that it can still say why.
 const (
 	second    = 1_000_000_000
-	softLimit = 2_700_000_000
+	softLimit = 2_500_000_000
 	hardLimit = 2_900_000_000
 )
 

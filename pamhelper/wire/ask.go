@@ -147,14 +147,12 @@ func receive(fd uintptr, buf []byte, until int64) Failure {
 	return Answered
 }
 
-// failed turns an errno of send or read into a Failure. An interrupted call is
-// none: it is made again.
+// failed turns an errno of send or read into a Failure. A call that was
+// interrupted, or has waited for its slice of time, is none: it is made again.
 func failed(errno syscall.Errno) Failure {
 	switch errno {
-	case 0, syscall.EINTR:
+	case 0, syscall.EINTR, syscall.EAGAIN:
 		return Answered
-	case syscall.EAGAIN:
-		return TimedOut
 	case syscall.ECONNRESET:
 		return Closed
 	}
@@ -174,10 +172,8 @@ func connect(fd uintptr, path string, until int64) Failure {
 		switch errno := connectTo(fd, &address); errno {
 		case 0:
 			return Answered
-		case syscall.EINTR:
+		case syscall.EINTR, syscall.EAGAIN:
 			continue
-		case syscall.EAGAIN:
-			return TimedOut
 		case syscall.ECONNREFUSED, syscall.ENOENT:
 			return NoSocket
 		case syscall.EACCES, syscall.EPERM:

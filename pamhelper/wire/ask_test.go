@@ -100,6 +100,31 @@ func TestADaemonThatComesBackIsWaitedFor(t *testing.T) {
 	<-serving
 }
 
+// TestSilenceEndsOnTime asks at moments that are spread over the kernel's coarse
+// ticks. Few may be late, by what a busy machine does to them.
+func TestSilenceEndsOnTime(t *testing.T) {
+	t.Parallel()
+	const asks, within, late = 16, 2500 * time.Millisecond, 64 * time.Millisecond
+	path, _ := serve(t, stall(t, ""))
+	took := make(chan time.Duration, asks)
+	for i := range asks {
+		time.AfterFunc(time.Duration(i)*16*time.Millisecond, func() {
+			var got timedResult
+			defer func() { took <- got.took }()
+			got = ask(t, path, within)
+		})
+	}
+	tooLate := 0
+	for range asks {
+		if <-took > within+late {
+			tooLate++
+		}
+	}
+	if tooLate > asks/4 {
+		t.Errorf("%d of %d asks ended more than %s late", tooLate, asks, late)
+	}
+}
+
 func TestNobodyIsWaitedForALittleOver(t *testing.T) {
 	t.Parallel()
 	dead := socketPath(t)

@@ -29,10 +29,16 @@ func socket() (uintptr, syscall.Errno) {
 
 func shut(fd uintptr) { _, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0) }
 
-// limit sets how long a send or a read on the socket may take, and reports
-// whether there is any time left.
+// slice is how long one call may wait. The kernel rounds such a limit up: a wait
+// of over two seconds may end a quarter of a second late, one of a quarter of a
+// second a few milliseconds.
+const slice = 250 * millisecond
+
+// limit sets how long the next connect, send or read on the socket may wait, and
+// reports whether there is any time left. A call that has waited in vain is made
+// again until there is none.
 func limit(fd uintptr, option uintptr, until int64) bool {
-	left := until - Now()
+	left := min(until-Now(), slice)
 	if left <= 0 {
 		return false
 	}

@@ -16,7 +16,7 @@ import (
 	"tokend/tokend/verify"
 )
 
-// The life of a connection. pamhelper waits 2.7 s in all.
+// The life of a connection. pamhelper waits 2.5 s in all.
 const (
 	readTimeout  = time.Second             // for the whole request
 	checkTimeout = 1500 * time.Millisecond // for the verdict
