@@ -95,7 +95,7 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 		switch {
 		case errors.Is(err, token.ErrNotFound):
 			_ = v.unknown.Fill(ctx, key, []byte{}, unknownLife) // a memory cache never fails
-		case err == nil && fill:
+		case err == nil && fill && ctx.Err() == nil: // later, a tombstone may have come and gone
 			v.fill(ctx, key, s)
 		}
 		return s.Record, err

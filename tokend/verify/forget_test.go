@@ -68,6 +68,34 @@ func TestALateLookUpCannotUndoForget(t *testing.T) {
 	})
 }
 
+// TestALookUpThatOutlastsATombstoneFillsNothing: the tombstone was short, and
+// then records are believed for longer again.
+func TestALookUpThatOutlastsATombstoneFillsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, verify.Config{})
+		secret := f.mint(t, token.Record{})
+		f.source.replace(func(ctx context.Context, digest token.Digest) (token.Record, error) {
+			record, err := f.source.Store.Lookup(ctx, digest)
+			time.Sleep(4 * time.Second) // whatever its deadline
+			return record, err
+		})
+		var held sync.WaitGroup
+		held.Go(func() { f.reason(t, secret) })
+		synctest.Wait()
+		f.Apply(verify.Settings{TTL: time.Second})
+		f.revoke(t, secret)
+		if err := f.Forget(t.Context(), secret.Digest()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3500 * time.Millisecond) // the tombstone is gone, the look-up is not
+		f.Apply(verify.Settings{TTL: ttl})
+		held.Wait()
+		time.Sleep(time.Second) // now it is
+		f.source.replace(nil)
+		f.expect(t, secret, verify.Revoked)
+	})
+}
+
 func TestAfterForgetAnAwayStoreIsNoYes(t *testing.T) {
 	f := newFixture(t, verify.Config{})
 	secret := f.mint(t, token.Record{})
