@@ -21,7 +21,7 @@ import (
 // Store keeps tokens. Every change is one transaction with its audit entries,
 // and has survived a crash when the call returns.
 type Store interface {
-	Mint(ctx context.Context, r token.Record, maxActive int, e token.Event) error
+	Mint(ctx context.Context, r token.Record, q token.Quota, e token.Event) error
 	Revoke(ctx context.Context, s token.Selection, at time.Time, e token.Event) ([]token.Record, error)
 	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) ([]token.Digest, error)
 	Reader
@@ -30,7 +30,7 @@ type Store interface {
 // Reader is the part of a Store that changes nothing.
 type Reader interface {
 	Records(ctx context.Context, p token.Page) ([]token.Record, error)
-	Users(ctx context.Context, now time.Time) ([]token.User, error)
+	Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error)
 	Events(ctx context.Context, user string, limit int) ([]token.Event, error)
 	Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error)
 }
@@ -106,7 +106,8 @@ func (m *Manager) Create(ctx context.Context, actor string, req Request) (token.
 		Label: req.Label, Created: now, Expires: expires,
 	}
 	event := token.Event{At: now, Actor: actor, Action: token.TokenCreated}
-	if err := m.store.Mint(ctx, record, limits.MaxPerUser, event); err != nil {
+	quota := token.Quota{Tokens: limits.MaxPerUser, MaxLife: limits.MaxExpiry}
+	if err := m.store.Mint(ctx, record, quota, event); err != nil {
 		return token.Secret{}, token.Record{}, m.explain(err, req.User, limits)
 	}
 	m.log.InfoContext(ctx, "token created", "user", req.User, "token", record.ID, "expires", expiry(expires), "by", actor)

@@ -42,7 +42,7 @@ func (m *Manager) View(r token.Record) View {
 
 // Users returns everybody who ever had a token, by name.
 func (m *Manager) Users(ctx context.Context) ([]token.User, error) {
-	users, err := m.store.Users(ctx, m.now())
+	users, err := m.store.Users(ctx, m.now(), m.limits.Load().MaxExpiry)
 	if err != nil {
 		return nil, fmt.Errorf("list users: %w", err)
 	}

@@ -149,6 +149,26 @@ func TestATokenIsShownUnderTheLimitOfTheSite(t *testing.T) {
 	}
 }
 
+// TestATokenPastTheLimitOfTheSiteIsNotActive: it neither stands in the way of a
+// new one nor is counted as its owner's.
+func TestATokenPastTheLimitOfTheSiteIsNotActive(t *testing.T) {
+	f := newFixture(t, manage.Limits{MaxPerUser: 1})
+	f.create(t, "alice", "")
+	f.Apply(manage.Limits{DefaultExpiry: 3600, MaxExpiry: 3600, MaxPerUser: 1})
+	for _, c := range []struct {
+		after time.Duration
+		want  int
+	}{{time.Hour, 1}, {time.Hour + time.Microsecond, 0}} {
+		f.now = begin.Add(c.after)
+		users, err := f.Users(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "users after "+c.after.String(), users, []token.User{{Name: "alice", Tokens: c.want}})
+	}
+	f.create(t, "alice", "")
+}
+
 func TestUsersAreThoseWhoEverHadAToken(t *testing.T) {
 	f := newFixture(t, manage.Limits{})
 	f.create(t, "bob", "1h")

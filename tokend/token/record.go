@@ -61,6 +61,12 @@ type User struct {
 	Tokens   int       // active ones
 }
 
+// Quota bounds the active tokens of one user. The zero Quota is no bound.
+type Quota struct {
+	Tokens  int  // how many; 0: no limit
+	MaxLife Life // past which a token is expired, see Record.StateAt
+}
+
 // Event is one entry of the audit trail, written in the same transaction as the
 // change that it tells of.
 type Event struct {

@@ -27,7 +27,7 @@ func BenchmarkCheck(b *testing.B) {
 	})
 	secret := token.Mint()
 	record := token.Record{ID: token.NewID(), Digest: secret.Digest(), Owner: "alice", Created: time.Now()}
-	if err := store.Mint(b.Context(), record, 0, token.Event{At: time.Now()}); err != nil {
+	if err := store.Mint(b.Context(), record, token.Quota{}, token.Event{At: time.Now()}); err != nil {
 		b.Fatal(err)
 	}
 	records, err := cache.NewMemory(1000)

@@ -118,7 +118,7 @@ func (f *fixture) mint(t *testing.T, r token.Record) token.Secret {
 	if r.Created.IsZero() {
 		r.Created = time.Now()
 	}
-	if err := f.source.Mint(t.Context(), r, 0, token.Event{At: r.Created}); err != nil {
+	if err := f.source.Mint(t.Context(), r, token.Quota{}, token.Event{At: r.Created}); err != nil {
 		t.Fatal(err)
 	}
 	return secret

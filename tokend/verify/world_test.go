@@ -114,7 +114,7 @@ func (w *world) mintIn(ctx context.Context, slot int, life time.Duration) error 
 		made.expires = made.created.Add(life)
 		record.Expires = made.expires
 	}
-	err := w.source.Mint(ctx, record, 0, token.Event{At: made.created})
+	err := w.source.Mint(ctx, record, token.Quota{}, token.Event{At: made.created})
 	if w.disabled[made.owner] && errors.Is(err, token.ErrUserDisabled) {
 		return nil
 	}

@@ -49,7 +49,7 @@ func work(path string) {
 		group.Go(func() {
 			for i := 0; ; i++ {
 				r := newRecord()
-				check(s.Mint(context.Background(), r, 0, created))
+				check(s.Mint(context.Background(), r, token.Quota{}, created))
 				fmt.Println("minted", r.ID)
 				if i%2 == 1 {
 					_, err := s.Revoke(context.Background(), token.Selection{ID: r.ID}, now, revoked)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"tokend/tokend/store"
@@ -15,6 +16,9 @@ const (
 	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, u.disabled IS NOT NULL
 		FROM tokens AS t JOIN users AS u ON u.name = t.owner `
 	newestFirst = ` ORDER BY t.created DESC, t.id DESC `
+
+	// Its parameters are the time, and what youngest says.
+	isActive = `revoked IS NULL AND (expires IS NULL OR expires >= ?) AND created >= ?`
 
 	lookupByDigest = selectRecords + `WHERE t.digest = ?`
 )
@@ -58,12 +62,12 @@ func (s *Store) Records(ctx context.Context, page token.Page) ([]token.Record, e
 }
 
 // Users returns all users, sorted by the bytes of their names, with the number
-// of tokens that are active at the time now.
-func (s *Store) Users(ctx context.Context, now time.Time) ([]token.User, error) {
+// of tokens that are active at the time now where no token may live longer than
+// limit.
+func (s *Store) Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error) {
 	return do(ctx, s, store.Users, func(ctx context.Context) ([]token.User, error) {
-		return query(ctx, s.readers, scanUser, `SELECT name, disabled, (SELECT count(*) FROM tokens
-			WHERE owner = name AND revoked IS NULL AND (expires IS NULL OR expires >= ?))
-			FROM users ORDER BY name`, micros(now))
+		return query(ctx, s.readers, scanUser, `SELECT name, disabled, (SELECT count(*) FROM tokens WHERE owner = name AND `+isActive+`)
+			FROM users ORDER BY name`, micros(now), youngest(now, limit))
 	})
 }
 
@@ -91,15 +95,10 @@ func (s *Store) Count(ctx context.Context, now time.Time, limit token.Life) (map
 			state  token.State
 			tokens int
 		}
-		var tooOld sql.Null[int64] // created before this, a token has lived too long
-		if limit != token.Forever {
-			const farthest = 1 << 40 // seconds: 34,000 years, whose microseconds still fit
-			tooOld = sql.Null[int64]{V: micros(now) - 1e6*int64(min(max(limit, -farthest), farthest)), Valid: true}
-		}
 		counts, err := query(ctx, s.readers, func(r row) (c count, err error) {
 			return c, r.Scan(&c.state, &c.tokens)
-		}, `SELECT CASE WHEN revoked IS NOT NULL THEN 'revoked'
-			WHEN expires < ? OR created < ? THEN 'expired' ELSE 'active' END, count(*) FROM tokens GROUP BY 1`, micros(now), tooOld)
+		}, `SELECT CASE WHEN `+isActive+` THEN 'active' WHEN revoked IS NULL THEN 'expired' ELSE 'revoked' END, count(*)
+			FROM tokens GROUP BY 1`, micros(now), youngest(now, limit))
 		if err != nil {
 			return nil, err
 		}
@@ -109,6 +108,16 @@ func (s *Store) Count(ctx context.Context, now time.Time, limit token.Life) (map
 		}
 		return states, nil
 	})
+}
+
+// youngest is the earliest creation of a token that is not expired by the limit
+// at the time now.
+func youngest(now time.Time, limit token.Life) int64 {
+	if limit == token.Forever {
+		return math.MinInt64
+	}
+	const farthest = 1 << 40 // seconds: 34,000 years, whose microseconds still fit
+	return micros(now) - 1e6*int64(min(max(limit, -farthest), farthest))
 }
 
 // Ping returns nil if the database can be read.

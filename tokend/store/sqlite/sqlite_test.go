@@ -71,7 +71,7 @@ var (
 func mint(t testing.TB, s *sqlite.Store) token.Record {
 	t.Helper()
 	r := newRecord()
-	if err := s.Mint(t.Context(), r, 0, created); err != nil {
+	if err := s.Mint(t.Context(), r, token.Quota{}, created); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -149,7 +149,7 @@ func TestClosingTwiceIsNoErrorAndAClosedStoreSaysSo(t *testing.T) {
 	if err := s.Ping(t.Context()); err == nil {
 		t.Error("a closed store answers")
 	}
-	if err := s.Mint(t.Context(), newRecord(), 0, created); err == nil {
+	if err := s.Mint(t.Context(), newRecord(), token.Quota{}, created); err == nil {
 		t.Error("a closed store mints")
 	}
 }
@@ -215,13 +215,13 @@ func TestEveryMethodIsMeasured(t *testing.T) {
 	_, revoke := s.Revoke(ctx, token.Selection{ID: unknown.ID}, now, revoked)
 	_, disable := s.SetDisabled(ctx, "nobody", true, now, created)
 	_, records := s.Records(ctx, token.Page{Limit: 0})
-	_, users := s.Users(ctx, now)
+	_, users := s.Users(ctx, now, token.Forever)
 	_, events := s.Events(ctx, "", 0)
 	_, count := s.Count(ctx, now, token.Forever)
 	if err := errors.Join(users, count, s.Ping(ctx)); err != nil {
 		t.Fatal(err)
 	}
-	if slices.Contains([]error{s.Mint(ctx, r, 0, created), lookup, revoke, disable, records, events}, nil) {
+	if slices.Contains([]error{s.Mint(ctx, r, token.Quota{}, created), lookup, revoke, disable, records, events}, nil) {
 		t.Error("what should have failed has not")
 	}
 

@@ -26,9 +26,9 @@ func TestLookUpsGoOnWhenTheDiskIsFull(t *testing.T) {
 	filler := filepath.Join(dir, "filler")
 	fill(t, filler)
 
-	err := s.Mint(t.Context(), newRecord(), 0, created)
+	err := s.Mint(t.Context(), newRecord(), token.Quota{}, created)
 	for err == nil { // what the file system had still reserved
-		err = s.Mint(t.Context(), newRecord(), 0, created)
+		err = s.Mint(t.Context(), newRecord(), token.Quota{}, created)
 	}
 	wantUnwritable(t, err, "the disk is full; free some space", "look-ups go on")
 	_, err = s.Revoke(t.Context(), token.Selection{Owner: "alice"}, now, revoked)
@@ -72,7 +72,7 @@ func TestDaemonThatStartsOnAFullDiskAnswersLookUps(t *testing.T) {
 			fill(t, filler)
 			s = open(t, path)
 			wantRecord(t, s, kept)
-			wantUnwritable(t, s.Mint(t.Context(), newRecord(), 0, created), path, "is read-only", "start tokend again", "look-ups go on")
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "is read-only", "start tokend again", "look-ups go on")
 			wantUnwritable(t, openFails(t, filepath.Join(dir, "new.db")), "new.db", "full", "free some space")
 			closeStore(t, s)
 			check(os.Remove(filler))
@@ -141,7 +141,7 @@ func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 			if records, err := s.Records(t.Context(), token.Page{Limit: 1000}); err != nil || unclean != (len(records) > 1) {
 				t.Errorf("got %d records and error %v", len(records), err)
 			}
-			wantUnwritable(t, s.Mint(t.Context(), newRecord(), 0, created), path, "is read-only; make it and its file system writable")
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "is read-only; make it and its file system writable")
 			wantRecord(t, s, kept)
 		})
 	}
@@ -173,14 +173,14 @@ func TestLockedDatabaseIsReadAndSaysWhyItCannotBeWritten(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	err = s.Mint(ctx, newRecord(), 0, created)
+	err = s.Mint(ctx, newRecord(), token.Quota{}, created)
 	if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > time.Second {
 		t.Errorf("after %v: got error %v, want %v at once", took, err, context.DeadlineExceeded)
 	}
 	wantRecord(t, s, kept)
 
 	began = time.Now()
-	err = s.Mint(context.Background(), newRecord(), 0, created)
+	err = s.Mint(context.Background(), newRecord(), token.Quota{}, created)
 	if took := time.Since(began); took > 6*time.Second {
 		t.Errorf("the writer waited for %v", took)
 	}

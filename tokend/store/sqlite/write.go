@@ -14,15 +14,15 @@ import (
 // Mint keeps a new token and the event that tells of it, whose User and Token
 // it fills in. The owner becomes a user with the first token. It refuses with
 // token.ErrUserDisabled, with store.ErrExists if the ID or digest is taken, and
-// with token.ErrTooMany if the owner has maxActive tokens that are active when
-// this one is created; 0 is no limit.
-func (s *Store) Mint(ctx context.Context, record token.Record, maxActive int, event token.Event) error {
+// with token.ErrTooMany if the owner has as many tokens that are active when this
+// one is created as the quota allows.
+func (s *Store) Mint(ctx context.Context, record token.Record, quota token.Quota, event token.Event) error {
 	event.User, event.Token = record.Owner, record.ID
 	_, err := write(ctx, s, store.Mint, func(ctx context.Context, tx *sql.Tx) (any, error) {
 		if err := store.CheckRecord(record); err != nil {
 			return nil, err
 		}
-		if err := admit(ctx, tx, record, maxActive); err != nil {
+		if err := admit(ctx, tx, record, quota); err != nil {
 			return nil, fmt.Errorf("user %q: %w", record.Owner, err)
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, digest, owner, hint, label, created, expires, revoked)
@@ -40,7 +40,7 @@ func (s *Store) Mint(ctx context.Context, record token.Record, maxActive int, ev
 }
 
 // admit makes the record's owner a user, or says why they get no further token.
-func admit(ctx context.Context, tx *sql.Tx, record token.Record, maxActive int) error {
+func admit(ctx context.Context, tx *sql.Tx, record token.Record, quota token.Quota) error {
 	disabled, err := disabledSince(ctx, tx, record.Owner)
 	if errors.Is(err, token.ErrNotFound) {
 		_, err := tx.ExecContext(ctx, `INSERT INTO users (name) VALUES (?)`, record.Owner)
@@ -52,18 +52,17 @@ func admit(ctx context.Context, tx *sql.Tx, record token.Record, maxActive int) 
 	if !disabled.IsZero() {
 		return token.ErrUserDisabled
 	}
-	if maxActive == 0 {
+	if quota.Tokens == 0 {
 		return nil
 	}
 	var active int
-	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens
-		WHERE owner = ? AND revoked IS NULL AND (expires IS NULL OR expires >= ?)`,
-		record.Owner, micros(record.Created)).Scan(&active)
+	err = tx.QueryRowContext(ctx, `SELECT count(*) FROM tokens WHERE owner = ? AND `+isActive,
+		record.Owner, micros(record.Created), youngest(record.Created, quota.MaxLife)).Scan(&active)
 	if err != nil {
 		return err
 	}
-	if active >= maxActive {
-		return fmt.Errorf("%w: %d are active, %d are allowed", token.ErrTooMany, active, maxActive)
+	if active >= quota.Tokens {
+		return fmt.Errorf("%w: %d are active, %d are allowed", token.ErrTooMany, active, quota.Tokens)
 	}
 	return nil
 }

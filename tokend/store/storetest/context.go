@@ -46,7 +46,7 @@ var contexts = []claim{
 				group.Go(func() {
 					for ctx.Err() == nil {
 						r := newRecord("alice")
-						err := s.Mint(ctx, r, 0, told(token.TokenCreated))
+						err := s.Mint(ctx, r, token.Quota{}, told(token.TokenCreated))
 						switch {
 						case err == nil:
 							lock.Lock()
@@ -73,7 +73,7 @@ func calls(s Store, r token.Record) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"lookup": func(ctx context.Context) error { _, err := s.Lookup(ctx, r.Digest); return err },
 		"mint": func(ctx context.Context) error {
-			return s.Mint(ctx, newRecord("bob"), 0, told(token.TokenCreated))
+			return s.Mint(ctx, newRecord("bob"), token.Quota{}, told(token.TokenCreated))
 		},
 		"revoke": func(ctx context.Context) error {
 			_, err := s.Revoke(ctx, token.Selection{ID: r.ID}, now, told(token.TokenRevoked))
@@ -84,7 +84,7 @@ func calls(s Store, r token.Record) map[string]func(context.Context) error {
 			return err
 		},
 		"records": func(ctx context.Context) error { _, err := s.Records(ctx, token.Page{Limit: all}); return err },
-		"users":   func(ctx context.Context) error { _, err := s.Users(ctx, now); return err },
+		"users":   func(ctx context.Context) error { _, err := s.Users(ctx, now, token.Forever); return err },
 		"events":  func(ctx context.Context) error { _, err := s.Events(ctx, "", all); return err },
 		"count":   func(ctx context.Context) error { _, err := s.Count(ctx, now, token.Forever); return err },
 		"ping":    s.Ping,

@@ -44,7 +44,7 @@ func of(event token.Event, user, id string) token.Event {
 func mint(t *testing.T, s Store, records ...token.Record) {
 	t.Helper()
 	for _, r := range records {
-		if err := s.Mint(t.Context(), r, 0, told(token.TokenCreated)); err != nil {
+		if err := s.Mint(t.Context(), r, token.Quota{}, told(token.TokenCreated)); err != nil {
 			t.Fatalf("mint for %s: %v", r.Owner, err)
 		}
 	}
@@ -111,7 +111,7 @@ func records(t *testing.T, s Store, page token.Page) []token.Record {
 
 func users(t *testing.T, s Store) []token.User {
 	t.Helper()
-	return list(t, func(ctx context.Context) ([]token.User, error) { return s.Users(ctx, now) })
+	return list(t, func(ctx context.Context) ([]token.User, error) { return s.Users(ctx, now, token.Forever) })
 }
 
 func events(t *testing.T, s Store, user string) []token.Event {

@@ -130,11 +130,25 @@ var listings = []claim{
 			after time.Duration
 			alice int
 		}{{0, 2}, {time.Second, 2}, {time.Second + time.Microsecond, 1}} {
-			got, err := s.Users(t.Context(), now.Add(c.after))
+			got, err := s.Users(t.Context(), now.Add(c.after), token.Forever)
 			if err != nil {
 				t.Fatal(err)
 			}
 			same(t, "users after "+c.after.String(), got, []token.User{{Name: "alice", Tokens: c.alice}, {Name: "bob", Tokens: 1}})
+		}
+	}},
+
+	{"UsersCountNoTokenPastTheLongestLife", func(t *testing.T, s Store) {
+		mintNew(t, s, "alice", 1)
+		for _, c := range []struct {
+			after time.Duration
+			want  int
+		}{{time.Hour, 1}, {time.Hour + time.Microsecond, 0}} {
+			got, err := s.Users(t.Context(), now.Add(c.after), 3600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, "users after "+c.after.String(), got, []token.User{{Name: "alice", Tokens: c.want}})
 		}
 	}},
 
@@ -174,7 +188,7 @@ var listings = []claim{
 		event.At = time.Date(2026, time.July, 1, 2, 3, 4, 999_999_999, time.FixedZone("", 3600))
 		event.Actor, event.Detail = "oidc:ᴀlice'\"", "label “🔑”; expires never"
 		r := newRecord("alice")
-		if err := s.Mint(t.Context(), r, 0, event); err != nil {
+		if err := s.Mint(t.Context(), r, token.Quota{}, event); err != nil {
 			t.Fatal(err)
 		}
 		got := events(t, s, "")[0]

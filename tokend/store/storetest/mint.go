@@ -22,7 +22,7 @@ var mints = []claim{
 		r := newRecord("alice")
 		event := told(token.TokenCreated)
 		event.User, event.Token = "mallory", "somebodyelse" // the record says, not the event
-		if err := s.Mint(t.Context(), r, 0, event); err != nil {
+		if err := s.Mint(t.Context(), r, token.Quota{}, event); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "events", events(t, s, ""), []token.Event{of(event, "alice", r.ID)})
@@ -34,7 +34,7 @@ var mints = []claim{
 		sameID, sameDigest := newRecord("bob"), newRecord("bob")
 		sameID.ID, sameDigest.Digest = r.ID, r.Digest
 		for _, twin := range []token.Record{r, sameID, sameDigest} {
-			err := s.Mint(t.Context(), twin, 0, told(token.TokenCreated))
+			err := s.Mint(t.Context(), twin, token.Quota{}, told(token.TokenCreated))
 			fails(t, "mint a twin", err, store.ErrExists)
 		}
 		same(t, "the first", lookup(t, s, r.Digest), r)
@@ -45,7 +45,7 @@ var mints = []claim{
 		r := newRecord("alice")
 		mint(t, s, r)
 		revoke(t, s, token.Selection{ID: r.ID}, now)
-		err := s.Mint(t.Context(), r, 0, told(token.TokenCreated))
+		err := s.Mint(t.Context(), r, token.Quota{}, told(token.TokenCreated))
 		fails(t, "mint again", err, store.ErrExists)
 		if lookup(t, s, r.Digest).Revoked.IsZero() {
 			t.Error("the token is no longer revoked")
@@ -55,7 +55,7 @@ var mints = []claim{
 	{"DisabledUserGetsNoToken", func(t *testing.T, s Store) {
 		mintNew(t, s, "alice", 1)
 		setDisabled(t, s, "alice", true)
-		err := s.Mint(t.Context(), newRecord("alice"), 0, told(token.TokenCreated))
+		err := s.Mint(t.Context(), newRecord("alice"), token.Quota{}, told(token.TokenCreated))
 		fails(t, "mint while disabled", err, token.ErrUserDisabled)
 		setDisabled(t, s, "alice", false)
 		mintNew(t, s, "alice", 1)
@@ -79,7 +79,7 @@ var mints = []claim{
 		} {
 			r := newRecord("newcomer")
 			change(&r)
-			refused(t, "mint", s.Mint(t.Context(), r, 1, told(token.TokenCreated)))
+			refused(t, "mint", s.Mint(t.Context(), r, token.Quota{Tokens: 1}, told(token.TokenCreated)))
 			same(t, "users", users(t, s), usersBefore)
 			same(t, "records", records(t, s, token.Page{Limit: all}), recordsBefore)
 			same(t, "events", events(t, s, ""), eventsBefore)
@@ -90,7 +90,7 @@ var mints = []claim{
 var limits = []claim{
 	{"MintBeyondTheLimitIsRefused", func(t *testing.T, s Store) {
 		for i, want := range []error{nil, nil, nil, token.ErrTooMany, token.ErrTooMany} {
-			err := s.Mint(t.Context(), newRecord("alice"), 3, told(token.TokenCreated))
+			err := s.Mint(t.Context(), newRecord("alice"), token.Quota{Tokens: 3}, told(token.TokenCreated))
 			if !errors.Is(err, want) {
 				t.Errorf("mint %d: got error %v, want %v", i+1, err, want)
 			}
@@ -105,7 +105,7 @@ var limits = []claim{
 
 	{"LimitIsOfEachUser", func(t *testing.T, s Store) {
 		for _, name := range []string{"alice", "Alice", "bob"} {
-			if err := s.Mint(t.Context(), newRecord(name), 1, told(token.TokenCreated)); err != nil {
+			if err := s.Mint(t.Context(), newRecord(name), token.Quota{Tokens: 1}, told(token.TokenCreated)); err != nil {
 				t.Errorf("mint for %s: %v", name, err)
 			}
 		}
@@ -117,11 +117,25 @@ var limits = []claim{
 		last.Expires = now // its last microsecond: still active
 		mint(t, s, revoked, expired, last)
 		revoke(t, s, token.Selection{ID: revoked.ID}, now)
-		err := s.Mint(t.Context(), newRecord("alice"), 1, told(token.TokenCreated))
+		err := s.Mint(t.Context(), newRecord("alice"), token.Quota{Tokens: 1}, told(token.TokenCreated))
 		fails(t, "mint at the last one's last microsecond", err, token.ErrTooMany)
 		later := newRecord("alice")
 		later.Created = now.Add(time.Microsecond)
-		if err := s.Mint(t.Context(), later, 1, told(token.TokenCreated)); err != nil {
+		if err := s.Mint(t.Context(), later, token.Quota{Tokens: 1}, told(token.TokenCreated)); err != nil {
+			t.Errorf("mint a microsecond later: %v", err)
+		}
+	}},
+
+	{"TokensPastTheLongestLifeDoNotCountTowardsTheLimit", func(t *testing.T, s Store) {
+		old, atTheEnd := newRecord("alice"), newRecord("alice")
+		old.Created, atTheEnd.Created = now.Add(-time.Hour-time.Microsecond), now.Add(-time.Hour)
+		mint(t, s, old, atTheEnd)
+		quota := token.Quota{Tokens: 1, MaxLife: 3600}
+		err := s.Mint(t.Context(), newRecord("alice"), quota, told(token.TokenCreated))
+		fails(t, "mint at the last one's last microsecond", err, token.ErrTooMany)
+		later := newRecord("alice")
+		later.Created = now.Add(time.Microsecond)
+		if err := s.Mint(t.Context(), later, quota, told(token.TokenCreated)); err != nil {
 			t.Errorf("mint a microsecond later: %v", err)
 		}
 	}},
@@ -132,7 +146,7 @@ var limits = []claim{
 		var group sync.WaitGroup
 		for range attempts {
 			group.Go(func() {
-				err := s.Mint(t.Context(), newRecord("alice"), limit, told(token.TokenCreated))
+				err := s.Mint(t.Context(), newRecord("alice"), token.Quota{Tokens: limit}, told(token.TokenCreated))
 				switch {
 				case err == nil:
 					minted.Add(1)

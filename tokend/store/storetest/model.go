@@ -58,9 +58,9 @@ func (m *model) newestFirst(owner string) []token.Record {
 	return found
 }
 
-func (m *model) active(owner string, now time.Time) (count int) {
+func (m *model) active(owner string, now time.Time, limit token.Life) (count int) {
 	for _, r := range m.tokens {
-		if r.Owner == owner && r.StateAt(now, token.Forever) == token.Active {
+		if r.Owner == owner && r.StateAt(now, limit) == token.Active {
 			count++
 		}
 	}
@@ -81,7 +81,7 @@ func (m *model) Lookup(ctx context.Context, digest token.Digest) (token.Record, 
 	return token.Record{}, token.ErrNotFound
 }
 
-func (m *model) Mint(ctx context.Context, record token.Record, maxActive int, event token.Event) error {
+func (m *model) Mint(ctx context.Context, record token.Record, quota token.Quota, event token.Event) error {
 	leave, err := m.enter(ctx, store.CheckRecord(record))
 	defer leave()
 	if err != nil {
@@ -90,7 +90,7 @@ func (m *model) Mint(ctx context.Context, record token.Record, maxActive int, ev
 	if !m.disabled[record.Owner].IsZero() {
 		return token.ErrUserDisabled
 	}
-	if maxActive > 0 && m.active(record.Owner, record.Created) >= maxActive {
+	if quota.Tokens > 0 && m.active(record.Owner, record.Created, quota.MaxLife) >= quota.Tokens {
 		return token.ErrTooMany
 	}
 	for _, r := range m.tokens {
@@ -174,7 +174,7 @@ func (m *model) Records(ctx context.Context, page token.Page) ([]token.Record, e
 	return found[:min(page.Limit, len(found))], nil
 }
 
-func (m *model) Users(ctx context.Context, now time.Time) ([]token.User, error) {
+func (m *model) Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error) {
 	leave, err := m.enter(ctx)
 	defer leave()
 	if err != nil {
@@ -182,7 +182,7 @@ func (m *model) Users(ctx context.Context, now time.Time) ([]token.User, error) 
 	}
 	var found []token.User
 	for name, since := range m.disabled {
-		found = append(found, token.User{Name: name, Disabled: since, Tokens: m.active(name, now)})
+		found = append(found, token.User{Name: name, Disabled: since, Tokens: m.active(name, now, limit)})
 	}
 	slices.SortFunc(found, func(a, b token.User) int { return cmp.Compare(a.Name, b.Name) })
 	return found, nil

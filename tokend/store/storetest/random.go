@@ -67,6 +67,8 @@ var (
 	})
 )
 
+var someLife = rapid.Map(rapid.IntRange(0, 3), func(n int) token.Life { return token.Life(n) })
+
 type pair struct {
 	real  Store
 	model *model
@@ -79,8 +81,8 @@ func (p pair) lookup(t *rapid.T) {
 
 func (p pair) mint(t *rapid.T) {
 	record, event := someRecord.Draw(t, "record"), someEvent.Draw(t, "event")
-	limit := rapid.IntRange(0, 3).Draw(t, "limit")
-	compare(t, p, func(ctx context.Context, s Store) (any, error) { return nil, s.Mint(ctx, record, limit, event) })
+	quota := token.Quota{Tokens: rapid.IntRange(0, 3).Draw(t, "quota"), MaxLife: someLife.Draw(t, "longest life")}
+	compare(t, p, func(ctx context.Context, s Store) (any, error) { return nil, s.Mint(ctx, record, quota, event) })
 }
 
 func (p pair) revoke(t *rapid.T) {
@@ -103,12 +105,12 @@ func (p pair) list(t *rapid.T) {
 	owner := rapid.OneOf(rapid.Just(""), someUser).Draw(t, "owner")
 	after := rapid.OneOf(rapid.Just(""), someID).Draw(t, "after")
 	limit := rapid.IntRange(1, 9).Draw(t, "limit")
-	at, life := someTime.Draw(t, "at"), token.Life(rapid.IntRange(0, 3).Draw(t, "life"))
+	at, life := someTime.Draw(t, "at"), someLife.Draw(t, "life")
 	compare(t, p, func(ctx context.Context, s Store) ([]token.Record, error) {
 		return s.Records(ctx, token.Page{Owner: owner, After: after, Limit: limit})
 	})
 	compare(t, p, func(ctx context.Context, s Store) ([]token.Event, error) { return s.Events(ctx, owner, limit) })
-	compare(t, p, func(ctx context.Context, s Store) ([]token.User, error) { return s.Users(ctx, at) })
+	compare(t, p, func(ctx context.Context, s Store) ([]token.User, error) { return s.Users(ctx, at, life) })
 	compare(t, p, func(ctx context.Context, s Store) (map[token.State]int, error) { return s.Count(ctx, at, life) })
 }
 

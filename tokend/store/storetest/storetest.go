@@ -15,11 +15,11 @@ import (
 // few methods it needs instead.
 type Store interface {
 	Lookup(ctx context.Context, digest token.Digest) (token.Record, error)
-	Mint(ctx context.Context, record token.Record, maxActive int, event token.Event) error
+	Mint(ctx context.Context, record token.Record, quota token.Quota, event token.Event) error
 	Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error)
 	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, error)
 	Records(ctx context.Context, page token.Page) ([]token.Record, error)
-	Users(ctx context.Context, now time.Time) ([]token.User, error)
+	Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error)
 	Events(ctx context.Context, user string, limit int) ([]token.Event, error)
 	Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error)
 	Ping(ctx context.Context) error
