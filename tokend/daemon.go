@@ -9,9 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +33,7 @@ const maxMetricsConnections = 32
 type node struct {
 	path     string
 	cfg      config.Config
+	hangup   <-chan os.Signal // each is a wish to reload the configuration
 	log      *slog.Logger
 	level    *slog.LevelVar
 	registry *prometheus.Registry
@@ -44,14 +43,14 @@ type node struct {
 	manager  *manage.Manager
 	auth     *socket.Guard
 	admin    *socket.Guard
-	passed   bool         // systemd passed sockets
-	metrics  net.Listener // nil: turned off
+	passed   map[string]*net.UnixListener // by systemd, by path
+	metrics  net.Listener                 // nil: turned off
 	server   *socket.Server
 }
 
 // serve runs the daemon until ctx ends, and then lets it end cleanly.
-func serve(ctx context.Context, path string, cfg config.Config, stderr io.Writer) (err error) {
-	n := &node{path: path, cfg: cfg}
+func serve(ctx context.Context, hangup <-chan os.Signal, path string, cfg config.Config, stderr io.Writer) (err error) {
+	n := &node{path: path, cfg: cfg, hangup: hangup}
 	n.log, n.level = newLogger(stderr, cfg.Log)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		n.log.Info("there is no configuration: every key has its default", "config", path)
@@ -101,11 +100,10 @@ func limits(cfg config.Config) manage.Limits {
 
 // listen opens all sockets, or takes over those that systemd passed.
 func (n *node) listen(ctx context.Context) error {
-	passed, err := inherited(n.cfg.Auth.Socket, n.cfg.Admin.Socket)
-	if err != nil {
+	var err error
+	if n.passed, err = inherited(n.cfg.Auth.Socket, n.cfg.Admin.Socket); err != nil {
 		return err
 	}
-	n.passed = len(passed) > 0
 	rejections := socket.NewRejections(n.registry)
 	n.server = socket.New(socket.Config{Check: n.verifier.Check, Logger: n.log, Rejections: rejections})
 	for _, s := range []struct {
@@ -117,7 +115,7 @@ func (n *node) listen(ctx context.Context) error {
 		{"admin", n.cfg.Admin.Socket, n.cfg.Admin.Peers, &n.admin},
 	} {
 		peers := n.resolve(s.name, s.peers)
-		listener := passed[s.path]
+		listener := n.passed[s.path]
 		if listener == nil {
 			if listener, err = socket.Listen(ctx, s.path, peers.Mode()); err != nil {
 				return fmt.Errorf("[%s] socket: %w", s.name, err)
@@ -195,14 +193,11 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 
 // reloadOnHangup loads the configuration again at every SIGHUP.
 func (n *node) reloadOnHangup(ctx context.Context) error {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hangup:
+		case <-n.hangup:
 			n.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 			n.reload()
 			n.notify(daemon.SdNotifyReady)
@@ -242,10 +237,11 @@ func (n *node) reload() {
 func (n *node) setPeers(guard *socket.Guard, section string, names []string) {
 	peers := n.resolve(section, names)
 	guard.SetPeers(peers)
-	if n.passed {
+	path := guard.Addr().String()
+	if n.passed[path] != nil {
 		return
 	}
-	if err := os.Chmod(guard.Addr().String(), peers.Mode()); err != nil {
+	if err := os.Chmod(path, peers.Mode()); err != nil {
 		n.log.Error("mode of the socket was not set: new peers may be kept out", "section", section, "err", err)
 	}
 }

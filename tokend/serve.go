@@ -31,6 +31,9 @@ needs a restart; SIGTERM lets the logins under way end and exits with 0. Under
 systemd, sockets that were passed are used and the service manager is told.`,
 		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP) // from here on it can't end the daemon
+			defer signal.Stop(hangup)
 			cfg, err := config.Load(path)
 			if err != nil {
 				return err
@@ -40,7 +43,7 @@ systemd, sockets that were passed are used and the service manager is told.`,
 			}
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			return serve(ctx, path, cfg, cmd.ErrOrStderr())
+			return serve(ctx, hangup, path, cfg, cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", configPath, "the configuration; a file that is not there is an empty one")

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,19 +22,85 @@ func hangup(t *testing.T, site *rig.Site, daemon *rig.Daemon, want string) {
 	if err := daemon.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
+	waitForLog(t, site, len(before), want)
+}
+
+// waitForLog waits until the log says the words behind its first so many bytes.
+func waitForLog(t *testing.T, site *rig.Site, behind int, want string) {
+	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		log, err := os.ReadFile(site.Log())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(log[len(before):]), want) {
+		if strings.Contains(string(log[behind:]), want) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("after SIGHUP the log lacks %q:\n%s", want, log[len(before):])
+			t.Fatalf("the log lacks %q:\n%s", want, log[behind:])
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// TestSIGHUPNeverEndsTheDaemon sends one while the configuration is read for the
+// first time: it is read once more as soon as the daemon serves.
+func TestSIGHUPNeverEndsTheDaemon(t *testing.T) {
+	site := newSite(t)
+	text, err := os.ReadFile(site.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := write(t, site, "ready.toml", string(text))
+	if err := os.Remove(site.Config()); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(site.Config(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	daemon, err := site.Launch(exec.Command(site.Tokend(), "serve", "--config", site.Config()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow, err := os.OpenFile(site.Config(), os.O_WRONLY, 0) // waits for the reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(daemon.Signal(syscall.SIGHUP), os.Rename(ready, site.Config())); err != nil {
+		t.Fatal(err)
+	}
+	_, err = slow.Write(text)
+	if err := errors.Join(err, slow.Close(), daemon.Wait(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	waitForLog(t, site, 0, "configuration reloaded")
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestModeOfASocketIsItsMakersMatter: one of systemd's keeps its mode, one that
+// tokend made follows its peers.
+func TestModeOfASocketIsItsMakersMatter(t *testing.T) {
+	site := newSite(t)
+	manager := holdSockets(t, site, site.AuthSocket())
+	if err := os.Chmod(site.AuthSocket(), 0o660); err != nil {
+		t.Fatal(err)
+	}
+	daemon := manager.launch(t)
+	if err := daemon.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantMode(t, site.AdminSocket(), 0o600)
+	own := peersLine(t, site)
+	reconfigure(t, site, own, `peers = ["54321"]`)
+	reconfigure(t, site, "\n"+own, "\npeers = [\"54321\"]")
+	hangup(t, site, daemon, `"changed":"auth.peers admin.peers"`)
+	wantMode(t, site.AuthSocket(), 0o660)
+	wantMode(t, site.AdminSocket(), 0o666)
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
 	}
 }
 

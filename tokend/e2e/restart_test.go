@@ -23,10 +23,10 @@ type systemd struct {
 	files []*os.File
 }
 
-func holdSockets(t *testing.T, site *rig.Site) *systemd {
+func holdSockets(t *testing.T, site *rig.Site, paths ...string) *systemd {
 	t.Helper()
 	s := &systemd{site: site}
-	for _, path := range []string{site.AuthSocket(), site.AdminSocket()} {
+	for _, path := range paths {
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 		if err != nil {
 			t.Fatal(err)
@@ -45,11 +45,11 @@ func holdSockets(t *testing.T, site *rig.Site) *systemd {
 	return s
 }
 
-// launch starts the daemon with the sockets on descriptors 3 and 4.
+// launch starts the daemon with the sockets on the descriptors from 3 on.
 func (s *systemd) launch(t *testing.T) *rig.Daemon {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" serve --config "$1"`, s.site.Tokend(), s.site.Config())
-	cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=tokend.socket:tokend.socket")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("LISTEN_FDS=%d", len(s.files)))
 	cmd.ExtraFiles = s.files
 	daemon, err := s.site.Launch(cmd)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *systemd) launch(t *testing.T) *rig.Daemon {
 // and again while helpers ask; the sockets stay, as under systemd.
 func TestKilledUnderLoadNoHelperGetsAWrongAnswer(t *testing.T) {
 	site := newSite(t)
-	manager := holdSockets(t, site)
+	manager := holdSockets(t, site, site.AuthSocket(), site.AdminSocket())
 	daemon := manager.launch(t)
 	made := createTokens(t, site)
 
@@ -112,7 +112,7 @@ func TestKilledUnderLoadNoHelperGetsAWrongAnswer(t *testing.T) {
 // are answered by the daemon that starts.
 func TestWaitingInTheQueueGetsTheRightAnswer(t *testing.T) {
 	site := newSite(t)
-	manager := holdSockets(t, site)
+	manager := holdSockets(t, site, site.AuthSocket(), site.AdminSocket())
 	daemon := manager.launch(t)
 	made := createTokens(t, site)
 	if err := daemon.Stop(); err != nil { // cleanly: the sockets stay all the same
