@@ -40,7 +40,7 @@ func settle(t *testing.T, metrics string, before state) {
 }
 
 func TestHostileInputIsAPlainNo(t *testing.T) {
-	site, metrics := observed(t)
+	site, _, metrics := observed(t)
 	made := createTokens(t, site)
 	before := stateOf(t, metrics)
 	long := strings.Repeat("x", 1_000_000)
@@ -75,7 +75,7 @@ func TestHostileInputIsAPlainNo(t *testing.T) {
 }
 
 func TestHostileConnectionsLeaveNoTrace(t *testing.T) {
-	site, metrics := observed(t)
+	site, _, metrics := observed(t)
 	good := create(t, site, "alice", "never")
 	before := stateOf(t, metrics)
 	field := func(n int, text string) string {
@@ -139,7 +139,7 @@ func TestHostileConnectionsLeaveNoTrace(t *testing.T) {
 }
 
 func TestStrangerLearnsNothing(t *testing.T) {
-	site, metrics := observed(t)
+	site, _, metrics := observed(t)
 	good := create(t, site, "alice", "never")
 	const stranger = "12346"
 	for _, path := range []string{site.AuthSocket(), site.AdminSocket()} {

@@ -20,7 +20,7 @@ import (
 )
 
 // observed is a running site and the address of its metrics.
-func observed(t *testing.T) (site *rig.Site, metrics string) {
+func observed(t *testing.T) (site *rig.Site, daemon *rig.Daemon, metrics string) {
 	t.Helper()
 	site = newSite(t)
 	metrics, err := rig.FreeAddress()
@@ -30,8 +30,7 @@ func observed(t *testing.T) (site *rig.Site, metrics string) {
 	if err := site.WriteConfig(metrics); err != nil {
 		t.Fatal(err)
 	}
-	start(t, site)
-	return site, metrics
+	return site, start(t, site), metrics
 }
 
 func fetch(t *testing.T, url string) (status int, text string) {
@@ -64,7 +63,7 @@ func scrape(t *testing.T, address string) map[string]float64 {
 }
 
 func TestMetricsTellWhatHappened(t *testing.T) {
-	site, metrics := observed(t)
+	site, _, metrics := observed(t)
 	made := createTokens(t, site)
 	for _, c := range []struct{ user, password string }{
 		{"alice", made.good}, {"alice", made.good}, {"bob", made.good}, {"alice", typo(made.good)},
@@ -126,8 +125,23 @@ func keys(m map[string]float64) []string {
 }
 
 func TestMetricsAreWellNamed(t *testing.T) {
-	_, metrics := observed(t)
+	site, _, metrics := observed(t)
+	good := create(t, site, "alice", "never")
+	for _, secret := range []string{good, typo(good)} {
+		if _, err := site.AskAsIRODS(t.Context(), "alice", secret); err != nil {
+			t.Fatal(err)
+		}
+	}
 	_, text := fetch(t, "http://"+metrics+"/metrics")
+	for _, name := range []string{
+		"validations_total counter", "validation_duration_seconds histogram", "cache_requests_total counter",
+		"store_request_duration_seconds histogram", "connections_rejected_total counter", "tokens gauge",
+		"build_info gauge", "config_last_reload_successful gauge",
+	} {
+		if !strings.Contains(text, "\n# TYPE tokend_"+name+"\n") {
+			t.Errorf("tokend_%s is not there", name)
+		}
+	}
 	problems, err := promlint.New(strings.NewReader(text)).Lint()
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +153,7 @@ func TestMetricsAreWellNamed(t *testing.T) {
 
 // TestDurationIsANativeHistogramToo asks in the format that carries one.
 func TestDurationIsANativeHistogramToo(t *testing.T) {
-	site, metrics := observed(t)
+	site, _, metrics := observed(t)
 	if _, err := site.AskAsIRODS(t.Context(), "alice", create(t, site, "alice", "never")); err != nil {
 		t.Fatal(err)
 	}
@@ -167,11 +181,26 @@ func TestDurationIsANativeHistogramToo(t *testing.T) {
 }
 
 func TestHealthAndReadiness(t *testing.T) {
-	_, metrics := observed(t)
+	_, _, metrics := observed(t)
 	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
 		if status, text := fetch(t, "http://"+metrics+path); status != http.StatusOK || text != want {
 			t.Errorf("%s: %d %q", path, status, text)
 		}
+	}
+}
+
+func TestFailedReloadIsSeenFromOutside(t *testing.T) {
+	site, daemon, metrics := observed(t)
+	reloaded := func() float64 { return scrape(t, metrics)["tokend_config_last_reload_successful"] }
+	reconfigure(t, site, "[auth]", "[aut]")
+	hangup(t, site, daemon, "configuration not reloaded")
+	if got := reloaded(); got != 0 {
+		t.Errorf("after a mistake: %v, want 0", got)
+	}
+	reconfigure(t, site, "[aut]", "[auth]")
+	hangup(t, site, daemon, "configuration reloaded")
+	if got := reloaded(); got != 1 {
+		t.Errorf("mended: %v, want 1", got)
 	}
 }
 
@@ -214,16 +243,21 @@ func TestCrowdAtTheMetricsStopsNoLogin(t *testing.T) {
 // TestNoSecretIsEverWritten runs everything at debug level and looks for the
 // secrets that it used in all that was printed, logged, counted and kept.
 func TestNoSecretIsEverWritten(t *testing.T) {
-	site, metrics := observed(t)
+	site, _, metrics := observed(t)
+	syslog, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: site.Syslog(), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syslog.Close()
 	made := createTokens(t, site)
 	near := typo(made.good)
 	secrets := []string{made.good, made.expired, made.revoked, made.bobs, made.disabled, near}
 	var printed bytes.Buffer
 	run := func(stdin string, args ...string) {
-		out, err := site.Run(t.Context(), stdin, args...)
-		printed.WriteString(out)
-		if err != nil {
-			printed.WriteString(err.Error())
+		cmd := exec.CommandContext(t.Context(), site.Tokend(), append(args, "--admin-socket", site.AdminSocket())...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &printed, &printed
+		if err := cmd.Run(); cmd.ProcessState == nil {
+			t.Fatal(err)
 		}
 	}
 	for _, secret := range secrets {
@@ -236,7 +270,10 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				printed.WriteString(answer.Stdout)
+				printed.WriteString(answer.Stdout + answer.Stderr)
+				if !answer.OK() {
+					printed.Write(datagram(t, syslog))
+				}
 			}
 			run(secret, "check", "--user", user, "--socket", site.AuthSocket())
 		}
@@ -262,8 +299,10 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 		printed.Write(text)
 	}
 	all := printed.String()
-	if !strings.Contains(all, `"reason":"ok"`) || !strings.Contains(all, "CREATE TABLE") {
-		t.Error("the log or the database was not looked at")
+	for _, seen := range []string{`"reason":"ok"`, "CREATE TABLE", "irodsPamAuthCheck[", "pamhelper[", "tokend: ", "tokend_tokens{"} {
+		if !strings.Contains(all, seen) {
+			t.Errorf("%s was not looked at", seen)
+		}
 	}
 	for i, secret := range secrets {
 		// Behind the 8 characters that are shown, nothing may follow.
@@ -273,4 +312,18 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 			}
 		}
 	}
+}
+
+// datagram is the next one of a log.
+func datagram(t *testing.T, log *net.UnixConn) []byte {
+	t.Helper()
+	if err := log.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, 2048)
+	n, err := log.Read(buffer)
+	if err != nil {
+		t.Fatalf("syslog was told nothing: %v", err)
+	}
+	return buffer[:n]
 }

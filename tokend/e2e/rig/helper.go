@@ -11,7 +11,8 @@ import (
 // Answer is how a helper ended.
 type Answer struct {
 	Status int    // exit status
-	Stdout string //
+	Stdout string
+	Stderr string
 	Took   time.Duration
 }
 
@@ -35,11 +36,11 @@ func (s *Site) AskAsPAM(ctx context.Context, user, secret string) (Answer, error
 }
 
 func ask(cmd *exec.Cmd, secret string) (Answer, error) {
-	var stdout strings.Builder
-	cmd.Stdin, cmd.Stdout = strings.NewReader(secret), &stdout
+	var stdout, stderr strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(secret), &stdout, &stderr
 	begun := time.Now()
 	err := cmd.Run()
-	answer := Answer{Stdout: stdout.String(), Took: time.Since(begun)}
+	answer := Answer{Stdout: stdout.String(), Stderr: stderr.String(), Took: time.Since(begun)}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		answer.Status = exit.ExitCode()
 		return answer, nil
