@@ -10,7 +10,7 @@ import (
 
 // Answer is how a helper ended.
 type Answer struct {
-	Status int    // exit status
+	Status int // exit status
 	Stdout string
 	Stderr string
 	Took   time.Duration

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/config"
+	"tokend/tokend/manage"
+	"tokend/tokend/store/sqlite"
+	"tokend/tokend/token"
+	"tokend/tokend/verify"
+)
+
+// assembled is a daemon without its sockets, as the keys of [cache] say.
+func assembled(t *testing.T, keys string) *node {
+	t.Helper()
+	cfg, err := config.Parse("tokend.toml", []byte("[tokens]\nmax_per_user = 1000\n[cache]\n"+keys))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{cfg: cfg, log: slog.New(slog.DiscardHandler)}
+	n.registry, n.reloaded = newRegistry()
+	if n.store, err = sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "tokend.db"), Registerer: n.registry}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := n.assemble(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (n *node) create(t *testing.T) token.Secret {
+	t.Helper()
+	secret, _, err := n.manager.Create(t.Context(), "a test", manage.Request{User: "alice", Expiry: "never"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret
+}
+
+func (n *node) check(ctx context.Context, secret token.Secret) verify.Reason {
+	return n.verifier.Check(ctx, "alice", secret.Reveal()).Reason
+}
+
+// asked is how often the cache answered in that way.
+func (n *node) asked(t *testing.T, outcome string) int {
+	t.Helper()
+	families, err := n.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				if family.GetName() == "tokend_cache_requests_total" && label.GetName() == "outcome" && label.GetValue() == outcome {
+					return int(metric.GetCounter().GetValue())
+				}
+			}
+		}
+	}
+	t.Fatalf("tokend_cache_requests_total has no outcome %s", outcome)
+	return 0
+}
+
+func TestRecordIsBelievedForAsLongAsTheConfigurationSays(t *testing.T) {
+	for _, c := range []struct {
+		keys            string
+		lookups         int
+		withoutTheStore verify.Reason
+	}{
+		{`ttl = "1h"`, 1, verify.OK},
+		{"ttl = \"1s\"\nstale = \"1h\"", 2, verify.OK},
+		{"ttl = \"1s\"\nstale = \"0s\"", 2, verify.Unavailable},
+	} {
+		t.Run(c.keys, func(t *testing.T) {
+			t.Parallel()
+			n := assembled(t, c.keys)
+			secret := n.create(t)
+			for range 2 {
+				if got := n.check(t.Context(), secret); got != verify.OK {
+					t.Errorf("got %s", got)
+				}
+				time.Sleep(1100 * time.Millisecond)
+			}
+			if got := n.asked(t, "miss") + n.asked(t, "old"); got != c.lookups {
+				t.Errorf("%d look-ups in the store, want %d", got, c.lookups)
+			}
+			if err := n.store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if got := n.check(t.Context(), secret); got != c.withoutTheStore {
+				t.Errorf("without the store: %s, want %s", got, c.withoutTheStore)
+			}
+		})
+	}
+}
+
+func TestCacheHoldsAsManyEntriesAsTheConfigurationSays(t *testing.T) {
+	const tokens = 200
+	for keys, most := range map[string]int{"entries = 20": 20, "entries = 1000": tokens} {
+		n := assembled(t, keys)
+		var secrets []token.Secret
+		for range tokens {
+			secrets = append(secrets, n.create(t))
+		}
+		for range 2 {
+			for _, secret := range secrets {
+				if got := n.check(t.Context(), secret); got != verify.OK {
+					t.Errorf("got %s", got)
+				}
+			}
+		}
+		if got := n.asked(t, "hit"); got > most || most == tokens && got < tokens {
+			t.Errorf("%s: %d of %d were hits", keys, got, tokens)
+		}
+	}
+}
+
+func TestReadinessIsTheStores(t *testing.T) {
+	n := assembled(t, "")
+	get := func(path string) (int, string) {
+		page := httptest.NewRecorder()
+		n.health().ServeHTTP(page, httptest.NewRequest(http.MethodGet, path, nil))
+		return page.Code, page.Body.String()
+	}
+	if status, text := get("/readyz"); status != http.StatusOK || text != "ready\n" {
+		t.Errorf("got %d %q", status, text)
+	}
+	if err := n.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status, text := get("/readyz"); status != http.StatusServiceUnavailable || text != "not ready: the store does not answer\n" {
+		t.Errorf("without its store: %d %q", status, text)
+	}
+	if status, _ := get("/healthz"); status != http.StatusOK {
+		t.Errorf("the process runs all the same, and /healthz says %d", status)
+	}
+	if status, text := get("/metrics"); status != http.StatusOK || strings.Contains(text, "tokend_tokens{") {
+		t.Errorf("/metrics: %d, with a count of tokens that nobody knows:\n%s", status, text)
+	}
+}
