@@ -42,8 +42,8 @@ func readSocket(v value) (string, error) {
 	return path, nil
 }
 
-// Names may come from a directory service: CORP\joe, joe@corp.example, or
-// a group with a space in it.
+// Names may be those of a directory service: CORP\joe, joe@corp.example, or a
+// group with a space in it. Whether this machine knows one is seen later.
 var peerName = regexp.MustCompile(`^[\pL\pN_]([\pL\pN_.@\\$ -]{0,254}[\pL\pN_.@\\$-])?$`)
 
 func readPeer(v value) (string, error) {
