@@ -13,7 +13,7 @@ import (
 )
 
 // checkTimeout is how long pamhelper waits, too.
-const checkTimeout = 2700 * time.Millisecond
+const checkTimeout = 2500 * time.Millisecond
 
 func newCheck() *cobra.Command {
 	var user, socket string
@@ -22,7 +22,8 @@ func newCheck() *cobra.Command {
 		Use:   "check --user NAME",
 		Short: "Ask whether a token, read from the standard input, opens iRODS for a user",
 		Long: `Read a token from the standard input and ask the daemon as pamhelper would, over
-its auth socket. Prints "yes", or "no" and the reason; exits with 0 or 1.`,
+its auth socket, whose peer you must be. Prints "yes", or "no" and the reason; exits
+with 0 or 1.`,
 		Example: `  tokend token create --user alice | tokend check --user alice`,
 		Args:    exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,6 +43,7 @@ its auth socket. Prints "yes", or "no" and the reason; exits with 0 or 1.`,
 	cmd.Flags().StringVar(&socket, "socket", config.Default().Auth.Socket, "the daemon's auth socket")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	addAdminSocket(cmd)
+	cmd.Flag("admin-socket").Usage = "the daemon's admin socket, which completes names"
 	requireUser(cmd)
 	completeUser(cmd)
 	return cmd

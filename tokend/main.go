@@ -56,8 +56,33 @@ func newRoot() *cobra.Command {
 	root.SetVersionTemplate("tokend {{.Version}}\n")
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 { // the flag was meant for a command
+			return knownCommand(cmd, args)
+		}
 		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newServe(), newToken(), newUser(), newAudit(), newCheck(), newVersion())
+	strict(root)
 	return root
+}
+
+// strict makes mistakes of what cobra adds by itself: it takes an unknown topic
+// of help, or an unknown shell, for a wish to be helped.
+func strict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, topic []string) error {
+				family, rest, err := root.Find(topic)
+				if err != nil {
+					return err
+				}
+				return knownCommand(family, rest)
+			}
+		case "completion":
+			cmd.Args, cmd.RunE = knownCommand, needsCommand
+		}
+	}
 }

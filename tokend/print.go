@@ -42,12 +42,20 @@ func printTokens(w io.Writer, tokens []web.Token) error {
 	rows = append(rows, "ID\tUSER\tTOKEN\tSTATE\tCREATED\tEXPIRES\tLABEL")
 	for _, t := range tokens {
 		rows = append(rows, strings.Join([]string{
-			t.ID, printable(t.User), token.Prefix + t.Hint + "…", string(t.State),
+			t.ID, printable(t.User), token.Prefix + t.Hint + "…", state(t),
 			t.Created.Local().Format(minute), day(t.Expires), printable(t.Label),
 		}, "\t"))
 		shades = append(shades, shade(t))
 	}
 	return printTable(w, rows, shades)
+}
+
+// state is why a token opens nothing, or active.
+func state(t web.Token) string {
+	if t.State == token.Active && t.UserDisabled {
+		return "user disabled"
+	}
+	return string(t.State)
 }
 
 func printUsers(w io.Writer, users []web.User) error {
@@ -73,7 +81,7 @@ const (
 
 func shade(t web.Token) string {
 	switch {
-	case t.State != token.Active:
+	case state(t) != string(token.Active):
 		return dim
 	case t.Expires != nil && time.Until(*t.Expires) < soon:
 		return yellow

@@ -27,8 +27,9 @@ func (p Peers) Mode() os.FileMode {
 // is replaced only if it is a socket that nobody listens on; the folder is made
 // if it is missing.
 func Listen(ctx context.Context, path string, mode os.FileMode) (*net.UnixListener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("make the folder of the socket: %w", err)
+	if err := makeFolder(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("make the folder of the socket: %w; make it (mode 755) for the user with uid %d, "+
+			"or have systemd do it (RuntimeDirectory=)", err, os.Geteuid())
 	}
 	if err := removeDead(ctx, path); err != nil {
 		return nil, err
@@ -41,13 +42,35 @@ func Listen(ctx context.Context, path string, mode os.FileMode) (*net.UnixListen
 		return errors.Join(err, failed)
 	}}
 	listener, err := config.Listen(ctx, "unix", path)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%w; give its folder to the user with uid %d (chown)", err, os.Geteuid())
+	}
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
+		return nil, err // it names the path
 	}
 	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(fmt.Errorf("set the mode of %s: %w", path, err), listener.Close())
 	}
 	return listener.(*net.UnixListener), nil
+}
+
+// makeFolder makes a folder that is missing such that peers get through it,
+// whatever the umask.
+func makeFolder(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeFolder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	const mode = 0o755
+	if err := os.Mkdir(path, mode); err != nil {
+		if errors.Is(err, fs.ErrExist) { // somebody was faster
+			return nil
+		}
+		return err
+	}
+	return os.Chmod(path, mode)
 }
 
 func removeDead(ctx context.Context, path string) error {
@@ -69,7 +92,7 @@ func removeDead(ctx context.Context, path string) error {
 		return fmt.Errorf("see whether anybody listens on %s: %w", path, err)
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove a dead socket: %w", err)
+		return fmt.Errorf("remove a dead socket: %w; remove it yourself, or run tokend as its owner", err)
 	}
 	return nil
 }

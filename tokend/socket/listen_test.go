@@ -231,3 +231,24 @@ func mustStat(t *testing.T, path string) fs.FileInfo {
 	}
 	return info
 }
+
+// TestPeersGetThroughAFolderThatIsMade: the umask of a careful admin would keep
+// them out.
+func TestPeersGetThroughAFolderThatIsMade(t *testing.T) {
+	above := filepath.Join(folder(t), "run")
+	before := syscall.Umask(0o077)
+	defer syscall.Umask(before)
+	listen(t, filepath.Join(above, "tokend", "s"))
+	for _, path := range []string{above, filepath.Join(above, "tokend")} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+	if err := os.Chmod(above, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	listen(t, filepath.Join(above, "other"))
+	if info, err := os.Stat(above); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("a folder that was there has now the mode %v (%v)", info.Mode(), err)
+	}
+}

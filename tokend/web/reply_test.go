@@ -24,7 +24,7 @@ func TestWhatNeverHappensIsNull(t *testing.T) {
 	}
 	token := func(revoked string) string {
 		return `{"id":"` + id + `","user":"alice","hint":"` + hint + `","label":"","state":"active",` +
-			`"created":"2026-03-04T05:06:07.891234Z","expires":null,"revoked":` + revoked + `}`
+			`"created":"2026-03-04T05:06:07.891234Z","expires":null,"revoked":` + revoked + `,"user_disabled":false}`
 	}
 	event := func(at, action, id, detail string) string {
 		return `{"at":"2026-03-04T05:` + at + `:07.891234Z","actor":"` + actor + `","action":"` + action + `","user":"alice","token":"` + id + `","detail":"` + detail + `"}`
@@ -37,7 +37,7 @@ func TestWhatNeverHappensIsNull(t *testing.T) {
 	f.now = begin.Add(time.Minute)
 	f.says(t, "PUT "+users+"/alice", disable, "")
 	f.says(t, "GET "+users, "", `[{"name":"alice","disabled":"2026-03-04T05:07:07.891234Z","tokens":1}]`)
-	ended := strings.Replace(token(`"2026-03-04T05:07:07.891234Z"`), "active", "revoked", 1)
+	ended := strings.NewReplacer("active", "revoked", "false", "true").Replace(token(`"2026-03-04T05:07:07.891234Z"`))
 	f.says(t, "DELETE "+tokens+"/"+id, "", ended)
 	f.says(t, "DELETE "+tokens+"?user=alice", "", "["+ended+"]")
 	f.says(t, "POST "+tokens+"/found", `{"secret":"`+made.Secret+`"}`, ended)

@@ -93,7 +93,7 @@ func TestWhatIsRefusedIsAnsweredWithTheRemedy(t *testing.T) {
 		{"GET " + users + "?limit=1", "", invalid, "unknown query parameter (query.limit)"},
 		{"GET " + audit + "?limit=1001", "", invalid, "expected number <= 1000 (query.limit)"},
 
-		{"DELETE " + tokens + "/nosuchtoken1", "", absent, `no token has the ID "nosuchtoken1"`},
+		{"DELETE " + tokens + "/nosuchtoken1", "", absent, `no token has the ID "nosuchtoken1"; the list of tokens shows the IDs`},
 		{"DELETE " + tokens, "", invalid, "required query parameter is missing (query.user)"},
 		{"DELETE " + tokens + "?user=", "", invalid, "required query parameter is missing (query.user)"},
 		{"DELETE " + tokens + "?user=bob%23zone", "", invalid, "without #zone"},

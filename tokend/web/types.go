@@ -17,6 +17,8 @@ type Token struct {
 	Created time.Time   `json:"created"`
 	Expires *time.Time  `json:"expires" doc:"null: never"`
 	Revoked *time.Time  `json:"revoked" doc:"null: it is not"`
+
+	UserDisabled bool `json:"user_disabled" doc:"Whether the owner is disabled: then an active token opens nothing either"`
 }
 
 // NewToken asks for a token.
@@ -63,7 +65,7 @@ type Event struct {
 func showToken(v manage.View) Token {
 	return Token{
 		ID: v.ID, User: v.Owner, Hint: v.Hint, Label: v.Label, State: v.State,
-		Created: v.Created, Expires: showTime(v.Expires), Revoked: showTime(v.Revoked),
+		Created: v.Created, Expires: showTime(v.Expires), Revoked: showTime(v.Revoked), UserDisabled: v.OwnerDisabled,
 	}
 }
 

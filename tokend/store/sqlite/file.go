@@ -101,7 +101,7 @@ func prepareFile(path string, log *slog.Logger) (access, error) {
 	case errors.Is(err, syscall.EROFS):
 		return readOnlyAccess(path)
 	case errors.Is(err, fs.ErrPermission):
-		return 0, fmt.Errorf("the user with uid %d may not read and write it: give it to that user, or run tokend as its owner: %w", os.Geteuid(), err)
+		return 0, fmt.Errorf("the user with uid %d may not read and write it: give it to that user (chown), or run tokend as its owner: %w", os.Geteuid(), err)
 	case err != nil:
 		return 0, err
 	}
@@ -132,7 +132,7 @@ func takeLock(path string) (*os.File, error) {
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("the user with uid %d may not make or open the lock file beside it: "+
-			"give the directory and its files to that user, or run tokend as their owner: %w", os.Geteuid(), err)
+			"give the directory and its files to that user (chown -R), or run tokend as their owner: %w", os.Geteuid(), err)
 	}
 	if err != nil {
 		return nil, err
