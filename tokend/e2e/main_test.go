@@ -50,6 +50,7 @@ func build() (err error) {
 		built.BuildTokend(context.Background(), true),
 		compile(agentProgram, "testdata/agent.c"),
 		compile(built.Path("setuid"), "testdata/setuid.c"),
+		compile(built.Path("blocked"), "testdata/blocked.c"),
 	)
 }
 

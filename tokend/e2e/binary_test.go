@@ -1,0 +1,156 @@
+package e2e
+
+import (
+	"debug/elf"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"tokend/tokend/e2e/rig"
+)
+
+func TestHelperIsStaticAndUsesOnlyTheStandardLibraryAndWire(t *testing.T) {
+	site := newSite(t)
+	file, err := elf.Open(site.Helper())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if libraries, err := file.ImportedLibraries(); err == nil && len(libraries) > 0 {
+		t.Errorf("it needs %v", libraries)
+	}
+	for _, p := range file.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("it has a segment %s", p.Type)
+		}
+	}
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "tokend/pamhelper").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Fields(string(out)); !slices.Equal(got, []string{"tokend/pamhelper/wire", "tokend/pamhelper"}) {
+		t.Errorf("it is made of %v", got)
+	}
+	out, err = exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "tokend/pamhelper", "tokend/pamhelper/wire").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	imports := strings.Fields(string(out))
+	slices.Sort(imports)
+	if got := slices.Compact(imports); !slices.Equal(got, []string{"errors", "fmt", "io", "syscall", "tokend/pamhelper/wire", "unsafe"}) {
+		t.Errorf("it imports %v", got)
+	}
+}
+
+// TestHelperNeverCallsIntoTheRuntime reads the machine code of what the helper
+// runs. See the package comment of pamhelper for why.
+func TestHelperNeverCallsIntoTheRuntime(t *testing.T) {
+	harmless := regexp.MustCompile(`^(` + strings.Join([]string{
+		`runtime\.(memmove|memequal|memclrNoHeapPointers|duffzero|duffcopy)(\.abi0)?`, // plain memory
+		`runtime\.morestack(_noctxt)?(\.abi0)?`,                                       // the guard is 0: never taken
+		`runtime\.panic(Bounds|Extend|divide|shift|unsafeslicelen|unsafeslicenilptr|unsafestringlen|unsafestringnilptr)(\.abi0)?`,
+		`syscall\.(RawSyscall|RawSyscall6)(\.abi0)?`,
+		`main\..*`, `tokend/pamhelper/wire\..*`,
+	}, "|") + `)$`)
+	called := regexp.MustCompile(`\b(?:CALL|JMP)\s+([A-Za-z_][^\s(]*(?:\([^)]*\))?[^\s(]*)\(SB\)`)
+	for _, arch := range []string{"amd64", "arm64"} {
+		site := newSite(t)
+		path := site.Path("pamhelper-" + arch)
+		if err := site.BuildHelper(t.Context(), path, arch); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("go", "tool", "objdump", "-s", `^(main\.|tokend/pamhelper/wire\.)`, path).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls := called.FindAllStringSubmatch(string(out), -1)
+		if len(calls) < 50 {
+			t.Errorf("%s: only %d calls were found: objdump prints something else now", arch, len(calls))
+		}
+		for _, call := range calls {
+			if !harmless.MatchString(call[1]) && !strings.HasPrefix(call[1], "main.") {
+				t.Errorf("%s: it calls %s", arch, call[1])
+			}
+		}
+	}
+}
+
+// TestMistakeInTheHelperIsANo builds one that runs past the end of an array,
+// where Go would panic and exit with 2.
+func TestMistakeInTheHelperIsANo(t *testing.T) {
+	site, _ := running(t)
+	root, err := rig.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(root, "pamhelper", "start.go")
+	text, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mistake := strings.Replace(string(text), "	until := wire.Now() + softLimit\n",
+		"	until := wire.Now() + softLimit\n	if x := arguments(stack); x.count > 0 {\n		noRuntime[x.count+200] = 1\n	}\n", 1)
+	if mistake == string(text) {
+		t.Fatal("start.go has changed: put the mistake elsewhere")
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: write(t, site, "start.go", mistake)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := site.Path("broken")
+	if err := site.BuildHelper(t.Context(), broken, "", "-overlay", write(t, site, "overlay.json", string(overlay))); err != nil {
+		t.Fatal(err)
+	}
+	user := "alice"
+	r := agent{path: broken, user: &user, password: create(t, site, "alice", "never")}.run(t, site)
+	if r.status != 1<<8 || r.stdout != "" {
+		t.Errorf("wait status %#x and %q, want 0x100 and not a word", int(r.status), r.stdout)
+	}
+}
+
+func TestHelperBuiltWithoutItsEntryIsANo(t *testing.T) {
+	site, _ := running(t)
+	plain := site.Path(rig.CheckerName + "-plain")
+	out, err := exec.Command("go", "build", "-o", plain, "tokend/pamhelper").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	user := "alice"
+	r := agent{path: plain, user: &user, password: create(t, site, "alice", "never")}.run(t, site)
+	if r.status != 1<<8 {
+		t.Errorf("wait status %#x, want 0x100", int(r.status))
+	}
+}
+
+func TestHelperOfTheOtherArchitectureAnswersToo(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Fatal("this test runs the arm64 helper in qemu's user mode; make it run the amd64 one here")
+	}
+	site, _ := running(t)
+	made := createTokens(t, site)
+	path := site.Path("pamhelper-arm64")
+	if err := site.BuildHelper(t.Context(), path, "arm64"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		user, password string
+		yes            bool
+	}{{"alice", made.good, true}, {"bob", made.good, false}, {"alice", made.expired, false}, {"alice", strings.Repeat("x", 2000), false}} {
+		cmd := exec.CommandContext(t.Context(), "qemu-aarch64-static", "-0", rig.CheckerName, path, c.user)
+		cmd.Stdin = strings.NewReader(c.password)
+		out, err := cmd.CombinedOutput()
+		want := "Not Authenticated\n"
+		if c.yes {
+			want = "Authenticated\n"
+		}
+		if (err == nil) != c.yes || string(out) != want {
+			t.Errorf("%s: %v, %s", c.user, err, out)
+		}
+	}
+}
