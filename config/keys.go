@@ -83,16 +83,6 @@ func sameField[T any](field func(*Config) *T) func(a, b *Config) bool {
 	return func(a, b *Config) bool { return reflect.DeepEqual(field(a), field(b)) }
 }
 
-// Keys returns the name of every key there is, each behind its section and a
-// dot: "auth.socket".
-func Keys() []string {
-	names := make([]string, len(keys))
-	for i, k := range keys {
-		names[i] = k.name
-	}
-	return names
-}
-
 // NeedsRestart returns the names of the keys in which next differs from c and
 // which a running daemon cannot take over. Peers in another order differ.
 func (c Config) NeedsRestart(next Config) []string { return differing(&c, &next, restart) }

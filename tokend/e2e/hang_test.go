@@ -30,7 +30,7 @@ type waiting struct {
 // and waits until it waits for its secret.
 func ask(t *testing.T, site *rig.Site, by ...string) *waiting {
 	t.Helper()
-	args := append(by, site.Checker(), "alice")
+	args := slices.Concat(by, []string{site.Checker(), "alice"})
 	w := &waiting{Cmd: exec.Command(args[0], args[1:]...)}
 	w.Stdout = &w.stdout
 	var err error

@@ -123,17 +123,10 @@ func (s *Site) Run(ctx context.Context, stdin string, args ...string) (string, e
 	return strings.TrimSuffix(stdout.String(), "\n"), nil
 }
 
-// Line is a line of the daemon's log.
+// Line is what matters here of a line of the daemon's log.
 type Line struct {
-	Time    time.Time
-	Level   string
-	Msg     string
-	User    string
-	Outcome string
-	Reason  string
-	Token   string
-	Took    string
-	Detail  string
+	Msg    string
+	Reason string
 }
 
 // Verdicts returns the lines of the log that tell of a verdict, oldest first.

@@ -4,7 +4,6 @@ package rig
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -141,6 +140,5 @@ func FreeAddress() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
-	address := l.Addr().String()
-	return address, errors.Join(l.Close())
+	return l.Addr().String(), l.Close()
 }
