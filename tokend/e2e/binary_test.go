@@ -15,21 +15,41 @@ import (
 	"tokend/tokend/e2e/rig"
 )
 
-func TestHelperIsStaticAndUsesOnlyTheStandardLibraryAndWire(t *testing.T) {
-	site := newSite(t)
-	file, err := elf.Open(site.Helper())
+// TestWhatIsInstalledIsStatic takes what make build makes.
+func TestWhatIsInstalledIsStatic(t *testing.T) {
+	bin := makeBuild(t)
+	for _, name := range []string{"tokend", "pamhelper"} {
+		file, err := elf.Open(filepath.Join(bin, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if libraries, err := file.ImportedLibraries(); err == nil && len(libraries) > 0 {
+			t.Errorf("%s needs %v", name, libraries)
+		}
+		for _, p := range file.Progs {
+			if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+				t.Errorf("%s has a segment %s", name, p.Type)
+			}
+		}
+	}
+}
+
+// makeBuild runs make build and returns the folder that it fills.
+func makeBuild(t *testing.T) (bin string) {
+	t.Helper()
+	root, err := rig.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	if libraries, err := file.ImportedLibraries(); err == nil && len(libraries) > 0 {
-		t.Errorf("it needs %v", libraries)
+	bin = filepath.Join(newSite(t).Dir, "bin") // others may enter it
+	if out, err := exec.CommandContext(t.Context(), "make", "-C", root, "build", "BIN="+bin).CombinedOutput(); err != nil {
+		t.Fatalf("make build: %v\n%s", err, out)
 	}
-	for _, p := range file.Progs {
-		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
-			t.Errorf("it has a segment %s", p.Type)
-		}
-	}
+	return bin
+}
+
+func TestHelperUsesOnlyTheStandardLibraryAndWire(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "tokend/pamhelper").Output()
 	if err != nil {
 		t.Fatal(err)

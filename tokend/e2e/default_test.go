@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,15 +44,7 @@ echo "$(find /run/tokend -type s | wc -l) sockets are left"`
 
 // TestWithoutAConfigurationEverythingIsInItsPlace takes what make build makes.
 func TestWithoutAConfigurationEverythingIsInItsPlace(t *testing.T) {
-	root, err := rig.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	site := newSite(t) // others may enter its folder
-	bin := site.Path("bin")
-	if out, err := exec.CommandContext(t.Context(), "make", "-C", root, "build", "BIN="+bin).CombinedOutput(); err != nil {
-		t.Fatalf("make build: %v\n%s", err, out)
-	}
+	bin := makeBuild(t)
 	helper, checker := filepath.Join(bin, "pamhelper"), filepath.Join(bin, rig.CheckerName)
 	if err := os.Link(helper, checker); err != nil {
 		t.Fatal(err)
