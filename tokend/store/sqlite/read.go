@@ -120,11 +120,11 @@ func youngest(now time.Time, limit token.Life) int64 {
 	return micros(now) - 1e6*int64(min(max(limit, -farthest), farthest))
 }
 
-// Ping returns nil if the database can be read.
+// Ping returns nil if the database can be read and is still in its place.
 func (s *Store) Ping(ctx context.Context) error {
 	_, err := do(ctx, s, store.Ping, func(ctx context.Context) (any, error) {
 		var version int
-		return nil, s.readers.QueryRowContext(ctx, `PRAGMA schema_version`).Scan(&version)
+		return nil, errors.Join(s.inPlace(), s.readers.QueryRowContext(ctx, `PRAGMA schema_version`).Scan(&version))
 	})
 	return err
 }

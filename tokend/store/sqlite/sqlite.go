@@ -9,6 +9,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,6 +38,7 @@ type Config struct {
 // own time has ended may it have been.
 type Store struct {
 	path    string
+	file    fs.FileInfo // what was opened
 	lock    *os.File // nil where the file system is read-only and has none
 	writer  *sql.DB  // one connection: SQLite has one writer at a time
 	readers *sql.DB
@@ -78,6 +80,9 @@ func (s *Store) open(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	if s.file, err = os.Stat(s.path); err != nil {
+		return err
+	}
 	err = s.connect(ctx, mode, log)
 	if mode != readWrite || !errors.Is(err, store.ErrUnwritable) {
 		return err
@@ -115,6 +120,16 @@ func (s *Store) connect(ctx context.Context, mode access, log *slog.Logger) (err
 	}
 	if s.lookup, err = s.readers.PrepareContext(ctx, lookupByDigest); err != nil {
 		return explain(s.path, err)
+	}
+	return nil
+}
+
+// inPlace refuses to go on with a file that was moved or replaced: what is
+// written to it now, the next daemon would not find.
+func (s *Store) inPlace() error {
+	if info, err := os.Stat(s.path); err != nil || !os.SameFile(info, s.file) {
+		return fmt.Errorf("%w: %s was moved or replaced while tokend had it open; put it back, "+
+			"or start tokend again to work with what is there now", store.ErrUnwritable, s.path)
 	}
 	return nil
 }

@@ -119,6 +119,28 @@ func wantUnwritable(t *testing.T, err error, words ...string) {
 	wantSentence(t, err, words...)
 }
 
+// TestFileThatWasReplacedTakesNoChanges: an admin restores a backup under a
+// running daemon.
+func TestFileThatWasReplacedTakesNoChanges(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokend.db")
+	s := open(t, path)
+	kept := mint(t, s)
+	check(os.Rename(path, path+".old"))
+	for _, there := range []bool{false, true} {
+		if there {
+			check(os.WriteFile(path, nil, 0o600))
+		}
+		wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "was moved or replaced", "put it back", "start tokend again", "look-ups go on")
+		wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
+		wantRecord(t, s, kept)
+	}
+	check(os.Rename(path+".old", path))
+	mint(t, s)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("put back: %v", err)
+	}
+}
+
 func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 	if !anew(t, ownMounts()) {
 		return

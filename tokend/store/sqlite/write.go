@@ -152,6 +152,9 @@ func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at 
 // write runs f in a transaction of the operation.
 func write[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context, *sql.Tx) (T, error)) (T, error) {
 	value, err := do(ctx, s, op, func(ctx context.Context) (none T, err error) {
+		if err := s.inPlace(); err != nil {
+			return none, err
+		}
 		tx, err := s.writer.BeginTx(ctx, nil)
 		if err != nil {
 			return none, err
