@@ -120,6 +120,18 @@ func readOnlyAccess(path string) (access, error) {
 	return readOnly, err
 }
 
+// lockPath is the same whatever link leads to the database.
+func lockPath(path string) (string, error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return path + ".lock", nil
+	}
+	file, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errors.New("it is a link to nothing: mend it, or name the file itself")
+	}
+	return file + ".lock", err
+}
+
 // takeLock takes the lock that lets in one daemon at a time. The kernel frees
 // it when the process ends, however it ends; the pid in it is for people.
 func takeLock(path string) (*os.File, error) {

@@ -114,6 +114,16 @@ func TestSecondOpeningByTheSameProcessIsRefused(t *testing.T) {
 	mint(t, open(t, path))
 }
 
+func TestSecondOpeningByALinkIsRefused(t *testing.T) {
+	path, link := newPath(t), newPath(t)
+	check(os.Symlink(path, link))
+	wantSentence(t, openFails(t, link), link, "a link to nothing")
+	open(t, path)
+	if err := openFails(t, link); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("got error %v, want %v", err, store.ErrLocked)
+	}
+}
+
 func TestNewerSchemaIsRefused(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)

@@ -24,7 +24,8 @@ import (
 type Config struct {
 	// Path of the database. The file is made if it is missing, readable to its
 	// owner only, and so is its directory. SQLite keeps two more beside it,
-	// Path-wal and Path-shm, and this package a third, Path.lock.
+	// Path-wal and Path-shm, and this package a third, Path.lock. Where the path
+	// is a link, they are beside what it leads to.
 	Path string
 	// Logger hears of a new or upgraded schema, and of what is odd about the
 	// file. Nil: nobody does.
@@ -39,8 +40,8 @@ type Config struct {
 type Store struct {
 	path    string
 	file    fs.FileInfo // what was opened
-	lock    *os.File // nil where the file system is read-only and has none
-	writer  *sql.DB  // one connection: SQLite has one writer at a time
+	lock    *os.File    // nil where the file system is read-only and has none
+	writer  *sql.DB     // one connection: SQLite has one writer at a time
 	readers *sql.DB
 	lookup  *sql.Stmt // on readers
 	metrics *store.Metrics
@@ -72,8 +73,11 @@ func (s *Store) open(ctx context.Context, log *slog.Logger) error {
 	if err := makeDirectory(filepath.Dir(s.path)); err != nil {
 		return err
 	}
-	var err error
-	if s.lock, err = takeLock(s.path + ".lock"); err != nil {
+	lock, err := lockPath(s.path)
+	if err != nil {
+		return err
+	}
+	if s.lock, err = takeLock(lock); err != nil {
 		return err
 	}
 	mode, err := prepareFile(s.path, log)
