@@ -62,7 +62,7 @@ func reportValid(cmd *cobra.Command, path string, cfg config.Config) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		verdict = "is not there, which is valid: every key has its default"
 	}
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), path, verdict)
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), printable(path), verdict)
 	return err
 }
 
