@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,12 +52,16 @@ type node struct {
 
 // serve runs the daemon until ctx ends, and then lets it end cleanly.
 func serve(ctx context.Context, hangup <-chan os.Signal, path string, cfg config.Config, stderr io.Writer) (err error) {
+	signal.Ignore(syscall.SIGPIPE) // or the daemon ends when nobody reads its log
 	n := &node{path: path, cfg: cfg, hangup: hangup}
+	n.registry, n.reloaded = newRegistry()
+	if file, ok := stderr.(*os.File); ok {
+		stderr = newLogWriter(file, n.registry)
+	}
 	n.log, n.level = newLogger(stderr, cfg.Log)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		n.log.Info("there is no configuration: every key has its default", "config", path)
 	}
-	n.registry, n.reloaded = newRegistry()
 	if n.store, err = sqlite.Open(ctx, sqlite.Config{
 		Path: strings.TrimPrefix(cfg.Store.URL, "sqlite:"), Logger: n.log, Registerer: n.registry,
 	}); err != nil {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -64,23 +62,4 @@ func reportValid(cmd *cobra.Command, path string, cfg config.Config) error {
 	}
 	_, err := fmt.Fprintln(cmd.OutOrStdout(), printable(path), verdict)
 	return err
-}
-
-// newLogger returns the daemon's log and the level that a reload may change.
-func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, *slog.LevelVar) {
-	level := new(slog.LevelVar)
-	level.Set(cfg.Level)
-	options := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" { // where a duration would be a number without a unit
-		options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
-			if a.Value.Kind() == slog.KindDuration {
-				a.Value = slog.StringValue(a.Value.Duration().String())
-			}
-			return a
-		}
-	}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options)), level
-	}
-	return slog.New(slog.NewTextHandler(w, options)), level
 }

@@ -1,0 +1,79 @@
+package e2e
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"tokend/tokend/e2e/rig"
+)
+
+// logged runs a daemon whose log goes into a pipe.
+func logged(t *testing.T) (site *rig.Site, daemon *rig.Daemon, log *os.File) {
+	t.Helper()
+	site = newSite(t)
+	log, to, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	cmd := exec.Command("sh", "-c", `exec "$0" serve --config "$1" 2>&3`, site.Tokend(), site.Config())
+	cmd.ExtraFiles = []*os.File{to}
+	if daemon, err = site.Launch(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return site, daemon, log
+}
+
+// TestLogThatNobodyReadsHoldsNoLoginUp asks more often than the pipe has room for
+// verdicts, and then reads them.
+func TestLogThatNobodyReadsHoldsNoLoginUp(t *testing.T) {
+	site, daemon, log := logged(t)
+	good := create(t, site, "alice", "never")
+	for range 600 {
+		answer, err := site.AskAsIRODS(t.Context(), "alice", good)
+		if err != nil || !answer.OK() {
+			t.Fatalf("got %+v, %v", answer, err)
+		}
+	}
+	tokend(t, site, good, "token", "revoke", "--secret", "-")
+	text := make(chan string)
+	go func() {
+		var all strings.Builder
+		_, _ = bufio.NewReader(log).WriteTo(&all)
+		text <- all.String()
+	}()
+	if answer, err := site.AskAsIRODS(t.Context(), "alice", good); err != nil || answer.OK() {
+		t.Errorf("after the revocation: %+v, %v", answer, err)
+	}
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+	if all := <-text; !strings.Contains(all, "lines of the log are missing here") || !strings.Contains(all, "tokend ends") {
+		t.Errorf("the log does not say what it lacks, or not how the daemon ended:\n%s", last(all, 1000))
+	}
+}
+
+func TestDaemonOutlivesTheReaderOfItsLog(t *testing.T) {
+	site, daemon, log := logged(t)
+	good := create(t, site, "alice", "never")
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if answer, err := site.AskAsIRODS(t.Context(), "alice", good); err != nil || !answer.OK() {
+			t.Fatalf("got %+v, %v", answer, err)
+		}
+	}
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bufio"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+func countLost(t *testing.T, w *logWriter) int {
+	t.Helper()
+	var counted dto.Metric
+	if err := w.lost.Write(&counted); err != nil {
+		t.Fatal(err)
+	}
+	return int(counted.GetCounter().GetValue())
+}
+
+func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	w := newLogWriter(writer, prometheus.NewRegistry())
+	line := []byte(strings.Repeat("x", 1023) + "\n")
+	written, begun := 0, time.Now()
+	const lines = 2000 // two megabytes; a pipe holds 64 kilobytes
+	for range lines {
+		if _, err := w.Write(line); err == nil {
+			written++
+		}
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("%d lines took %s", lines, took)
+	}
+	if lost := countLost(t, w); lost+written != lines || written < 10 || lost < 10 {
+		t.Errorf("%d lines were written and %d are counted as lost, of %d", written, lost, lines)
+	}
+
+	// It is read again: what is missing is said, and all is there from then on.
+	var read []string
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for scanner := bufio.NewScanner(reader); scanner.Scan(); {
+			read = append(read, scanner.Text())
+		}
+	}()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if _, err := w.Write([]byte("again\n")); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is written although it is read")
+		}
+	}
+	lost := countLost(t, w)
+	for range 30 { // fewer than the pipe holds
+		if _, err := w.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	if len(read) != written+2+30 {
+		t.Errorf("%d lines were read, want %d", len(read), written+2+30)
+	}
+	notice := read[written]
+	if notice != "tokend: "+strconv.Itoa(lost)+" lines of the log are missing here: nobody read it" || read[written+1] != "again" {
+		t.Errorf("after what was written stand %.100q and %.100q; %d are lost", notice, read[written+1], lost)
+	}
+}
+
+func TestLongLineIsWrittenWhole(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	w := newLogWriter(writer, prometheus.NewRegistry())
+	line := strings.Repeat("0123456789", 5000) + "\n"
+	if n, err := w.Write([]byte(line)); n != len(line) || err != nil {
+		t.Fatalf("wrote %d of %d bytes: %v", n, len(line), err)
+	}
+	if got, err := bufio.NewReader(reader).ReadString('\n'); got != line || err != nil {
+		t.Errorf("read %d of %d bytes: %v", len(got), len(line), err)
+	}
+}
