@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,6 +31,9 @@ import (
 
 // maxMetricsConnections is how many may be open on [http] metrics.
 const maxMetricsConnections = 32
+
+// loadTimeout is how long a reload may wait for the configuration.
+const loadTimeout = 3 * time.Second
 
 // node is a running daemon: what its parts are, and what a reload changes.
 type node struct {
@@ -214,7 +218,7 @@ func (n *node) reloadOnHangup(ctx context.Context) error {
 // reload takes over what can be changed while running, and says what can't. A
 // configuration with a mistake changes nothing.
 func (n *node) reload() {
-	next, err := config.Load(n.path)
+	next, err := loadSoon(n.path)
 	if err != nil {
 		n.reloaded.Set(0)
 		n.log.Error("configuration not reloaded: the old one stays in force", "err", err)
@@ -236,6 +240,26 @@ func (n *node) reload() {
 		changed = []string{"nothing"}
 	}
 	n.log.Info("configuration reloaded", "changed", strings.Join(changed, " "))
+}
+
+// loadSoon loads the configuration, and leaves behind a file that hangs: a pipe
+// that nobody writes to, say, or one on a server that is gone.
+func loadSoon(path string) (config.Config, error) {
+	type loaded struct {
+		cfg config.Config
+		err error
+	}
+	done := make(chan loaded, 1)
+	go func() {
+		cfg, err := config.Load(path)
+		done <- loaded{cfg, err}
+	}()
+	select {
+	case l := <-done:
+		return l.cfg, l.err
+	case <-time.After(loadTimeout):
+		return config.Config{}, fmt.Errorf("read %s: it did not come within %s; is it a file, on a disk that works?", path, loadTimeout)
+	}
 }
 
 // setPeers changes who may ask, and with it the mode of a socket that is our

@@ -80,6 +80,24 @@ func TestSIGHUPNeverEndsTheDaemon(t *testing.T) {
 	}
 }
 
+// TestConfigurationThatHangsIsLeftBehind: at a reload it has become a pipe that
+// nobody writes to.
+func TestConfigurationThatHangsIsLeftBehind(t *testing.T) {
+	site, daemon := running(t)
+	good := create(t, site, "alice", "never")
+	if err := errors.Join(os.Remove(site.Config()), syscall.Mkfifo(site.Config(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	hangup(t, site, daemon, "configuration not reloaded")
+	user := "alice"
+	wantYes(t, agent{user: &user, password: good}.run(t, site))
+	// The next reload, and the end of the daemon, do not wait for it either.
+	if err := errors.Join(os.Remove(site.Config()), site.WriteConfig("")); err != nil {
+		t.Fatal(err)
+	}
+	hangup(t, site, daemon, "configuration reloaded")
+}
+
 // TestModeOfASocketIsItsMakersMatter: one of systemd's keeps its mode, one that
 // tokend made follows its peers.
 func TestModeOfASocketIsItsMakersMatter(t *testing.T) {
