@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"tokend/tokend/manage"
+	"tokend/tokend/store/sqlite"
 	"tokend/tokend/token"
 )
 
@@ -139,5 +141,37 @@ func TestWhatTheStoreRefusesIsNotForgotten(t *testing.T) {
 		if change.shows(f.kept(t, secret.Digest())) || len(f.forgotten) > 0 || len(lines) > 0 {
 			t.Errorf("%s: %d were forgotten, logged was %v", name, len(f.forgotten), lines)
 		}
+	}
+}
+
+// unsureStore makes its changes and says that their time was over.
+type unsureStore struct{ *sqlite.Store }
+
+func (s unsureStore) Revoke(ctx context.Context, what token.Selection, at time.Time, e token.Event) ([]token.Record, error) {
+	records, err := s.Store.Revoke(ctx, what, at, e)
+	return records, cmp.Or(err, context.DeadlineExceeded)
+}
+
+func (s unsureStore) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) ([]token.Digest, error) {
+	digests, err := s.Store.SetDisabled(ctx, user, disabled, at, e)
+	return digests, cmp.Or(err, context.DeadlineExceeded)
+}
+
+func TestWhatMayHaveBeenChangedIsForgottenToo(t *testing.T) {
+	for name, change := range changes {
+		f := newFixture(t, manage.Limits{})
+		secret, record := f.create(t, "alice", "")
+		f.Manager = manage.New(manage.Config{
+			Store: unsureStore{f.store}, Logger: slog.New(slog.DiscardHandler),
+			Forget: func(_ context.Context, digests ...token.Digest) error {
+				f.forgotten = append(f.forgotten, digests...)
+				return nil
+			},
+		})
+		err := change.do(t.Context(), f, record)
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "it may have been done all the same, see the list") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		same(t, name, f.forgotten, []token.Digest{secret.Digest()})
 	}
 }

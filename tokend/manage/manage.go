@@ -19,7 +19,8 @@ import (
 )
 
 // Store keeps tokens. Every change is one transaction with its audit entries,
-// and has survived a crash when the call returns.
+// and has survived a crash when the call returns. Where an error leaves open
+// whether it was made, what it is about is returned all the same.
 type Store interface {
 	Mint(ctx context.Context, r token.Record, q token.Quota, e token.Event) error
 	Revoke(ctx context.Context, s token.Selection, at time.Time, e token.Event) ([]token.Record, error)

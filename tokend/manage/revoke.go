@@ -59,20 +59,22 @@ func notFound(err error, missing string) error {
 
 // revoke changes the store, then makes every check see it. When the second
 // fails the token is revoked all the same, but not everywhere at once: the
-// error says so.
+// error says so. Nor is what the store did not finish in time left undone: checks
+// ask it again.
 func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, why, missing string) ([]token.Record, error) {
 	now := token.Time(m.now())
 	records, err := m.store.Revoke(ctx, s, now, token.Event{At: now, Actor: actor, Action: token.TokenRevoked, Detail: why})
-	if err != nil {
-		return nil, notFound(fmt.Errorf("revoke: %w", err), missing)
-	}
 	digests := make([]token.Digest, 0, len(records))
 	for _, r := range records {
 		digests = append(digests, r.Digest)
-		if !r.Revoked.Equal(now) {
-			continue // it was revoked before
+	}
+	if err != nil {
+		return nil, m.unsure(ctx, digests, notFound(fmt.Errorf("revoke: %w", err), missing))
+	}
+	for _, r := range records {
+		if r.Revoked.Equal(now) { // not before
+			m.log.InfoContext(ctx, "token revoked", "user", r.Owner, "token", r.ID, "by", actor)
 		}
-		m.log.InfoContext(ctx, "token revoked", "user", r.Owner, "token", r.ID, "by", actor)
 	}
 	return records, m.forgetNow(ctx, digests)
 }
@@ -99,7 +101,7 @@ func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled 
 	now := token.Time(m.now())
 	digests, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
 	if err != nil {
-		return notFound(fmt.Errorf("%s %s: %w", action, user, err), noSuchUser(user))
+		return m.unsure(ctx, digests, notFound(fmt.Errorf("%s %s: %w", action, user, err), noSuchUser(user)))
 	}
 	m.log.InfoContext(ctx, "user changed", "user", user, "disabled", disabled, "by", actor)
 	return m.forgetNow(ctx, digests)
@@ -111,4 +113,15 @@ func (m *Manager) forgetNow(ctx context.Context, digests []token.Digest) error {
 		return fmt.Errorf("the change is kept, but old answers may be believed for a while: %w", err)
 	}
 	return nil
+}
+
+// unsure is for a change that ended with an error. If there are digests, it may
+// have been made all the same, or may be in a moment: then nothing that was read
+// before is believed.
+func (m *Manager) unsure(ctx context.Context, digests []token.Digest, err error) error {
+	if len(digests) == 0 {
+		return err
+	}
+	err = fmt.Errorf("%w; it may have been done all the same, see the list", err)
+	return errors.Join(err, m.forget(context.WithoutCancel(ctx), digests...))
 }

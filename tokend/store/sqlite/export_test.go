@@ -1,6 +1,10 @@
 package sqlite
 
-import "context"
+import (
+	"context"
+
+	driver "modernc.org/sqlite"
+)
 
 // WriterPragma returns the value of a setting of the writer's connection, which
 // nobody else can see.
@@ -11,4 +15,17 @@ func (s *Store) WriterPragma(ctx context.Context, name string) (value string, er
 // ReaderPragma is the same of a reader's connection.
 func (s *Store) ReaderPragma(ctx context.Context, name string) (value string, err error) {
 	return value, s.readers.QueryRowContext(ctx, "PRAGMA "+name).Scan(&value)
+}
+
+// AtCommit has SQLite call f in the middle of every commit from now on.
+func (s *Store) AtCommit(ctx context.Context, f func()) error {
+	conn, err := s.writer.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(c any) error {
+		c.(driver.HookRegisterer).RegisterCommitHook(func() int32 { f(); return 0 })
+		return nil
+	})
 }

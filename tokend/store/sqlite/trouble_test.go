@@ -243,3 +243,51 @@ func TestLookUpThatHangsEndsAfterASecond(t *testing.T) {
 	check(blocker.cmd.Wait())
 	wantRecord(t, s, kept)
 }
+
+// TestWhatACommitThatHangsIsAboutIsKnown: the disk takes longer than a change
+// may, and then the change is there.
+func TestWhatACommitThatHangsIsAboutIsKnown(t *testing.T) {
+	s := open(t, newPath(t))
+	kept := mint(t, s)
+	for _, change := range []struct {
+		name string
+		do   func(context.Context) (token.Digest, error)
+		made func(token.Record) bool
+	}{
+		{"disable", func(ctx context.Context) (token.Digest, error) {
+			digests, err := s.SetDisabled(ctx, "alice", true, now, created)
+			return append(digests, token.Digest{})[0], err
+		}, func(r token.Record) bool { return r.OwnerDisabled }},
+		{"revoke", func(ctx context.Context) (token.Digest, error) {
+			records, err := s.Revoke(ctx, token.Selection{ID: kept.ID}, now, revoked)
+			return append(records, token.Record{})[0].Digest, err
+		}, func(r token.Record) bool { return !r.Revoked.IsZero() }},
+	} {
+		held, goOn := make(chan struct{}), make(chan struct{})
+		check(s.AtCommit(t.Context(), func() {
+			close(held)
+			<-goOn
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-held
+			cancel()
+		}()
+		digest, err := change.do(ctx)
+		if digest != kept.Digest || !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got the digest %.8s and error %v", change.name, digest, err)
+		}
+		if r, err := s.Lookup(t.Context(), kept.Digest); err != nil || change.made(r) {
+			t.Errorf("%s: made before the commit's end (%v)", change.name, err)
+		}
+		close(goOn)
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			if r, err := s.Lookup(t.Context(), kept.Digest); err == nil && change.made(r) {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: not made after the commit's end", change.name)
+			}
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"tokend/tokend/store"
@@ -69,8 +70,9 @@ func admit(ctx context.Context, tx *sql.Tx, record token.Record, quota token.Quo
 
 // Revoke revokes the selected tokens that are not revoked yet, and writes an
 // event for each of them, whose User and Token it fills in. It returns all
-// selected records as they are afterwards, newest first. An unknown ID, digest
-// or owner is token.ErrNotFound.
+// selected records as they are afterwards, newest first, also with an error that
+// leaves open whether it was done. An unknown ID, digest or owner is
+// token.ErrNotFound.
 func (s *Store) Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error) {
 	return write(ctx, s, store.Revoke, func(ctx context.Context, tx *sql.Tx) ([]token.Record, error) {
 		if at.IsZero() {
@@ -121,8 +123,8 @@ func selected(ctx context.Context, tx *sql.Tx, selection token.Selection) ([]tok
 
 // SetDisabled disables or enables a user, and writes an event, whose User it
 // fills in, if that changes anything. It returns the digests of all tokens of
-// the user that are not revoked, for caches to forget. An unknown user is
-// token.ErrNotFound.
+// the user that are not revoked, for caches to forget, also with an error that
+// leaves open whether it was done. An unknown user is token.ErrNotFound.
 func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, error) {
 	event.User, event.Token = user, ""
 	return write(ctx, s, store.Disable, func(ctx context.Context, tx *sql.Tx) ([]token.Digest, error) {
@@ -149,8 +151,10 @@ func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at 
 	})
 }
 
-// write runs f in a transaction of the operation.
+// write runs f in a transaction of the operation. What f returned is returned
+// with the error, too, if it is the commit that failed or was not waited for.
 func write[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context, *sql.Tx) (T, error)) (T, error) {
+	var tried atomic.Pointer[T]
 	value, err := do(ctx, s, op, func(ctx context.Context) (none T, err error) {
 		if err := s.inPlace(); err != nil {
 			return none, err
@@ -164,8 +168,12 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 			_ = tx.Rollback() // says only that SQLite has rolled back already
 			return none, err
 		}
+		tried.Store(&value)
 		return value, tx.Commit()
 	})
+	if v := tried.Load(); err != nil && v != nil {
+		value = *v
+	}
 	if errors.Is(err, store.ErrUnwritable) {
 		err = fmt.Errorf("%w; look-ups go on", err)
 	}
