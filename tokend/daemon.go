@@ -172,9 +172,9 @@ func (n *node) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.server.Serve(ctx, n.auth) })
 	api := web.NewAPI(web.Config{Manager: n.manager, Version: version.Version, Logger: n.log})
-	group.Go(func() error { return serveHTTP(ctx, n.admin, api, withPeer) })
+	group.Go(func() error { return n.serveHTTP(ctx, n.admin, stillPeers(n.admin, api), withPeer) })
 	if n.metrics != nil {
-		group.Go(func() error { return serveHTTP(ctx, n.metrics, n.health(), nil) })
+		group.Go(func() error { return n.serveHTTP(ctx, n.metrics, n.health(), nil) })
 	}
 	group.Go(func() error { return n.reloadOnHangup(ctx) })
 	group.Go(func() error {
@@ -191,14 +191,6 @@ func (n *node) run(ctx context.Context) error {
 	}
 	n.log.Info("tokend ends")
 	return nil
-}
-
-// withPeer names the caller of an admin request in the words of the audit trail.
-func withPeer(ctx context.Context, conn net.Conn) context.Context {
-	if c, ok := conn.(*socket.Conn); ok {
-		return web.WithActor(ctx, c.Peer.String())
-	}
-	return ctx
 }
 
 // reloadOnHangup loads the configuration again at every SIGHUP.

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+
+	"tokend/tokend/socket"
+	"tokend/tokend/web"
 )
 
 // drainTimeout is how long requests under way may take when the daemon ends.
@@ -36,11 +40,35 @@ func inherited(auth, admin string) (map[string]*net.UnixListener, error) {
 	return byPath, nil
 }
 
+type peerKey struct{}
+
+// withPeer names the caller of an admin request, also in the words of the audit
+// trail.
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	c, ok := conn.(*socket.Conn)
+	if !ok {
+		return ctx
+	}
+	return web.WithActor(context.WithValue(ctx, peerKey{}, c.Peer), c.Peer.String())
+}
+
+// stillPeers hangs up on requests of who was a peer when the connection was made
+// and is none now.
+func stillPeers(guard *socket.Guard, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if peer, ok := r.Context().Value(peerKey{}).(socket.Peer); !ok || !guard.Allow(peer) {
+			panic(http.ErrAbortHandler)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // serveHTTP serves until ctx ends, then lets the requests under way end. With
 // may add to the context of a connection's requests; nil adds nothing.
-func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, with func(context.Context, net.Conn) context.Context) error {
+func (n *node) serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, with func(context.Context, net.Conn) context.Context) error {
 	server := &http.Server{
 		Handler:           handler,
+		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
 		ReadHeaderTimeout: 5 * time.Second, // also of one that says nothing
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,

@@ -1,7 +1,11 @@
 package e2e
 
 import (
+	"bufio"
 	"errors"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -234,5 +238,37 @@ func TestLimitsHoldWhenATokenIsMade(t *testing.T) {
 	}
 	if list := tokend(t, site, "", "token", "list"); strings.Count(list, "(in 12 hours)") != 2 {
 		t.Errorf("the default expiry is not 12 hours:\n%s", list)
+	}
+}
+
+// TestWhoIsNoLongerAPeerIsCutOff keeps a connection open over the reload.
+func TestWhoIsNoLongerAPeerIsCutOff(t *testing.T) {
+	site, daemon := running(t)
+	conn, err := net.Dial("unix", site.AdminSocket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	replies := bufio.NewReader(conn)
+	ask := func() (*http.Response, error) {
+		t.Helper()
+		if _, err := io.WriteString(conn, "GET /api/v1/users HTTP/1.1\r\nHost: tokend\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		return http.ReadResponse(replies, nil)
+	}
+	reply, err := ask()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, reply.Body); err != nil || reply.StatusCode != http.StatusOK {
+		t.Fatalf("got %s, %v", reply.Status, err)
+	}
+	own := peersLine(t, site)
+	reconfigure(t, site, own, "#"+own)
+	reconfigure(t, site, "\n"+own, "\npeers = [\"54321\"]")
+	hangup(t, site, daemon, "configuration reloaded")
+	if reply, err := ask(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, %v", reply, err)
 	}
 }

@@ -33,6 +33,9 @@ func NewGuard(listener *net.UnixListener, peers Peers, log *slog.Logger, rejecte
 // SetPeers changes who may ask, for connections from now on.
 func (g *Guard) SetPeers(p Peers) { g.peers.Store(&p) }
 
+// Allow reports whether the peer may ask now.
+func (g *Guard) Allow(peer Peer) bool { return g.peers.Load().Allow(peer) }
+
 // Conn is a connection of a peer.
 type Conn struct {
 	*net.UnixConn
@@ -47,7 +50,7 @@ func (g *Guard) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		peer, err := PeerOf(conn)
-		if err == nil && g.peers.Load().Allow(peer) {
+		if err == nil && g.Allow(peer) {
 			return &Conn{conn, peer}, nil
 		}
 		_ = conn.Close() // a stranger learns nothing
