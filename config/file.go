@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -49,7 +50,11 @@ func (f *file) walk() bool {
 	if syntax := new(unstable.ParserError); errors.As(err, &syntax) {
 		at = int(parser.Range(syntax.Highlight).Offset)
 	}
-	f.problem(at, "this is no TOML: %s", err)
+	hint := ""
+	if before := bytes.TrimRight(f.data[:at], " \t"); bytes.HasSuffix(before, []byte("=")) {
+		hint = "; text stands in quotes"
+	}
+	f.problem(at, "this is no TOML: %s%s", err, hint)
 	return false
 }
 

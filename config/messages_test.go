@@ -120,6 +120,7 @@ func TestWhatIsSaidOfKeysThatConflict(t *testing.T) {
 func TestWhatIsSaidOfTextThatIsNoTOML(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"[cache]\nttl = 60s\nstale = 1", `2:9: this is no TOML: strings must be quoted`},
+		{"[log]\nlevel = warn", `2:9: this is no TOML: unexpected character U+0077 'w' at start of value; text stands in quotes`},
 		{"\xef\xbb\xbf[cache", `1:6: this is no TOML: expected ']' to close table name`},
 		{"[auth]\nsocket = '\xff'", `2:11: this is no TOML: invalid UTF-8 character in literal string`},
 		{"\nauth = {}\n auth.socket = '/a'\n\n", `3:2: this is no TOML: key auth is already defined`},

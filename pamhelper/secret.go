@@ -10,6 +10,9 @@ import (
 // maxSecret is how long a secret may be; iRODS lets 70,000 bytes through.
 const maxSecret = 1024
 
+// empty is what is wrong with no secret at all.
+const empty = "the secret is empty"
+
 // secretBuffer holds the longest secret with the CR LF behind it.
 type secretBuffer [maxSecret + 2]byte
 
@@ -62,7 +65,7 @@ func checkSecret(secret []byte, overflow bool) ([]byte, string) {
 	case overflow || len(secret) > maxSecret:
 		return nil, "the secret is longer than 1024 bytes"
 	case len(secret) == 0:
-		return nil, "the secret is empty: does the pam_exec line say expose_authtok?"
+		return nil, empty
 	}
 	return secret, ""
 }

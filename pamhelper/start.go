@@ -102,6 +102,9 @@ func whoAsks(args argv) (q question, problem string) {
 func (q *question) ask(reply *wire.Reply, until int64) (problem string) {
 	var buffer secretBuffer
 	secret, problem := readSecret(&buffer, until)
+	if problem == empty && q.program != checkerName {
+		return "the secret is empty: does the pam_exec line say expose_authtok?"
+	}
 	if problem != "" {
 		return problem
 	}

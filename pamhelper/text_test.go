@@ -161,8 +161,7 @@ func TestTheSecretEndsAtTheFirstNULOrLineBreak(t *testing.T) {
 
 func TestASecretIsNeitherEmptyNorTooLong(t *testing.T) {
 	const (
-		empty = "the secret is empty: does the pam_exec line say expose_authtok?"
-		long  = "the secret is longer than 1024 bytes"
+		long = "the secret is longer than 1024 bytes"
 	)
 	for _, row := range []struct {
 		size     int

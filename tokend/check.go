@@ -10,6 +10,7 @@ import (
 
 	"tokend/config"
 	"tokend/pamhelper/wire"
+	"tokend/tokend/token"
 )
 
 // checkTimeout is how long pamhelper waits, too.
@@ -51,8 +52,9 @@ with 0 or 1.`,
 
 // answered is what came of a check, in the words of the daemon's log.
 type answered struct {
-	Outcome string `json:"outcome"` // yes or no
-	Reason  string `json:"reason"`  // ok, or why not
+	Outcome string `json:"outcome"`          // yes or no
+	Reason  string `json:"reason"`           // ok, or why not
+	Detail  string `json:"detail,omitempty"` // more of why not
 }
 
 // ask returns the daemon's answer. The error says why there is none, or is
@@ -63,17 +65,24 @@ func ask(socket, user, secret string) (answered, error) {
 	failure := wire.Ask(socket, &request, &reply, wire.Now()+checkTimeout.Nanoseconds())
 	switch {
 	case failure != wire.Answered:
-		return answered{"no", "unavailable"}, fmt.Errorf("ask the daemon at %s: %w", socket, failure)
+		return answered{Outcome: "no", Reason: "unavailable"}, fmt.Errorf("ask the daemon at %s: %w", socket, failure)
 	case !reply.OK():
-		return answered{"no", string(reply.Reason())}, errSaid
+		no := answered{Outcome: "no", Reason: string(reply.Reason())}
+		if _, err := token.Parse(secret); err != nil && no.Reason == "malformed" {
+			no.Detail = err.Error()
+		}
+		return no, errSaid
 	}
-	return answered{"yes", "ok"}, nil
+	return answered{Outcome: "yes", Reason: "ok"}, nil
 }
 
 func printAnswer(w io.Writer, a answered) error {
 	said := a.Outcome
 	if a.Outcome != "yes" {
 		said += ": " + a.Reason
+	}
+	if a.Detail != "" {
+		said += " (" + a.Detail + ")"
 	}
 	_, err := fmt.Fprintln(w, said)
 	return err

@@ -70,7 +70,7 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 	request.Header.Set("Content-Type", "application/json")
 	reply, err := c.http.Do(request)
 	if err != nil {
-		return c.explain(err)
+		return c.explain(method, err)
 	}
 	return errors.Join(read(reply, out), reply.Body.Close())
 }
@@ -96,8 +96,9 @@ func read(reply *http.Response, out any) error {
 	return nil
 }
 
-// explain says what to do about a daemon that cannot be reached.
-func (c *client) explain(err error) error {
+// explain says what to do about a daemon that cannot be reached, or doesn't
+// answer.
+func (c *client) explain(method string, err error) error {
 	if request, ok := errors.AsType[*url.Error](err); ok {
 		err = request.Err // without the address, which means nothing here
 	}
@@ -107,7 +108,10 @@ func (c *client) explain(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("you may not open %s: run this as root, or as somebody among [admin] peers in tokend.toml", c.socket)
 	case errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
-		return fmt.Errorf("the daemon at %s did not answer within %s: see its log", c.socket, clientTimeout)
+		if method == http.MethodGet {
+			return fmt.Errorf("the daemon at %s did not answer within %s: see its log", c.socket, clientTimeout)
+		}
+		return fmt.Errorf("the daemon at %s did not answer within %s; it may have done it all the same, or do it later: see its log, and tokend audit", c.socket, clientTimeout)
 	case errors.Is(err, context.Canceled), isDial(err):
 		return fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
 	}

@@ -25,6 +25,15 @@ func requireUser(cmd *cobra.Command) {
 	}
 }
 
+// checkUser refuses a --user that is nobody's name. Where the flag was not given,
+// it is about all.
+func checkUser(cmd *cobra.Command, user string) error {
+	if !cmd.Flags().Changed("user") {
+		return nil
+	}
+	return token.CheckUser(user)
+}
+
 // completeNothing keeps a shell from offering files for the values of the flags.
 func completeNothing(cmd *cobra.Command, flags ...string) {
 	for _, flag := range flags {
@@ -83,6 +92,9 @@ func completeTokens(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.S
 func exactly(n int, wanted string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != n {
+			if n == 0 && cmd.Flag("user") != nil {
+				wanted += "; for one user write --user NAME"
+			}
 			return fmt.Errorf("%s takes %s: %s", cmd.CommandPath(), wanted, cmd.UseLine())
 		}
 		return nil

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -49,8 +50,7 @@ type node struct {
 	manager  *manage.Manager
 	auth     *socket.Guard
 	admin    *socket.Guard
-	passed   map[string]*net.UnixListener // by systemd, by path
-	metrics  net.Listener                 // nil: turned off
+	metrics  net.Listener // nil: turned off
 	server   *socket.Server
 }
 
@@ -63,9 +63,7 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, cfg config
 		stderr = newLogWriter(file, n.registry)
 	}
 	n.log, n.level = newLogger(stderr, cfg.Log)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		n.log.Info("there is no configuration: every key has its default", "config", path)
-	}
+	n.tellIfAbsent()
 	if n.store, err = sqlite.Open(ctx, sqlite.Config{
 		Path: strings.TrimPrefix(cfg.Store.URL, "sqlite:"), Logger: n.log, Registerer: n.registry,
 	}); err != nil {
@@ -110,8 +108,8 @@ func limits(cfg config.Config) manage.Limits {
 
 // listen opens all sockets, or takes over those that systemd passed.
 func (n *node) listen(ctx context.Context) error {
-	var err error
-	if n.passed, err = inherited(n.cfg.Auth.Socket, n.cfg.Admin.Socket); err != nil {
+	passed, err := inherited(n.cfg.Auth.Socket, n.cfg.Admin.Socket)
+	if err != nil {
 		return err
 	}
 	rejections := socket.NewRejections(n.registry)
@@ -125,7 +123,7 @@ func (n *node) listen(ctx context.Context) error {
 		{"admin", n.cfg.Admin.Socket, n.cfg.Admin.Peers, &n.admin},
 	} {
 		peers := n.resolve(s.name, s.peers)
-		listener := n.passed[s.path]
+		listener := passed[s.path]
 		if listener == nil {
 			if listener, err = socket.Listen(ctx, s.path, peers.Mode()); err != nil {
 				return fmt.Errorf("[%s] socket: %w", s.name, err)
@@ -221,17 +219,34 @@ func (n *node) reload() {
 	}
 	changed := n.cfg.Changed(next)
 	n.level.Set(next.Log.Level)
-	n.setPeers(n.auth, "auth", next.Auth.Peers)
-	n.setPeers(n.admin, "admin", next.Admin.Peers)
+	for _, s := range []struct {
+		guard   *socket.Guard
+		section string
+		names   []string
+	}{{n.auth, "auth", next.Auth.Peers}, {n.admin, "admin", next.Admin.Peers}} {
+		key := s.section + ".peers"
+		if n.setPeers(s.guard, s.section, s.names) && !slices.Contains(changed, key) { // a user who is known by now
+			changed = append(changed, key)
+		}
+	}
 	n.verifier.Apply(settings(next))
 	n.manager.Apply(limits(next))
 	n.cfg.Log.Level, n.cfg.Auth.Peers, n.cfg.Admin.Peers = next.Log.Level, next.Auth.Peers, next.Admin.Peers
 	n.cfg.Tokens, n.cfg.Cache.TTL, n.cfg.Cache.Stale = next.Tokens, next.Cache.TTL, next.Cache.Stale
 	n.reloaded.Set(1)
+	n.tellIfAbsent()
 	if len(changed) == 0 {
 		changed = []string{"nothing"}
 	}
 	n.log.Info("configuration reloaded", "changed", strings.Join(changed, " "))
+}
+
+// tellIfAbsent says that the configuration is not there, which a wrong path may
+// be why.
+func (n *node) tellIfAbsent() {
+	if _, err := os.Stat(n.path); errors.Is(err, fs.ErrNotExist) {
+		n.log.Info("there is no configuration: every key has its default", "config", n.path)
+	}
 }
 
 // loadSoon loads the configuration, and leaves behind a file that hangs: a pipe
@@ -255,17 +270,14 @@ func loadSoon(path string) (config.Config, error) {
 }
 
 // setPeers changes who may ask, and with it the mode of a socket that is our
-// own; that of systemd's is SocketMode=.
-func (n *node) setPeers(guard *socket.Guard, section string, names []string) {
+// own; that of systemd's is SocketMode=. It reports whether others may ask now.
+func (n *node) setPeers(guard *socket.Guard, section string, names []string) (changed bool) {
 	peers := n.resolve(section, names)
-	guard.SetPeers(peers)
-	path := guard.Addr().String()
-	if n.passed[path] != nil {
-		return
-	}
-	if err := os.Chmod(path, peers.Mode()); err != nil {
+	changed = guard.SetPeers(peers)
+	if err := guard.SetMode(peers.Mode()); err != nil {
 		n.log.Error("mode of the socket was not set: new peers may be kept out", "section", section, "err", err)
 	}
+	return changed
 }
 
 // notify tells the service manager, if one listens.

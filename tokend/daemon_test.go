@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"tokend/config"
 	"tokend/tokend/manage"
+	"tokend/tokend/socket"
 	"tokend/tokend/store/sqlite"
 	"tokend/tokend/token"
 	"tokend/tokend/verify"
@@ -24,9 +26,11 @@ func assembled(t *testing.T, keys string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	database := filepath.Join(t.TempDir(), "tokend.db")
+	cfg.Store.URL = "sqlite:" + database
 	n := &node{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	n.registry, n.reloaded = newRegistry()
-	if n.store, err = sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "tokend.db"), Registerer: n.registry}); err != nil {
+	if n.store, err = sqlite.Open(t.Context(), sqlite.Config{Path: database, Registerer: n.registry}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -128,8 +132,15 @@ func TestCacheHoldsAsManyEntriesAsTheConfigurationSays(t *testing.T) {
 	}
 }
 
-func TestReadinessIsTheStores(t *testing.T) {
+func TestReadinessIsTheStoresAndTheSockets(t *testing.T) {
 	n := assembled(t, "")
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := socket.Listen(t.Context(), path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	n.auth = socket.NewGuard(listener, socket.Peers{}, n.log, socket.NewRejections(nil))
 	get := func(path string) (int, string) {
 		page := httptest.NewRecorder()
 		n.health().ServeHTTP(page, httptest.NewRequest(http.MethodGet, path, nil))
@@ -138,12 +149,30 @@ func TestReadinessIsTheStores(t *testing.T) {
 	if status, text := get("/readyz"); status != http.StatusOK || text != "ready\n" {
 		t.Errorf("got %d %q", status, text)
 	}
+	unready := func(what, why string) {
+		t.Helper()
+		if status, text := get("/readyz"); status != http.StatusServiceUnavailable || text != "not ready: "+why+"; the log says more\n" {
+			t.Errorf("%s: %d %q", what, status, text)
+		}
+	}
+	for file, why := range map[string]string{
+		path: "nobody can connect to the auth socket", strings.TrimPrefix(n.cfg.Store.URL, "sqlite:"): "the database was moved or replaced, and takes no changes",
+	} {
+		if err := os.Rename(file, file+".away"); err != nil {
+			t.Fatal(err)
+		}
+		unready("without "+file, why)
+		if err := os.Rename(file+".away", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if status, text := get("/readyz"); status != http.StatusOK {
+		t.Errorf("all is back: %d %q", status, text)
+	}
 	if err := n.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if status, text := get("/readyz"); status != http.StatusServiceUnavailable || text != "not ready: the store does not answer\n" {
-		t.Errorf("without its store: %d %q", status, text)
-	}
+	unready("without its store", "the store does not answer")
 	if status, _ := get("/healthz"); status != http.StatusOK {
 		t.Errorf("the process runs all the same, and /healthz says %d", status)
 	}

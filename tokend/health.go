@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"tokend/tokend/store"
 )
 
 // readyTimeout is how long the store may take to say that it is there.
@@ -45,12 +48,25 @@ func (n *node) health() http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
-		if err := n.store.Ping(ctx); err != nil {
+		if why, err := n.unready(ctx); err != nil {
 			n.log.WarnContext(ctx, "not ready", "err", err)
-			http.Error(w, "not ready: the store does not answer", http.StatusServiceUnavailable)
+			http.Error(w, "not ready: "+why+"; the log says more", http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = fmt.Fprintln(w, "ready")
 	})
 	return mux
+}
+
+// unready says why logins, or changes, cannot be made now: for strangers, and for
+// the log. No error: they can.
+func (n *node) unready(ctx context.Context) (why string, err error) {
+	if err := n.auth.InPlace(); err != nil {
+		return "nobody can connect to the auth socket", err
+	}
+	err = n.store.Ping(ctx)
+	if errors.Is(err, store.ErrUnwritable) {
+		return "the database was moved or replaced, and takes no changes", err
+	}
+	return "the store does not answer", err
 }

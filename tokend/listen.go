@@ -20,12 +20,12 @@ const drainTimeout = 5 * time.Second
 
 // inherited returns the listeners that systemd passed, by path. One that is for
 // neither socket is an error.
-func inherited(auth, admin string) (map[string]*net.UnixListener, error) {
+func inherited(auth, admin string) (map[string]*socket.Listener, error) {
 	listeners, err := activation.Listeners()
 	if err != nil {
 		return nil, fmt.Errorf("take over the sockets of systemd: %w", err)
 	}
-	byPath := map[string]*net.UnixListener{}
+	byPath := map[string]*socket.Listener{}
 	for _, l := range listeners {
 		u, ok := l.(*net.UnixListener)
 		if !ok {
@@ -35,7 +35,9 @@ func inherited(auth, admin string) (map[string]*net.UnixListener, error) {
 		if path != auth && path != admin {
 			return nil, fmt.Errorf("systemd passed the socket %s, which is neither [auth] socket (%s) nor [admin] socket (%s)", path, auth, admin)
 		}
-		byPath[path] = u
+		if byPath[path], err = socket.Adopt(u); err != nil {
+			return nil, err
+		}
 	}
 	return byPath, nil
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/prometheus/common/version"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"tokend/tokend/token"
 )
@@ -59,11 +61,31 @@ func newRoot() *cobra.Command {
 		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 { // the flag was meant for a command
 			return knownCommand(cmd, args)
 		}
-		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
+		return fmt.Errorf("%w%s: see %s --help", err, nearFlag(cmd, err), cmd.CommandPath())
 	})
 	root.AddCommand(newServe(), newToken(), newUser(), newAudit(), newCheck(), newVersion())
 	strict(root)
 	return root
+}
+
+// nearFlag offers the flags of which the one that isn't there is the beginning, or
+// that are the beginning of it.
+func nearFlag(cmd *cobra.Command, err error) string {
+	missing, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return ""
+	}
+	var near []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		name := missing.GetSpecifiedName()
+		if strings.HasPrefix(f.Name, name) || strings.HasPrefix(name, f.Name) {
+			near = append(near, "--"+f.Name)
+		}
+	})
+	if len(near) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
 }
 
 // strict makes mistakes of what cobra adds by itself: it takes an unknown topic

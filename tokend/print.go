@@ -122,10 +122,19 @@ func day(t *time.Time) string {
 	if left < 0 {
 		left, ago, in = -left, " ago", ""
 	}
-	return fmt.Sprintf("%s (%s%s%s)", t.Local().Format(minute), in, roughly(left), ago)
+	return fmt.Sprintf("%s (%s%s%s)", t.Local().Format(minute), in, roughly(left, *t), ago)
 }
 
-func roughly(d time.Duration) string {
+// roughly says how far off the time is, which is d. A Duration ends after 292
+// years: so far off, the calendar's count.
+func roughly(d time.Duration, at time.Time) string {
+	const year = 8766 * time.Hour
+	switch {
+	case d > 250*year:
+		return fmt.Sprintf("%d years", at.Year()-time.Now().Year())
+	case d > 2*year:
+		return fmt.Sprintf("%d years", d/year)
+	}
 	for _, unit := range []struct {
 		size time.Duration
 		name string

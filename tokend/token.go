@@ -72,6 +72,9 @@ func createToken(cmd *cobra.Command, ask web.NewToken, asJSON bool) error {
 	if cmd.Flags().Changed("expires") && ask.Expiry == "" {
 		return errors.New("--expires is empty: write hours (24), a duration (90m, 36h, 30d, 2w), or never")
 	}
+	if err := errors.Join(token.CheckUser(ask.User), token.CheckLabel(ask.Label)); err != nil {
+		return err
+	}
 	var made web.Created
 	if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens", nil, ask, &made); err != nil {
 		return err
@@ -101,6 +104,9 @@ func newTokenList() *cobra.Command {
 		Short: "List tokens, newest first",
 		Args:  exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkUser(cmd, user); err != nil {
+				return err
+			}
 			c, err := newClient(cmd)
 			if err != nil {
 				return err
@@ -156,7 +162,7 @@ func newTokenRevoke() *cobra.Command {
 returned.`,
 		Example: `  tokend token revoke 4k2jx01mfp9a
   tokend token revoke --user alice --all
-  grep -oE 'irt_[0-9A-Za-z]{38}' leaked.log | tokend token revoke --secret -`,
+  grep -ohE 'irt_[0-9A-Za-z]{38}' leaked.log | tokend token revoke --secret -`,
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			c, err := newClient(cmd)
 			if err != nil {
@@ -185,6 +191,7 @@ returned.`,
 	cmd.Flags().BoolVar(&all, "all", false, "all tokens of --user")
 	cmd.Flags().StringVar(&secret, "secret", "", `"-": read tokens that were found from the standard input, one a line`)
 	completeUser(cmd)
+	completeNothing(cmd, "secret")
 	cmd.ValidArgsFunction = completeTokens
 	return cmd
 }
@@ -193,6 +200,10 @@ returned.`,
 func (c *client) revokeEach(cmd *cobra.Command, ids []string) error {
 	var failures []error
 	for _, id := range ids {
+		if id == "" {
+			failures = append(failures, errors.New("an ID is empty; tokend token list shows the IDs"))
+			continue
+		}
 		if _, err := token.Parse(id); err == nil {
 			failures = append(failures, errors.New("a token itself was given where its ID belongs; revoke it with --secret - and the token on the standard input"))
 			continue

@@ -70,7 +70,12 @@ func newUserChange(verb, short string, disabled bool) *cobra.Command {
 			return err
 		},
 	}
-	cmd.ValidArgsFunction = userNames
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return userNames(cmd, args, typed)
+	}
 	return cmd
 }
 

@@ -167,7 +167,7 @@ func TestNoSecretIsGivenOutThatIsNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret, record, err := f.Create(t.Context(), actor, manage.Request{User: "alice"})
-	if err == nil || !strings.HasPrefix(err.Error(), "keep the new token: ") || errors.Is(err, manage.ErrInvalid) {
+	if err == nil || !strings.HasPrefix(err.Error(), "mint: ") || errors.Is(err, manage.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
 	if secret.Reveal() != "" || record != (token.Record{}) {

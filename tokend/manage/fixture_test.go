@@ -99,7 +99,6 @@ func (f *fixture) events(t *testing.T) []token.Event {
 // line is what is logged of a change.
 type line struct {
 	Level, Msg, User, Token, Expires, By, Err string
-	Disabled                                  *bool
 }
 
 // logged returns the lines that f writes.

@@ -148,7 +148,7 @@ func (m *Manager) explain(err error, user string, limits *Limits) error {
 	case errors.Is(err, token.ErrUserDisabled):
 		return fmt.Errorf("%w: %s gets no token before the user is enabled again", token.ErrUserDisabled, user)
 	}
-	return fmt.Errorf("keep the new token: %w", err)
+	return err // it says what was done, and what to do
 }
 
 func expiry(t time.Time) string {

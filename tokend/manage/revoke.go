@@ -69,7 +69,7 @@ func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, w
 		digests = append(digests, r.Digest)
 	}
 	if err != nil {
-		return nil, m.unsure(ctx, digests, notFound(fmt.Errorf("revoke: %w", err), missing))
+		return nil, m.unsure(ctx, digests, notFound(err, missing))
 	}
 	for _, r := range records {
 		if r.Revoked.Equal(now) { // not before
@@ -94,16 +94,16 @@ func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled 
 	if err := token.CheckUser(user); err != nil {
 		return invalid(err)
 	}
-	action := token.UserEnabled
+	action, done := token.UserEnabled, "user enabled"
 	if disabled {
-		action = token.UserDisabled
+		action, done = token.UserDisabled, "user disabled"
 	}
 	now := token.Time(m.now())
 	digests, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
 	if err != nil {
-		return m.unsure(ctx, digests, notFound(fmt.Errorf("%s %s: %w", action, user, err), noSuchUser(user)))
+		return m.unsure(ctx, digests, notFound(err, noSuchUser(user)))
 	}
-	m.log.InfoContext(ctx, "user changed", "user", user, "disabled", disabled, "by", actor)
+	m.log.InfoContext(ctx, done, "user", user, "by", actor)
 	return m.forgetNow(ctx, digests)
 }
 

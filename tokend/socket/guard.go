@@ -12,7 +12,7 @@ import (
 // Guard is a listener that hands out only connections of peers. A connection of
 // anyone else is closed without a word, counted, and told to the log.
 type Guard struct {
-	*net.UnixListener
+	*Listener
 	peers    atomic.Pointer[Peers]
 	log      *slog.Logger
 	rejected *Rejections
@@ -21,17 +21,21 @@ type Guard struct {
 
 // NewGuard puts a guard before the listener. Socket is its name in the log,
 // "auth" or "admin", which is also the configuration's section.
-func NewGuard(listener *net.UnixListener, peers Peers, log *slog.Logger, rejected *Rejections) *Guard {
+func NewGuard(listener *Listener, peers Peers, log *slog.Logger, rejected *Rejections) *Guard {
 	g := &Guard{
-		UnixListener: listener, log: log, rejected: rejected,
+		Listener: listener, log: log, rejected: rejected,
 		seldom: rate.Sometimes{First: 10, Interval: time.Second},
 	}
 	g.SetPeers(peers)
 	return g
 }
 
-// SetPeers changes who may ask, for connections from now on.
-func (g *Guard) SetPeers(p Peers) { g.peers.Store(&p) }
+// SetPeers changes who may ask, for connections from now on, and reports whether
+// that is anybody else.
+func (g *Guard) SetPeers(p Peers) (changed bool) {
+	before := g.peers.Swap(&p)
+	return before == nil || !before.equal(p)
+}
 
 // Allow reports whether the peer may ask now.
 func (g *Guard) Allow(peer Peer) bool { return g.peers.Load().Allow(peer) }

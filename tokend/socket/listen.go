@@ -23,10 +23,57 @@ func (p Peers) Mode() os.FileMode {
 	return 0o666
 }
 
+// Listener is a socket that listens, and its file. It never touches a file that
+// has taken its own's place.
+type Listener struct {
+	*net.UnixListener
+	path string
+	file fs.FileInfo
+	own  bool // made by Listen; else somebody else's, to be left as it is
+}
+
+// Adopt takes over a listener that somebody else made, such as systemd.
+func Adopt(l *net.UnixListener) (*Listener, error) {
+	path := l.Addr().String()
+	file, err := os.Lstat(path)
+	if err != nil {
+		return nil, fmt.Errorf("look at a socket that was passed: %w", err)
+	}
+	return &Listener{UnixListener: l, path: path, file: file}, nil
+}
+
+// InPlace says what is wrong when the file was removed or replaced, so that
+// nobody can connect any more.
+func (l *Listener) InPlace() error {
+	if file, err := os.Lstat(l.path); err != nil || !os.SameFile(file, l.file) {
+		return fmt.Errorf("%s was removed or replaced; restart tokend to have it back", l.path)
+	}
+	return nil
+}
+
+// SetMode changes the mode of the file, if it is Listen's.
+func (l *Listener) SetMode(mode os.FileMode) error {
+	if !l.own {
+		return nil
+	}
+	if err := l.InPlace(); err != nil {
+		return err
+	}
+	return os.Chmod(l.path, mode)
+}
+
+// Close ends the listening, and removes the file if it is Listen's.
+func (l *Listener) Close() error {
+	if l.own && l.InPlace() == nil {
+		_ = os.Remove(l.path) // one that stays is seen to be dead by the next
+	}
+	return l.UnixListener.Close()
+}
+
 // Listen makes a socket file that has its mode from birth. A file in its place
 // is replaced only if it is a socket that nobody listens on; the folder is made
 // if it is missing.
-func Listen(ctx context.Context, path string, mode os.FileMode) (*net.UnixListener, error) {
+func Listen(ctx context.Context, path string, mode os.FileMode) (*Listener, error) {
 	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("make the folder of the socket: %w; make it (mode 755) for the user with uid %d, "+
 			"or have systemd do it (RuntimeDirectory=)", err, os.Geteuid())
@@ -41,17 +88,23 @@ func Listen(ctx context.Context, path string, mode os.FileMode) (*net.UnixListen
 		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), uint32(mode.Perm())) })
 		return errors.Join(err, failed)
 	}}
-	listener, err := config.Listen(ctx, "unix", path)
+	made, err := config.Listen(ctx, "unix", path)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("%w; give its folder to the user with uid %d (chown)", err, os.Geteuid())
 	}
 	if err != nil {
 		return nil, err // it names the path
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	listener, err := Adopt(made.(*net.UnixListener))
+	if err != nil {
+		return nil, errors.Join(err, made.Close())
+	}
+	listener.SetUnlinkOnClose(false)
+	listener.own = true
+	if err := listener.SetMode(mode); err != nil {
 		return nil, errors.Join(fmt.Errorf("set the mode of %s: %w", path, err), listener.Close())
 	}
-	return listener.(*net.UnixListener), nil
+	return listener, nil
 }
 
 // makeFolder makes a folder that is missing such that peers get through it,

@@ -2,6 +2,7 @@ package socket_test
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"net"
 	"os"
@@ -18,7 +19,7 @@ import (
 	"tokend/tokend/socket"
 )
 
-func listen(t *testing.T, path string) *net.UnixListener {
+func listen(t *testing.T, path string) *socket.Listener {
 	t.Helper()
 	listener, err := socket.Listen(t.Context(), path, 0o600)
 	if err != nil {
@@ -84,8 +85,7 @@ func watch(path string, mode fs.FileMode) (wider *atomic.Uint32, looked *atomic.
 func TestADeadSocketIsReplaced(t *testing.T) {
 	path := filepath.Join(folder(t), "s")
 	dead := listen(t, path)
-	dead.SetUnlinkOnClose(false)
-	if err := dead.Close(); err != nil {
+	if err := dead.UnixListener.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(path); err != nil {
@@ -143,8 +143,7 @@ func TestWhatIsNoDeadSocketIsLeftAlone(t *testing.T) {
 	dir := folder(t)
 	dead := filepath.Join(dir, "dead")
 	listener := listen(t, dead)
-	listener.SetUnlinkOnClose(false)
-	if err := listener.Close(); err != nil {
+	if err := listener.UnixListener.Close(); err != nil {
 		t.Fatal(err)
 	}
 	const inTheWay = "is in the way and is no socket"
@@ -250,5 +249,54 @@ func TestPeersGetThroughAFolderThatIsMade(t *testing.T) {
 	listen(t, filepath.Join(above, "other"))
 	if info, err := os.Stat(above); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("a folder that was there has now the mode %v (%v)", info.Mode(), err)
+	}
+}
+
+// TestWhatTookASocketsPlaceIsLeftAlone: an admin moved the file, or the next
+// daemon made its own there.
+func TestWhatTookASocketsPlaceIsLeftAlone(t *testing.T) {
+	path := filepath.Join(folder(t), "s")
+	listener := listen(t, path)
+	if err := listener.InPlace(); err != nil {
+		t.Errorf("in its place: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := listener.InPlace(); err == nil || !strings.Contains(err.Error(), "was removed or replaced") {
+		t.Errorf("removed: got %v", err)
+	}
+	next := listen(t, path)
+	if err := listener.SetMode(0o666); err == nil {
+		t.Error("it set the mode of another's")
+	}
+	if err := listener.Close(); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the other's has mode %v (%v)", info, err)
+	}
+	mustConnect(t, next, path)
+}
+
+// TestASocketThatWasPassedIsLeftAsItIs: systemd made it, and will pass it again.
+func TestASocketThatWasPassedIsLeftAsItIs(t *testing.T) {
+	path := filepath.Join(folder(t), "s")
+	made := listen(t, path)
+	passed, err := socket.Adopt(made.UnixListener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(passed.InPlace(), passed.SetMode(0o666)); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("its mode is %v (%v)", info.Mode(), err)
+	}
+	if err := passed.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
 	}
 }

@@ -6,6 +6,7 @@ package socket
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os/user"
 	"strconv"
@@ -138,6 +139,8 @@ func (p Peers) Allow(peer Peer) bool {
 	}
 	return false
 }
+
+func (p Peers) equal(q Peers) bool { return maps.Equal(p.uids, q.uids) && maps.Equal(p.gids, q.gids) }
 
 // Only reports whether nobody but these users is among them.
 func (p Peers) Only(uids ...uint32) bool {

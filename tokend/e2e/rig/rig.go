@@ -4,6 +4,7 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -31,11 +32,17 @@ type Site struct {
 	Dir string
 }
 
+// longest of the names of the site's sockets.
+const longest = "syslog.sock"
+
 // NewSite makes the folder. Remove it with Close.
 func NewSite() (*Site, error) {
 	dir, err := os.MkdirTemp("", "tokend-")
 	if err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)
+	}
+	if path := filepath.Join(dir, longest); len(path) > 107 {
+		return nil, errors.Join(fmt.Errorf("%s is too long for a socket: set TMPDIR to a folder with a shorter path", path), os.Remove(dir))
 	}
 	// Others of the machine must get to the sockets, as in /run/tokend.
 	return &Site{dir}, os.Chmod(dir, 0o755)
@@ -85,7 +92,7 @@ func (s *Site) Build(ctx context.Context, race bool) error {
 
 // BuildTokend makes the daemon, with the race detector if wanted.
 func (s *Site) BuildTokend(ctx context.Context, race bool) error {
-	args := []string{"build", "-o", s.Tokend()}
+	args := []string{"build", "-trimpath", "-o", s.Tokend()} // as make build does: it is compiled once
 	env := "CGO_ENABLED=0"
 	if race {
 		args, env = append(args, "-race"), "CGO_ENABLED=1"

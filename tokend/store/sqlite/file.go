@@ -100,12 +100,16 @@ func prepareFile(path string, log *slog.Logger) (access, error) {
 	switch {
 	case errors.Is(err, syscall.EROFS):
 		return readOnlyAccess(path)
-	case errors.Is(err, fs.ErrPermission):
-		return 0, fmt.Errorf("the user with uid %d may not read and write it: give it to that user (chown), or run tokend as its owner: %w", os.Geteuid(), err)
 	case err != nil:
 		return 0, err
 	}
 	return readWrite, errors.Join(file.Sync(), file.Close(), syncDirectory(filepath.Dir(path)))
+}
+
+// notOurs says what to do where another user's rights are needed.
+func notOurs(err error) error {
+	return fmt.Errorf("the user with uid %d may not: run tokend as the owner, or give the database a folder "+
+		"of its own that is that user's (mode 700), with all that is in it: %w", os.Geteuid(), err)
 }
 
 // readOnlyAccess finds out how to read a database that cannot be written.
@@ -141,10 +145,6 @@ func takeLock(path string) (*os.File, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil // where nobody can write, nobody has to be kept out
 		}
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("the user with uid %d may not make or open the lock file beside it: "+
-			"give the directory and its files to that user (chown -R), or run tokend as their owner: %w", os.Geteuid(), err)
 	}
 	if err != nil {
 		return nil, err

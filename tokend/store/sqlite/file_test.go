@@ -225,8 +225,8 @@ func TestFileOfAnotherUserIsRefused(t *testing.T) {
 	mint(t, s)
 	closeStore(t, s)
 	check(os.Chmod(path, 0))
-	wantSentence(t, openFails(t, path), path, "uid 1000 may not read and write it", "run tokend as its owner")
+	wantSentence(t, openFails(t, path), path, "the user with uid 1000 may not", "run tokend as the owner", "folder of its own")
 	check(os.Chmod(path, 0o600))
 	check(os.Chmod(path+".lock", 0))
-	wantSentence(t, openFails(t, path), path+".lock", "uid 1000 may not make or open the lock file")
+	wantSentence(t, openFails(t, path), path+".lock", "the user with uid 1000 may not")
 }

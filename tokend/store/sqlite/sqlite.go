@@ -63,6 +63,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{path: path}
 	if err := s.open(ctx, log); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			err = notOurs(err)
+		}
 		return nil, fmt.Errorf("open %s: %w", path, errors.Join(err, s.Close()))
 	}
 	s.metrics = store.NewMetrics(cfg.Registerer)
