@@ -78,47 +78,42 @@ func (s *Store) Revoke(ctx context.Context, selection token.Selection, at time.T
 		if at.IsZero() {
 			return nil, errors.New("a token is revoked at some time, not at the zero time")
 		}
-		records, err := selected(ctx, tx, selection)
+		where, value, err := selected(ctx, tx, selection)
 		if err != nil {
 			return nil, err
 		}
-		for i := range records {
-			record := &records[i]
-			if !record.Revoked.IsZero() {
-				continue
-			}
-			record.Revoked = token.Time(at)
-			if _, err := tx.ExecContext(ctx, `UPDATE tokens SET revoked = ? WHERE id = ?`, micros(at), record.ID); err != nil {
-				return nil, err
-			}
-			event.User, event.Token = record.Owner, record.ID
-			if err := insertEvent(ctx, tx, event); err != nil {
-				return nil, err
-			}
+		valid := where + ` AND t.revoked IS NULL`
+		if _, err := tx.ExecContext(ctx, `INSERT INTO events (at, actor, action, user, token, detail)
+			SELECT ?, ?, ?, t.owner, t.id, ? FROM tokens AS t `+valid+newestFirst,
+			micros(event.At), event.Actor, string(event.Action), event.Detail, value); err != nil {
+			return nil, err
 		}
-		return records, nil
+		if _, err := tx.ExecContext(ctx, `UPDATE tokens AS t SET revoked = ? `+valid, micros(at), value); err != nil {
+			return nil, err
+		}
+		records, err := query(ctx, tx, scanRecord, selectRecords+where+newestFirst, value)
+		if err == nil && len(records) == 0 && selection.Owner == "" {
+			err = token.ErrNotFound
+		}
+		return records, err
 	})
 }
 
-func selected(ctx context.Context, tx *sql.Tx, selection token.Selection) ([]token.Record, error) {
+// selected returns the selection in SQL, with its parameter.
+func selected(ctx context.Context, tx *sql.Tx, selection token.Selection) (where, value string, err error) {
 	if err := store.CheckSelection(selection); err != nil {
-		return nil, err
+		return "", "", err
 	}
-	if selection.Owner != "" {
-		if _, err := disabledSince(ctx, tx, selection.Owner); err != nil {
-			return nil, fmt.Errorf("user %q: %w", selection.Owner, err)
-		}
-		return query(ctx, tx, scanRecord, selectRecords+`WHERE t.owner = ?`+newestFirst, selection.Owner)
+	switch {
+	case selection.ID != "":
+		return `WHERE t.id = ?`, selection.ID, nil
+	case selection.Owner == "":
+		return `WHERE t.digest = ?`, selection.Digest.String(), nil
 	}
-	column, value := `t.id`, selection.ID
-	if selection.ID == "" {
-		column, value = `t.digest`, selection.Digest.String()
+	if _, err := disabledSince(ctx, tx, selection.Owner); err != nil {
+		return "", "", fmt.Errorf("user %q: %w", selection.Owner, err)
 	}
-	records, err := query(ctx, tx, scanRecord, selectRecords+`WHERE `+column+` = ?`, value)
-	if err == nil && len(records) == 0 {
-		return nil, token.ErrNotFound
-	}
-	return records, err
+	return `WHERE t.owner = ?`, selection.Owner, nil
 }
 
 // SetDisabled disables or enables a user, and writes an event, whose User it
