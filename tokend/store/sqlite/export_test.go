@@ -17,6 +17,16 @@ func (s *Store) ReaderPragma(ctx context.Context, name string) (value string, er
 	return value, s.readers.QueryRowContext(ctx, "PRAGMA "+name).Scan(&value)
 }
 
+// Occupy takes the connections of all that is no login, until the context ends.
+func (s *Store) Occupy(ctx context.Context) error {
+	for range readerConns - 1 { // the anchor is one
+		if _, err := s.readers.Conn(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // AtCommit has SQLite call f in the middle of every commit from now on.
 func (s *Store) AtCommit(ctx context.Context, f func()) error {
 	conn, err := s.writer.Conn(ctx)

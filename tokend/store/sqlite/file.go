@@ -82,28 +82,47 @@ func syncDirectory(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// prepareFile makes the file if it is missing, before SQLite would make it
-// readable to all, and finds out what can be done with it. It is called with
-// the lock held: closing the file while SQLite has it open would take SQLite's
-// own locks away.
-func prepareFile(path string, log *slog.Logger) (access, error) {
+// openFile opens the file, makes it if it is missing, before SQLite would make
+// it readable to all, and finds out what can be done with it. Its lock lets in
+// one daemon at a time. It must stay open for as long as SQLite has it open:
+// closing it would take SQLite's own locks away.
+func openFile(path string, log *slog.Logger) (*os.File, access, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
-		return 0, errors.New("it is a directory: name a file in it")
+		return nil, 0, errors.New("it is a directory: name a file in it")
 	case err == nil && !info.Mode().IsRegular():
-		return 0, errors.New("it is no regular file: name another")
+		return nil, 0, errors.New("it is no regular file: name another")
 	case err == nil && info.Mode().Perm()&0o077 != 0:
 		log.Warn("the database is open to other users; chmod 600 would close it", "path", path, "mode", info.Mode().Perm().String())
+	case errors.Is(err, fs.ErrNotExist) && isLink(path):
+		return nil, 0, errors.New("it is a link to nothing: mend it, or name the file itself")
 	}
+	mode := readWrite
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	switch {
-	case errors.Is(err, syscall.EROFS):
-		return readOnlyAccess(path)
-	case err != nil:
-		return 0, err
+	if errors.Is(err, syscall.EROFS) {
+		if mode, err = readOnlyAccess(path); err == nil {
+			file, err = os.Open(path)
+		}
 	}
-	return readWrite, errors.Join(file.Sync(), file.Close(), syncDirectory(filepath.Dir(path)))
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := lock(file); err != nil {
+		return nil, 0, errors.Join(err, file.Close())
+	}
+	if mode == readWrite {
+		err = errors.Join(file.Sync(), syncDirectory(filepath.Dir(path)))
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, file.Close())
+	}
+	return file, mode, nil
+}
+
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Type() == fs.ModeSymlink
 }
 
 // notOurs says what to do where another user's rights are needed.
@@ -124,64 +143,34 @@ func readOnlyAccess(path string) (access, error) {
 	return readOnly, err
 }
 
-// lockPath is the same whatever link leads to the database.
-func lockPath(path string) (string, error) {
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return path + ".lock", nil
-	}
-	file, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New("it is a link to nothing: mend it, or name the file itself")
-	}
-	return file + ".lock", err
-}
-
-// takeLock takes the lock that lets in one daemon at a time. The kernel frees
-// it when the process ends, however it ends; the pid in it is for people.
-func takeLock(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if errors.Is(err, syscall.EROFS) {
-		file, err = os.Open(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil // where nobody can write, nobody has to be kept out
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+// lock keeps other daemons out, whatever name they know the file by. The kernel
+// frees it when the process ends, however it ends.
+func lock(file *os.File) error {
+	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = fmt.Errorf("%w%s, as %s says: stop that one first, or give this one a database of its own", store.ErrLocked, holder(file), path)
-		return nil, errors.Join(err, file.Close())
+		return fmt.Errorf("%w%s: stop that one first, or give this one a database of its own", store.ErrLocked, holder(file))
 	}
 	if err != nil {
-		err = fmt.Errorf("lock %s (the database must lie on a local disk): %w", path, err)
-		return nil, errors.Join(err, file.Close())
-	}
-	if err := file.Truncate(0); err == nil { // fails on a read-only file system
-		_, _ = fmt.Fprintln(file, os.Getpid()) // or on a full one: then the pid is missing
-	}
-	return file, nil
-}
-
-// holder names the process that wrote itself into the lock file, if one did.
-func holder(lock *os.File) string {
-	text := make([]byte, 20)
-	n, err := lock.Read(text)
-	if pid := strings.TrimSpace(string(text[:n])); err == nil && pid != "" {
-		return fmt.Sprintf(" (pid %s)", pid)
-	}
-	return ""
-}
-
-// releaseLock leaves the file: removing it would let two daemons lock two files.
-func releaseLock(lock *os.File) error {
-	if lock == nil {
-		return nil
-	}
-	_ = lock.Truncate(0) // fails on a read-only file system; the next holder does it
-	if err := lock.Close(); !errors.Is(err, os.ErrClosed) {
-		return err
+		return fmt.Errorf("lock it (the database must lie on a local disk): %w", err)
 	}
 	return nil
+}
+
+// holder names the process that has the lock, as far as the kernel tells.
+func holder(file *os.File) string {
+	info, err := file.Stat()
+	if err != nil {
+		return ""
+	}
+	locks, err := os.ReadFile("/proc/locks") // 1: FLOCK ADVISORY WRITE 4711 fe:01:131 0 EOF
+	if err != nil {
+		return ""
+	}
+	inode := fmt.Sprintf(":%d", info.Sys().(*syscall.Stat_t).Ino)
+	for line := range strings.Lines(string(locks)) {
+		if f := strings.Fields(line); len(f) == 8 && f[1] == "FLOCK" && strings.HasSuffix(f[5], inode) {
+			return fmt.Sprintf(" (pid %s)", f[4])
+		}
+	}
+	return ""
 }

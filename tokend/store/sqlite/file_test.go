@@ -25,7 +25,7 @@ func TestFilesAreTheOwnersAlone(t *testing.T) {
 	mint(t, open(t, path))
 	got := map[string]os.FileMode{}
 	for _, name := range []string{"lib", "lib/tokend", "lib/tokend/tokend.db", "lib/tokend/tokend.db-wal",
-		"lib/tokend/tokend.db-shm", "lib/tokend/tokend.db.lock"} {
+		"lib/tokend/tokend.db-shm"} {
 		info, err := os.Stat(filepath.Join(top, name))
 		if err != nil {
 			t.Fatal(err)
@@ -33,7 +33,7 @@ func TestFilesAreTheOwnersAlone(t *testing.T) {
 		got[name] = info.Mode().Perm()
 	}
 	want := map[string]os.FileMode{"lib": 0o700, "lib/tokend": 0o700, "lib/tokend/tokend.db": 0o600,
-		"lib/tokend/tokend.db-wal": 0o600, "lib/tokend/tokend.db-shm": 0o600, "lib/tokend/tokend.db.lock": 0o600}
+		"lib/tokend/tokend.db-wal": 0o600, "lib/tokend/tokend.db-shm": 0o600}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("modes (-want +got):\n%s", diff)
 	}
@@ -92,7 +92,7 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 	if !errors.Is(err, store.ErrLocked) {
 		t.Errorf("got error %v, want %v", err, store.ErrLocked)
 	}
-	wantSentence(t, err, path, "another tokend", "pid "+strconv.Itoa(holder.cmd.Process.Pid), path+".lock", "stop that one first")
+	wantSentence(t, err, path, "another tokend", "pid "+strconv.Itoa(holder.cmd.Process.Pid), "stop that one first")
 
 	holder.kill()
 	if err := holder.cmd.Wait(); err == nil {
@@ -119,8 +119,12 @@ func TestSecondOpeningByALinkIsRefused(t *testing.T) {
 	check(os.Symlink(path, link))
 	wantSentence(t, openFails(t, link), link, "a link to nothing")
 	open(t, path)
-	if err := openFails(t, link); !errors.Is(err, store.ErrLocked) {
-		t.Errorf("got error %v, want %v", err, store.ErrLocked)
+	hard := newPath(t)
+	check(os.Link(path, hard))
+	for _, other := range []string{link, hard} {
+		if err := openFails(t, other); !errors.Is(err, store.ErrLocked) {
+			t.Errorf("%s: got error %v, want %v", other, err, store.ErrLocked)
+		}
 	}
 }
 
@@ -226,7 +230,7 @@ func TestFileOfAnotherUserIsRefused(t *testing.T) {
 	closeStore(t, s)
 	check(os.Chmod(path, 0))
 	wantSentence(t, openFails(t, path), path, "the user with uid 1000 may not", "run tokend as the owner", "folder of its own")
-	check(os.Chmod(path, 0o600))
-	check(os.Chmod(path+".lock", 0))
-	wantSentence(t, openFails(t, path), path+".lock", "the user with uid 1000 may not")
+	check(os.Chmod(filepath.Dir(path), 0))
+	defer func() { check(os.Chmod(filepath.Dir(path), 0o700)) }()
+	wantSentence(t, openFails(t, path), path, "the user with uid 1000 may not")
 }

@@ -24,8 +24,8 @@ import (
 type Config struct {
 	// Path of the database. The file is made if it is missing, readable to its
 	// owner only, and so is its directory. SQLite keeps two more beside it,
-	// Path-wal and Path-shm, and this package a third, Path.lock. Where the path
-	// is a link, they are beside what it leads to.
+	// Path-wal and Path-shm. Where the path is a link, they are beside what it
+	// leads to.
 	Path string
 	// Logger hears of a new or upgraded schema, and of what is odd about the
 	// file. Nil: nobody does.
@@ -39,11 +39,13 @@ type Config struct {
 // own time has ended may it have been.
 type Store struct {
 	path    string
-	file    fs.FileInfo // what was opened
-	lock    *os.File    // nil where the file system is read-only and has none
-	writer  *sql.DB     // one connection: SQLite has one writer at a time
+	file    *os.File               // keeps other daemons out
+	opened  map[string]fs.FileInfo // what must stay in its place, by path
+	writer  *sql.DB                // one connection: SQLite has one writer at a time
 	readers *sql.DB
-	lookup  *sql.Stmt // on readers
+	logins  *sql.DB   // readers that nothing else waits for
+	lookup  *sql.Stmt // on logins
+	anchor  *sql.Conn // never closed before the store, so that SQLite keeps the -wal
 	metrics *store.Metrics
 }
 
@@ -76,20 +78,11 @@ func (s *Store) open(ctx context.Context, log *slog.Logger) error {
 	if err := makeDirectory(filepath.Dir(s.path)); err != nil {
 		return err
 	}
-	lock, err := lockPath(s.path)
+	file, mode, err := openFile(s.path, log)
 	if err != nil {
 		return err
 	}
-	if s.lock, err = takeLock(lock); err != nil {
-		return err
-	}
-	mode, err := prepareFile(s.path, log)
-	if err != nil {
-		return err
-	}
-	if s.file, err = os.Stat(s.path); err != nil {
-		return err
-	}
+	s.file = file
 	err = s.connect(ctx, mode, log)
 	if mode != readWrite || !errors.Is(err, store.ErrUnwritable) {
 		return err
@@ -113,20 +106,48 @@ func (s *Store) reconnectReadOnly(ctx context.Context, log *slog.Logger) error {
 }
 
 func (s *Store) connect(ctx context.Context, mode access, log *slog.Logger) (err error) {
-	if s.readers, err = sql.Open("sqlite", readerName(s.path, mode)); err != nil {
-		return err
+	for _, pool := range []struct {
+		db    **sql.DB
+		name  string
+		conns int
+	}{
+		{&s.readers, readerName(s.path, mode), readerConns},
+		{&s.logins, readerName(s.path, mode), loginConns},
+		{&s.writer, writerName(s.path, mode), 1},
+	} {
+		if *pool.db, err = sql.Open("sqlite", pool.name); err != nil {
+			return err
+		}
+		(*pool.db).SetMaxOpenConns(pool.conns)
+		(*pool.db).SetMaxIdleConns(pool.conns)
 	}
-	s.readers.SetMaxOpenConns(readerConns)
-	s.readers.SetMaxIdleConns(readerConns)
-	if s.writer, err = sql.Open("sqlite", writerName(s.path, mode)); err != nil {
-		return err
-	}
-	s.writer.SetMaxOpenConns(1)
 	if err := s.upgrade(ctx, mode, log); err != nil {
 		return explain(s.path, err)
 	}
-	if s.lookup, err = s.readers.PrepareContext(ctx, lookupByDigest); err != nil {
+	if s.lookup, err = s.logins.PrepareContext(ctx, lookupByDigest); err != nil {
 		return explain(s.path, err)
+	}
+	if s.anchor, err = s.readers.Conn(ctx); err != nil {
+		return explain(s.path, err)
+	}
+	return s.remember(mode)
+}
+
+// remember notes which files are open.
+func (s *Store) remember(mode access) error {
+	path, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return err
+	}
+	paths := []string{path}
+	if mode == readWrite {
+		paths = append(paths, path+"-wal")
+	}
+	s.opened = map[string]fs.FileInfo{}
+	for _, path := range paths {
+		if s.opened[path], err = os.Stat(path); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -134,9 +155,11 @@ func (s *Store) connect(ctx context.Context, mode access, log *slog.Logger) (err
 // inPlace refuses to go on with a file that was moved or replaced: what is
 // written to it now, the next daemon would not find.
 func (s *Store) inPlace() error {
-	if info, err := os.Stat(s.path); err != nil || !os.SameFile(info, s.file) {
-		return fmt.Errorf("%w: %s was moved or replaced while tokend had it open; put it back, "+
-			"or start tokend again to work with what is there now", store.ErrUnwritable, s.path)
+	for path, file := range s.opened {
+		if info, err := os.Stat(path); err != nil || !os.SameFile(info, file) {
+			return fmt.Errorf("%w: %s was moved or replaced while tokend had it open; put it back, "+
+				"or start tokend again to work with what is there now", store.ErrUnwritable, path)
+		}
 	}
 	return nil
 }
@@ -145,7 +168,11 @@ func (s *Store) inPlace() error {
 // for a look-up that hangs.
 func (s *Store) disconnect() error {
 	var errs []error
-	for _, db := range []*sql.DB{s.readers, s.writer} { // the last one folds the -wal into the file
+	if s.anchor != nil {
+		errs = append(errs, s.anchor.Close())
+		s.anchor = nil
+	}
+	for _, db := range []*sql.DB{s.logins, s.readers, s.writer} { // the last one folds the -wal into the file
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
@@ -156,11 +183,17 @@ func (s *Store) disconnect() error {
 // Close ends all work on the database and gives it free for another daemon.
 // Closing twice is no error.
 func (s *Store) Close() error {
-	return errors.Join(s.disconnect(), releaseLock(s.lock))
+	err := s.disconnect()
+	if s.file != nil {
+		err = errors.Join(err, s.file.Close())
+		s.file = nil
+	}
+	return err
 }
 
 const (
-	readerConns   = 4
+	readerConns   = 3 // the anchor included
+	loginConns    = 4
 	lookupTimeout = time.Second
 	otherTimeout  = 5 * time.Second
 

@@ -141,6 +141,44 @@ func TestFileThatWasReplacedTakesNoChanges(t *testing.T) {
 	}
 }
 
+// TestFileOfChangesThatWasRemovedTakesNone: somebody clears up under a running
+// daemon. What was in the -wal would be lost when the daemon is killed.
+func TestFileOfChangesThatWasRemovedTakesNone(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	check(os.Rename(path+"-wal", path+"-gone"))
+	wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path+"-wal", "was moved or replaced")
+	wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
+	wantRecord(t, s, kept)
+	check(os.Rename(path+"-gone", path+"-wal"))
+	mint(t, s)
+}
+
+// TestTheDaemonItselfNeverRemovesItsFileOfChanges, though connections come and go.
+func TestTheDaemonItselfNeverRemovesItsFileOfChanges(t *testing.T) {
+	s := open(t, newPath(t))
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		_ = s.Mint(ctx, newRecord(), token.Quota{}, created) // may be cancelled at any place
+		_, _ = s.Users(ctx, now, token.Forever)
+		mint(t, s)
+	}
+}
+
+func TestNothingElseHoldsLoginsUp(t *testing.T) {
+	s := open(t, newPath(t))
+	kept := mint(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	check(s.Occupy(ctx))
+	wantRecord(t, s, kept)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 	if !anew(t, ownMounts()) {
 		return
