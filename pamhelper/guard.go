@@ -12,6 +12,17 @@ func guard() bool {
 	return refuseOnSignals() && startClock() && dropPrivileges()
 }
 
+// signalStack is where signals are taken, the one that the stack is full
+// included. The kernel may save ten kilobytes of registers there.
+var signalStack [64 << 10]byte
+
+// altStack is the kernel's stack_t.
+type altStack struct {
+	base  uintptr
+	flags int32
+	size  uintptr
+}
+
 // action is the kernel's struct sigaction. The constants are the kernel's too;
 // package syscall doesn't have them.
 type action struct {
@@ -25,6 +36,7 @@ const (
 	sigDefault = 0          // SIG_DFL
 	sigIgnore  = 1          // SIG_IGN
 	saRestorer = 0x04000000 // SA_RESTORER
+	saOnStack  = 0x08000000 // SA_ONSTACK
 	setMask    = 2          // SIG_SETMASK
 	realTimer  = 0          // ITIMER_REAL
 	lastSignal = 64
@@ -35,13 +47,17 @@ const (
 // with 1, whatever was inherited: a checker under an iRODS agent is born with
 // SIGTERM ignored. Harmless ones stay harmless, and job control can't stop it.
 func refuseOnSignals() bool {
-	ending := action{handler: refuseAddress(), flags: saRestorer, restorer: refuseAddress()}
+	stack := altStack{base: uintptr(unsafe.Pointer(&signalStack)), size: unsafe.Sizeof(signalStack)}
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_SIGALTSTACK, uintptr(unsafe.Pointer(&stack)), 0, 0); errno != 0 {
+		return false
+	}
+	ending := action{handler: refuseAddress(), flags: saRestorer | saOnStack, restorer: refuseAddress()}
 	for signal := syscall.Signal(1); signal <= lastSignal; signal++ {
 		act := ending
 		switch signal {
 		case syscall.SIGKILL, syscall.SIGSTOP:
 			continue
-		case syscall.SIGPIPE:
+		case syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGTTOU: // of what is written for people
 			act = action{handler: sigIgnore}
 		case syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGURG, syscall.SIGWINCH:
 			act = action{handler: sigDefault}
@@ -66,12 +82,23 @@ func startClock() bool {
 // dropPrivileges makes the effective user and group the real ones: under iRODS's
 // setuid checker the effective user is root.
 func dropPrivileges() bool {
-	uid, _, _ := syscall.RawSyscall(syscall.SYS_GETUID, 0, 0, 0)
-	gid, _, _ := syscall.RawSyscall(syscall.SYS_GETGID, 0, 0, 0)
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESGID, gid, gid, gid); errno != 0 {
+	return becomeReal(syscall.SYS_GETRESGID, syscall.SYS_SETRESGID) && becomeReal(syscall.SYS_GETRESUID, syscall.SYS_SETRESUID)
+}
+
+// becomeReal sets the effective and the saved ID to the real one. Where they are
+// the same nothing is set: an ID without a number in a container's namespace
+// can't be.
+func becomeReal(get, set uintptr) bool {
+	var ids [3]uint32 // real, effective, saved
+	_, _, errno := syscall.RawSyscall(get, uintptr(unsafe.Pointer(&ids[0])), uintptr(unsafe.Pointer(&ids[1])), uintptr(unsafe.Pointer(&ids[2])))
+	if errno != 0 {
 		return false
 	}
-	_, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, uid, uid, uid)
+	if ids[0] == ids[1] && ids[0] == ids[2] {
+		return true
+	}
+	id := uintptr(ids[0])
+	_, _, errno = syscall.RawSyscall(set, id, id, id)
 	return errno == 0
 }
 

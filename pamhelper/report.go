@@ -83,12 +83,22 @@ func (l *line) quote(name []byte) {
 	l.add("\"")
 }
 
-// tokenIn returns where what is secret of a token would begin, or -1.
+// tokenIn returns where what is secret of a token would begin, or -1. As in
+// token.RedactName, that is whatever follows the prefix, and what follows the
+// first 8 of 36 characters or more without a break.
 func tokenIn(name []byte) int {
-	const prefix = "irt_"
-	for i := 0; i+len(prefix)+12 <= len(name); i++ {
-		if string(name[i:i+len(prefix)]) == prefix {
+	const prefix, enough, shown, row = "irt_", 12, 8, 36
+	run := 0
+	for i, c := range name {
+		if i+len(prefix)+enough <= len(name) && c|0x20 == 'i' && name[i+1]|0x20 == 'r' && name[i+2]|0x20 == 't' && name[i+3] == '_' {
 			return i + len(prefix)
+		}
+		run++
+		if !(c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z') {
+			run = 0
+		}
+		if run == row {
+			return i + 1 - row + shown
 		}
 	}
 	return -1
@@ -114,21 +124,34 @@ func processID() int {
 
 // syslog sends a datagram to the system's log, if it takes one at once.
 func syslog(priority string, text []byte) {
-	address := struct {
-		family uint16
-		path   [108]byte
-	}{family: syscall.AF_UNIX}
+	address := unixAddress{family: syscall.AF_UNIX}
 	copy(address.path[:len(address.path)-1], syslogPath)
 	var l line
 	l.add(priority)
 	l.size += copy(l.text[l.size:], text)
-	fd, _, errno := syscall.RawSyscall(syscall.SYS_SOCKET, syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
-	if errno != 0 {
-		return
+	if l.sendTo(&address, syscall.SOCK_DGRAM) == syscall.EPROTOTYPE {
+		l.add("\x00") // ends a line in a stream, which some daemons listen on
+		l.sendTo(&address, syscall.SOCK_STREAM)
 	}
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&l.text)), uintptr(l.size),
-		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&address)), unsafe.Sizeof(address))
+}
+
+// unixAddress is the kernel's struct sockaddr_un.
+type unixAddress struct {
+	family uint16
+	path   [108]byte
+}
+
+// sendTo sends the line to a socket of the kind, and waits for nobody.
+func (l *line) sendTo(address *unixAddress, kind uintptr) syscall.Errno {
+	fd, _, errno := syscall.RawSyscall(syscall.SYS_SOCKET, syscall.AF_UNIX, kind|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if errno != 0 {
+		return errno
+	}
+	if _, _, errno = syscall.RawSyscall(syscall.SYS_CONNECT, fd, uintptr(unsafe.Pointer(address)), unsafe.Sizeof(*address)); errno == 0 {
+		_, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&l.text)), uintptr(l.size), syscall.MSG_NOSIGNAL, 0, 0)
+	}
 	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
+	return errno
 }
 
 func isTerminal(fd uintptr) bool {

@@ -51,12 +51,13 @@ const checkerName = "irodsPamAuthCheck"
 // start is the whole program. It gets the kernel's stack, and what it returns
 // is the exit status: yes or no.
 func start(stack unsafe.Pointer) int32 {
-	if !guard() {
-		return no
-	}
+	guarded := guard()
 	until := wire.Now() + softLimit
 	var reply wire.Reply
 	q, problem := whoAsks(arguments(stack))
+	if !guarded {
+		problem = "the kernel refuses to set a timer, to catch signals or to take the real user's rights"
+	}
 	if problem == "" {
 		problem = q.ask(&reply, until)
 	}

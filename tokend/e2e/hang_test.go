@@ -61,7 +61,7 @@ func (w *waiting) status() syscall.WaitStatus {
 func TestEverySignalIsANo(t *testing.T) {
 	site, _ := running(t)
 	good := create(t, site, "alice", "never")
-	harmless := []syscall.Signal{syscall.SIGPIPE, syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGURG, syscall.SIGWINCH}
+	harmless := []syscall.Signal{syscall.SIGPIPE, syscall.SIGXFSZ, syscall.SIGTTOU, syscall.SIGCHLD, syscall.SIGCONT, syscall.SIGURG, syscall.SIGWINCH}
 	for signal := syscall.Signal(1); signal <= 64; signal++ {
 		if signal == syscall.SIGKILL || signal == syscall.SIGSTOP { // nobody can catch these
 			continue

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -24,6 +25,13 @@ func TestHelperNeedsNextToNothing(t *testing.T) {
 		cmd.Stdin, cmd.Env = strings.NewReader(good), []string{"PAM_USER=alice", "PATH=" + os.Getenv("PATH")}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("prlimit %v: %v %s", limits, err, out)
+		}
+	}
+	for limit, wants := range map[string][]int{"--stack=8192": {0, 1}, "--cpu=1": {0}} { // as far as the kernel starts it at all
+		cmd := exec.CommandContext(t.Context(), "prlimit", limit, "--", site.Helper())
+		cmd.Stdin, cmd.Env = strings.NewReader(good), []string{"PAM_USER=alice", "PATH=" + os.Getenv("PATH")}
+		if out, err := cmd.CombinedOutput(); !slices.Contains(wants, cmd.ProcessState.ExitCode()) {
+			t.Errorf("prlimit %s: %v %s", limit, err, out)
 		}
 	}
 	for _, closed := range []string{"<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"} {
@@ -84,9 +92,9 @@ func TestHelperTellsSyslogWhyAndNeverTheSecret(t *testing.T) {
 		{"alice", made.expired, `<85>irodsPamAuthCheck[PID]: refused "alice", tokend says: expired`},
 		{"bob", made.good, `<85>irodsPamAuthCheck[PID]: refused "bob", tokend says: wrong-user`},
 		{"al\nice\"\\", made.good, `<85>irodsPamAuthCheck[PID]: refused "al\x0aice\x22\x5c", tokend says: wrong-user`},
-		{"alice", "", `<83>irodsPamAuthCheck[PID]: refused "alice": the secret is empty: does the pam_exec line say expose_authtok?`},
+		{"alice", "", `<83>irodsPamAuthCheck[PID]: refused "alice": the secret is empty`},
 		{"alice", strings.Repeat("x", 1025), `<83>irodsPamAuthCheck[PID]: refused "alice": the secret is longer than 1024 bytes`},
-		{strings.Repeat("a", 70), made.good, `<85>irodsPamAuthCheck[PID]: refused "` + strings.Repeat("a", 64) + `...", tokend says: wrong-user`},
+		{strings.Repeat("a.", 35), made.good, `<85>irodsPamAuthCheck[PID]: refused "` + strings.Repeat("a.", 32) + `...", tokend says: wrong-user`},
 	} {
 		r := agent{user: &c.user, password: c.password}.run(t, site)
 		wantNo(t, r)
@@ -119,5 +127,49 @@ func TestHelperTellsAPersonAtATerminal(t *testing.T) {
 	out, _ := cmd.CombinedOutput() // the status is the helper's
 	if text := string(out); !strings.Contains(text, `refused "alice", tokend says: malformed`) || !strings.Contains(text, "Not Authenticated") {
 		t.Errorf("it said %q", text)
+	}
+}
+
+// TestHelperTellsALogThatIsAStream, as some syslog daemons have it.
+func TestHelperTellsALogThatIsAStream(t *testing.T) {
+	site, _ := running(t)
+	log, err := net.ListenUnix("unix", &net.UnixAddr{Name: site.Syslog(), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	user := "alice"
+	wantNo(t, agent{user: &user, password: "x"}.run(t, site))
+	if err := log.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := log.Accept()
+	if err != nil {
+		t.Fatalf("syslog was told nothing: %v", err)
+	}
+	defer conn.Close()
+	text, err := io.ReadAll(conn)
+	if got := string(text); err != nil || !strings.HasSuffix(got, "refused \"alice\", tokend says: malformed\x00") {
+		t.Errorf("got %q, %v", got, err)
+	}
+	// Nobody accepts, and the queue is full: the login goes on.
+	for range 5 {
+		wantNo(t, agent{user: &user, password: "x"}.run(t, site))
+	}
+}
+
+// TestHelperAnswersWhereItsUserHasNoNumber, as in a container whose maker gave it
+// none: there it is nobody, for the daemon outside it is root.
+func TestHelperAnswersWhereItsUserHasNoNumber(t *testing.T) {
+	site := newSite(t)
+	own := peersLine(t, site)
+	reconfigure(t, site, own, strings.Replace(own, "[", `["root", `, 1))
+	start(t, site)
+	good := create(t, site, "alice", "never")
+	cmd := asRoot(t, "unshare", "--user", site.Checker(), "alice")
+	cmd.Stdin = strings.NewReader(good)
+	out, err := cmd.CombinedOutput()
+	if err != nil || string(out) != "Authenticated\n" {
+		t.Errorf("%v, %s", err, out)
 	}
 }
