@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -38,26 +39,27 @@ const loadTimeout = 3 * time.Second
 
 // node is a running daemon: what its parts are, and what a reload changes.
 type node struct {
-	path     string
-	cfg      config.Config
-	hangup   <-chan os.Signal // each is a wish to reload the configuration
-	log      *slog.Logger
-	level    *slog.LevelVar
-	registry *prometheus.Registry
-	reloaded prometheus.Gauge
-	store    *sqlite.Store
-	verifier *verify.Verifier
-	manager  *manage.Manager
-	auth     *socket.Guard
-	admin    *socket.Guard
-	metrics  net.Listener // nil: turned off
-	server   *socket.Server
+	path       string
+	cfg        config.Config
+	configured bool             // whether cfg is from the file at path
+	hangup     <-chan os.Signal // each is a wish to reload the configuration
+	log        *slog.Logger
+	level      *slog.LevelVar
+	registry   *prometheus.Registry
+	reloaded   prometheus.Gauge
+	store      *sqlite.Store
+	verifier   *verify.Verifier
+	manager    *manage.Manager
+	auth       *socket.Guard
+	admin      *socket.Guard
+	metrics    net.Listener // nil: turned off
+	server     *socket.Server
 }
 
 // serve runs the daemon until ctx ends, and then lets it end cleanly.
 func serve(ctx context.Context, hangup <-chan os.Signal, path string, cfg config.Config, stderr io.Writer) (err error) {
 	signal.Ignore(syscall.SIGPIPE) // or the daemon ends when nobody reads its log
-	n := &node{path: path, cfg: cfg, hangup: hangup}
+	n := &node{path: path, configured: isThere(path), cfg: cfg, hangup: hangup}
 	n.registry, n.reloaded = newRegistry()
 	if file, ok := stderr.(*os.File); ok {
 		stderr = newLogWriter(file, n.registry)
@@ -159,7 +161,7 @@ func (n *node) hangUp() error {
 func (n *node) resolve(section string, names []string) socket.Peers {
 	peers, missing := socket.ResolvePeers(names)
 	if len(missing) > 0 {
-		n.log.Warn("peers are not known on this machine and may not ask; reload (SIGHUP) once they are",
+		n.log.Warn("peers are not known on this machine, or stand for nobody in particular, and may not ask; reload (SIGHUP) once they are known",
 			"section", section, "missing", strings.Join(missing, " "))
 	}
 	return peers
@@ -169,8 +171,10 @@ func (n *node) resolve(section string, names []string) socket.Peers {
 func (n *node) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.server.Serve(ctx, n.auth) })
-	api := web.NewAPI(web.Config{Manager: n.manager, Version: version.Version, Logger: n.log})
-	group.Go(func() error { return n.serveHTTP(ctx, n.admin, stillPeers(n.admin, api), withPeer) })
+	admin := http.NewServeMux()
+	admin.Handle("/api/", web.NewAPI(web.Config{Manager: n.manager, Version: version.Version, Logger: n.log}))
+	admin.Handle("/", n.health()) // where strangers can't crowd admins out
+	group.Go(func() error { return n.serveHTTP(ctx, n.admin, stillPeers(n.admin, admin), withPeer) })
 	if n.metrics != nil {
 		group.Go(func() error { return n.serveHTTP(ctx, n.metrics, n.health(), nil) })
 	}
@@ -208,7 +212,11 @@ func (n *node) reloadOnHangup(ctx context.Context) error {
 // reload takes over what can be changed while running, and says what can't. A
 // configuration with a mistake changes nothing.
 func (n *node) reload() {
+	there := isThere(n.path)
 	next, err := loadSoon(n.path)
+	if err == nil && n.configured && !there {
+		err = fmt.Errorf("%s is empty or gone; for the defaults, start tokend again", n.path)
+	}
 	if err != nil {
 		n.reloaded.Set(0)
 		n.log.Error("configuration not reloaded: the old one stays in force", "err", err)
@@ -233,12 +241,20 @@ func (n *node) reload() {
 	n.manager.Apply(limits(next))
 	n.cfg.Log.Level, n.cfg.Auth.Peers, n.cfg.Admin.Peers = next.Log.Level, next.Auth.Peers, next.Admin.Peers
 	n.cfg.Tokens, n.cfg.Cache.TTL, n.cfg.Cache.Stale = next.Tokens, next.Cache.TTL, next.Cache.Stale
+	n.configured = there
 	n.reloaded.Set(1)
 	n.tellIfAbsent()
 	if len(changed) == 0 {
 		changed = []string{"nothing"}
 	}
 	n.log.Info("configuration reloaded", "changed", strings.Join(changed, " "))
+}
+
+// isThere tells whether there is a configuration and anything in it. One that
+// vanished while it was being replaced would otherwise lift every limit.
+func isThere(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > 0
 }
 
 // tellIfAbsent says that the configuration is not there, which a wrong path may

@@ -18,6 +18,10 @@ import (
 // readyTimeout is how long the store may take to say that it is there.
 const readyTimeout = 2 * time.Second
 
+// maxScrapes is how many may be under way. Each counts all tokens, and anybody on
+// the machine can ask for one.
+const maxScrapes = 3
+
 // newRegistry returns the daemon's metrics, with the gauge of the last reload.
 func newRegistry() (*prometheus.Registry, prometheus.Gauge) {
 	registry := prometheus.NewRegistry()
@@ -41,6 +45,7 @@ func (n *node) health() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, Registry: n.registry,
+		MaxRequestsInFlight: maxScrapes,
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintln(w, "ok")

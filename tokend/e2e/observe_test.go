@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -185,6 +186,32 @@ func TestHealthAndReadiness(t *testing.T) {
 	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
 		if status, text := fetch(t, "http://"+metrics+path); status != http.StatusOK || text != want {
 			t.Errorf("%s: %d %q", path, status, text)
+		}
+	}
+}
+
+// TestCrowdDoesNotKeepAdminsFromHealthAndMetrics: strangers fill the port, the
+// admin socket is for admins.
+func TestCrowdDoesNotKeepAdminsFromHealthAndMetrics(t *testing.T) {
+	site, _, metrics := observed(t)
+	for range 100 {
+		conn, err := net.Dial("tcp", metrics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", site.AdminSocket())
+	}}}
+	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n", "/metrics": "tokend_build_info{"} {
+		reply, err := client.Get("http://tokend" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reply.Body.Close()
+		if text, err := io.ReadAll(reply.Body); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %s, %v", path, text, err)
 		}
 	}
 }

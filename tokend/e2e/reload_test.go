@@ -272,3 +272,23 @@ func TestWhoIsNoLongerAPeerIsCutOff(t *testing.T) {
 		t.Errorf("got %v, %v", reply, err)
 	}
 }
+
+// TestConfigurationThatVanishesLiftsNoLimit: a reload comes while it is being
+// replaced.
+func TestConfigurationThatVanishesLiftsNoLimit(t *testing.T) {
+	site, daemon := running(t, "[tokens]", `max_expiry = "1s"`)
+	create(t, site, "alice", "1s")
+	for _, vanish := range []func(string) error{os.Remove, func(path string) error { return os.WriteFile(path, nil, 0o600) }} {
+		if err := vanish(site.Config()); err != nil {
+			t.Fatal(err)
+		}
+		hangup(t, site, daemon, "is empty or gone; for the defaults, start tokend again")
+		if _, err := site.Run(t.Context(), "", "token", "create", "--user", "alice", "--expires", "never"); err == nil {
+			t.Error("the limit is lifted")
+		}
+	}
+	if err := site.WriteConfig("", "[tokens]", `max_expiry = "2s"`); err != nil {
+		t.Fatal(err)
+	}
+	hangup(t, site, daemon, `"changed":"tokens.default_expiry tokens.max_expiry"`)
+}

@@ -25,7 +25,7 @@ func (m *Manager) List(ctx context.Context, p token.Page) ([]View, error) {
 	p.Limit = pageLimit(p.Limit)
 	records, err := m.store.Records(ctx, p)
 	if err != nil {
-		return nil, notFound(fmt.Errorf("list tokens: %w", err), fmt.Sprintf("the list has no token with the ID %.80q, after which to go on", token.Redact(p.After)))
+		return nil, notFound(fmt.Errorf("list tokens: %w", err), fmt.Sprintf("the list has no token with the ID %.80q, after which to go on", token.RedactName(p.After)))
 	}
 	views := make([]View, 0, len(records))
 	for _, r := range records {

@@ -14,7 +14,7 @@ func (m *Manager) Revoke(ctx context.Context, actor, id string) (token.Record, e
 	if id == "" {
 		return token.Record{}, invalid(errors.New("the token's ID is empty"))
 	}
-	return one(m.revoke(ctx, actor, token.Selection{ID: id}, "", fmt.Sprintf("no token has the ID %.80q; the list of tokens shows the IDs", token.Redact(id))))
+	return one(m.revoke(ctx, actor, token.Selection{ID: id}, "", fmt.Sprintf("no token has the ID %.80q; the list of tokens shows the IDs", token.RedactName(id))))
 }
 
 // RevokeFound ends the token whose secret somebody found, for example in a

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -80,8 +81,13 @@ type Peers struct {
 	gids map[uint32]bool
 }
 
+// nobody is the user and the group that the kernel names where a caller's own
+// have no number here, as in another user namespace. Who that is nobody knows.
+const nobody = 65534
+
 // ResolvePeers turns names, @groups and numbers into Peers. A name that this
-// machine doesn't know is left out and returned: it may not be there yet.
+// machine doesn't know is left out and returned: it may not be there yet. So is
+// what stands for many: the user nobody and the group nogroup.
 func ResolvePeers(names []string) (peers Peers, missing []string) {
 	peers = Peers{uids: map[uint32]bool{}, gids: map[uint32]bool{}}
 	for _, name := range names {
@@ -90,7 +96,7 @@ func ResolvePeers(names []string) (peers Peers, missing []string) {
 			set, find, spelled = peers.gids, findGroup, group
 		}
 		id, err := find(spelled)
-		if err != nil {
+		if err != nil || id == nobody {
 			missing = append(missing, name)
 			continue
 		}
@@ -132,12 +138,7 @@ func (p Peers) Allow(peer Peer) bool {
 	if p.uids[peer.UID] || p.gids[peer.GID] {
 		return true
 	}
-	for _, gid := range peer.Groups {
-		if p.gids[gid] {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(peer.Groups, func(gid uint32) bool { return p.gids[gid] })
 }
 
 func (p Peers) equal(q Peers) bool { return maps.Equal(p.uids, q.uids) && maps.Equal(p.gids, q.gids) }

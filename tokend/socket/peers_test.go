@@ -67,6 +67,7 @@ func TestNobodyIsAmongTheZeroPeers(t *testing.T) {
 func TestAnUnknownPeerIsLeftOutAndReturned(t *testing.T) {
 	unknown := []string{
 		"", "@", "no such user", "@no such group", "-1", "@-1", "+0", "0x0", " root", "root ", "Root", "@@root", "root\n", "0.0",
+		"nobody", "65534", "@nogroup", "@65534", // which is who has no number here
 		"4294967296", "@4294967296", "99999999999999999999999999", "٠",
 	}
 	peers, missing := socket.ResolvePeers(unknown)

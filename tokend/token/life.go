@@ -48,6 +48,9 @@ func ParseLife(text string) (Life, error) {
 		life += Life(count) * unit
 		rest = rest[digits+1:]
 	}
+	if life == Forever && !bad && strings.Trim(text, "0") != "" { // "0h", but not "0"
+		return 0, fmt.Errorf("the expiry %.40q is no time at all; for no end write never", text)
+	}
 	if bad {
 		return 0, fmt.Errorf("%.40q is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never", Redact(text))
 	}

@@ -28,7 +28,6 @@ func TestALifeIsRead(t *testing.T) {
 		{"never", token.Forever, "never"},
 		{"0", token.Forever, "never"},
 		{"00", token.Forever, "never"},
-		{"0s", token.Forever, "never"},
 		{"1", hour, "1h"},
 		{"24", day, "1d"},
 		{"0024", day, "1d"},
@@ -61,8 +60,9 @@ func TestALifeIsRead(t *testing.T) {
 
 func TestWhatIsNoLifeIsRefusedWithAReason(t *testing.T) {
 	const (
-		none = " is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never"
-		past = " lies past the year 9999; for no end write never"
+		none    = " is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never"
+		past    = " lies past the year 9999; for no end write never"
+		nothing = " is no time at all; for no end write never"
 	)
 	for _, row := range []struct{ text, reason string }{
 		{"", none},
@@ -81,6 +81,9 @@ func TestWhatIsNoLifeIsRefusedWithAReason(t *testing.T) {
 		{"0x10", none},
 		{"h", none},
 		{"1h30", none},
+		{"0h", nothing},
+		{"0s", nothing},
+		{"0d0h", nothing},
 		{"1h 30m", none},
 		{"24H", none},
 		{"1y", none},

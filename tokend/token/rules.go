@@ -16,12 +16,20 @@ var (
 	userName = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,63}$`)
 
 	// secretLike is a token, or enough of one to be worth hiding.
-	secretLike = regexp.MustCompile(Prefix + `[0-9A-Za-z]{12,}`)
+	secretLike = regexp.MustCompile(`(?i)` + Prefix + `[0-9A-Za-z]{12,}`)
 )
 
 // Redact takes out of a text what looks like a token: people paste theirs into
 // the field for the name, and names are logged.
 func Redact(text string) string { return secretLike.ReplaceAllLiteralString(text, Prefix+redacted) }
+
+// inName is a token in a name, however it was mangled: whatever follows the
+// prefix, and a row of characters too long for most names, of which the
+// first 8 stay: those of a token are no secret.
+var inName = regexp.MustCompile(`(?is)(irt_).{12,}|([0-9A-Za-z]{8})[0-9A-Za-z]{28,}`)
+
+// RedactName takes out of a name that a stranger gave what may have been a token.
+func RedactName(name string) string { return inName.ReplaceAllString(name, "${1}${2}"+redacted) }
 
 // CheckUser says what is wrong with a name that no iRODS user can have. The
 // name is iRODS's bare user name, without #zone.

@@ -118,6 +118,9 @@ func TestNoTokenPassesForANameOrALabel(t *testing.T) {
 				t.Errorf("%q: got %v", text, said)
 			}
 		}
+		if shown := token.RedactName(text); strings.Contains(shown, part[4:16]) || !strings.Contains(shown, "irt_[redacted]") {
+			t.Errorf("%q is shown as %q", text, shown)
+		}
 		if shown := token.Redact(text); strings.Contains(shown, part[4:16]) || !strings.Contains(shown, "irt_[redacted]") {
 			t.Errorf("%q is shown as %q", text, shown)
 		}
@@ -125,6 +128,25 @@ func TestNoTokenPassesForANameOrALabel(t *testing.T) {
 	for _, name := range []string{"irt_bob", "birt_", "irt", "alice"} {
 		if err := token.CheckUser(name); err != nil || token.Redact(name) != name {
 			t.Errorf("%s: %v, shown as %s", name, err, token.Redact(name))
+		}
+	}
+}
+
+func TestAMangledTokenIsNoName(t *testing.T) {
+	secret := token.Mint().Reveal()
+	for given, want := range map[string]string{
+		secret[1:]:          "rt_" + secret[4:12] + "[redacted]",
+		secret[4:]:          secret[4:12] + "[redacted]",
+		secret[4:40]:        secret[4:12] + "[redacted]",
+		"Irt_" + secret[4:]: "Irt_[redacted]",
+		"irt_" + secret[4:12] + " " + secret[12:]:  "irt_[redacted]",
+		"bob " + secret + "\n" + secret:            "bob irt_[redacted]",
+		"irt_bob":                                  "irt_bob",
+		"0123456789abcdef0123456789abcdef":         "0123456789abcdef0123456789abcdef",
+		"irods-service-account.of.a-place@example": "irods-service-account.of.a-place@example",
+	} {
+		if got := token.RedactName(given); got != want {
+			t.Errorf("%q is shown as %q, want %q", given, got, want)
 		}
 	}
 }

@@ -87,15 +87,16 @@ func TestWhatNamesAreLoggedAs(t *testing.T) {
 	f := newFixture(t, verify.Config{})
 	secret := f.mint(t, token.Record{}).Reveal()
 	for name, want := range map[string]string{
-		"alice":                  "alice",
-		strings.Repeat("x", 64):  strings.Repeat("x", 64),
-		strings.Repeat("x", 65):  strings.Repeat("x", 64) + "... (65 bytes)",
-		strings.Repeat("x", 1e6): strings.Repeat("x", 64) + "... (1000000 bytes)",
-		"a\nb":                   "a\nb",
-		secret:                   "irt_[redacted]",
-		secret[:20]:              "irt_[redacted]",
-		"alice:" + secret + "!":  "alice:irt_[redacted]!",
-		"irt_short":              "irt_short",
+		"alice":                   "alice",
+		strings.Repeat("x.", 32):  strings.Repeat("x.", 32),
+		strings.Repeat("x.", 33):  strings.Repeat("x.", 32) + "... (66 bytes)",
+		strings.Repeat("x.", 1e6): strings.Repeat("x.", 32) + "... (2000000 bytes)",
+		strings.Repeat("x", 1e6):  "xxxxxxxx[redacted]",
+		"a\nb":                    "a\nb",
+		secret:                    "irt_[redacted]",
+		secret[:20]:               "irt_[redacted]",
+		"alice:" + secret + "!":   "alice:irt_[redacted]",
+		"irt_short":               "irt_short",
 	} {
 		lines := f.logged(t, func() { f.Check(t.Context(), name, "x") })
 		if len(lines) != 1 || lines[0].User != want {

@@ -167,7 +167,7 @@ func (v *Verifier) record(ctx context.Context, user string, verdict Verdict, too
 // given for a name out of it.
 func short(name string) string {
 	const most = 64 // iRODS allows 63
-	name = token.Redact(name)
+	name = token.RedactName(name)
 	if len(name) <= most {
 		return name
 	}
