@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,9 +90,18 @@ func (f *fixture) kept(t *testing.T, digest token.Digest) token.Record {
 
 func (f *fixture) events(t *testing.T) []token.Event {
 	t.Helper()
-	events, err := f.store.Events(t.Context(), "", 1000)
+	events, err := f.store.Events(t.Context(), token.EventPage{Limit: 1000})
 	if err != nil {
 		t.Fatal(err)
+	}
+	return events
+}
+
+// unnumbered takes from events the numbers, which the store chooses.
+func unnumbered(events []token.Event) []token.Event {
+	events = slices.Clone(events)
+	for i := range events {
+		events[i].Number = 0
 	}
 	return events
 }

@@ -61,7 +61,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 			_, _ = f.Revoke(t.Context(), actor, text)
 			_, _ = f.RevokeAll(t.Context(), actor, text)
 			_, _ = f.List(t.Context(), token.Page{Owner: text, After: text})
-			_, _ = f.Events(t.Context(), text, 0)
+			_, _ = f.Events(t.Context(), token.EventPage{User: text})
 			_, _ = f.Disable(t.Context(), actor, text), f.Enable(t.Context(), actor, text)
 		}
 		f.scrape(t)

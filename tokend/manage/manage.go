@@ -32,7 +32,7 @@ type Store interface {
 type Reader interface {
 	Records(ctx context.Context, p token.Page) ([]token.Record, error)
 	Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error)
-	Events(ctx context.Context, user string, limit int) ([]token.Event, error)
+	Events(ctx context.Context, p token.EventPage) ([]token.Event, error)
 	Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error)
 }
 

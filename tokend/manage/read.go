@@ -49,9 +49,11 @@ func (m *Manager) Users(ctx context.Context) ([]token.User, error) {
 	return users, nil
 }
 
-// Events returns the audit trail, newest first, of one user or (empty) of all.
-func (m *Manager) Events(ctx context.Context, user string, limit int) ([]token.Event, error) {
-	events, err := m.store.Events(ctx, user, pageLimit(limit))
+// Events returns a page of the audit trail, newest first. A limit of 0, or past
+// 1000, is 1000.
+func (m *Manager) Events(ctx context.Context, p token.EventPage) ([]token.Event, error) {
+	p.Limit = pageLimit(p.Limit)
+	events, err := m.store.Events(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit trail: %w", err)
 	}

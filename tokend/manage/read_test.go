@@ -85,9 +85,9 @@ func (n *noting) Records(ctx context.Context, p token.Page) ([]token.Record, err
 	return n.Store.Records(ctx, p)
 }
 
-func (n *noting) Events(ctx context.Context, user string, limit int) ([]token.Event, error) {
-	n.limit = limit
-	return n.Store.Events(ctx, user, limit)
+func (n *noting) Events(ctx context.Context, p token.EventPage) ([]token.Event, error) {
+	n.limit = p.Limit
+	return n.Store.Events(ctx, p)
 }
 
 func TestAPageHasAThousandEntriesAtMost(t *testing.T) {
@@ -99,7 +99,7 @@ func TestAPageHasAThousandEntriesAtMost(t *testing.T) {
 		if _, err := m.List(t.Context(), token.Page{Limit: row.asked}); err != nil || store.limit != row.want {
 			t.Errorf("tokens, limit %d: got %d, %v; want %d", row.asked, store.limit, err, row.want)
 		}
-		if _, err := m.Events(t.Context(), "", row.asked); err != nil || store.limit != row.want {
+		if _, err := m.Events(t.Context(), token.EventPage{Limit: row.asked}); err != nil || store.limit != row.want {
 			t.Errorf("events, limit %d: got %d, %v; want %d", row.asked, store.limit, err, row.want)
 		}
 	}
@@ -191,22 +191,24 @@ func TestTheAuditTrailIsReadFromItsEnd(t *testing.T) {
 	f.fill(t, "bob", 1)
 	all := f.events(t)
 	for _, row := range []struct {
-		user  string
-		limit int
-		want  []token.Event
+		page token.EventPage
+		want []token.Event
 	}{
-		{"", 0, all},
-		{"", 2, all[:2]},
-		{"alice", 0, all[1:]},
-		{"alice", 1, all[1:2]},
-		{"bob", 5, all[:1]},
-		{"nobody", 0, nil},
+		{token.EventPage{}, all},
+		{token.EventPage{Limit: 2}, all[:2]},
+		{token.EventPage{Limit: 2, Before: all[1].Number}, all[2:]},
+		{token.EventPage{Before: all[2].Number}, nil},
+		{token.EventPage{User: "alice"}, all[1:]},
+		{token.EventPage{User: "alice", Limit: 1}, all[1:2]},
+		{token.EventPage{User: "alice", Before: all[1].Number}, all[2:]},
+		{token.EventPage{User: "bob", Limit: 5}, all[:1]},
+		{token.EventPage{User: "nobody"}, nil},
 	} {
-		events, err := f.Events(t.Context(), row.user, row.limit)
+		events, err := f.Events(t.Context(), row.page)
 		if err != nil {
 			t.Error(err)
 		}
-		same(t, fmt.Sprintf("%d of %q", row.limit, row.user), events, row.want)
+		same(t, fmt.Sprintf("%+v", row.page), events, row.want)
 	}
 }
 
@@ -216,7 +218,7 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 	cancel()
 	_, list := f.List(ctx, token.Page{})
 	_, users := f.Users(ctx)
-	_, events := f.Events(ctx, "", 0)
+	_, events := f.Events(ctx, token.EventPage{})
 	for doing, err := range map[string]error{"list tokens: ": list, "list users: ": users, "read the audit trail: ": events} {
 		if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), doing) {
 			t.Errorf("%sgot %v", doing, err)

@@ -70,3 +70,12 @@ func CheckLimit(limit int) error {
 	}
 	return nil
 }
+
+// CheckEventPage refuses what CheckLimit refuses, and to go on before a number
+// that no entry can have.
+func CheckEventPage(p token.EventPage) error {
+	if p.Before < 0 {
+		return fmt.Errorf("the audit trail goes on before number 1 or a higher one, or from its end with 0, not before %d", p.Before)
+	}
+	return CheckLimit(p.Limit)
+}

@@ -70,6 +70,7 @@ type Quota struct {
 // Event is one entry of the audit trail, written in the same transaction as the
 // change that it tells of.
 type Event struct {
+	Number int64 // its place in the trail, from 1; 0 before it is kept
 	At     time.Time
 	Actor  string // who did it, for example "uid=0(root)"
 	Action Action
@@ -101,4 +102,11 @@ type Page struct {
 	Owner string // empty: of all users
 	After string // the ID of the last record of the page before; empty: from the newest
 	Limit int    // how many at most
+}
+
+// EventPage asks for entries of the audit trail, newest first.
+type EventPage struct {
+	User   string // empty: of all users
+	Before int64  // only entries with a lower number; 0: from the newest
+	Limit  int    // how many at most
 }

@@ -155,7 +155,7 @@ func (a *api) setUser(ctx context.Context, actor string, in *userChange) (*none,
 }
 
 func (a *api) events(ctx context.Context, _ string, in *eventPage) (*body[[]Event], error) {
-	events, err := a.manager.Events(ctx, in.User, in.Limit)
+	events, err := a.manager.Events(ctx, token.EventPage{User: in.User, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

@@ -79,7 +79,7 @@ func wantAll(t *testing.T, path string, minted, revoked map[string]bool) {
 			t.Errorf("the acknowledged revocation of %s is lost: it is %q", id, states[id])
 		}
 	}
-	if events, err := s.Events(t.Context(), "", 1_000_000); len(events) != changes || err != nil {
+	if events, err := s.Events(t.Context(), token.EventPage{Limit: 1_000_000}); len(events) != changes || err != nil {
 		t.Errorf("%d events tell of %d changes (%v)", len(events), changes, err)
 	}
 }

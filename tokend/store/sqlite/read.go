@@ -71,19 +71,22 @@ func (s *Store) Users(ctx context.Context, now time.Time, limit token.Life) ([]t
 	})
 }
 
-// Events returns what was written last of the audit trail, newest first: of one
-// user, or of all if user is empty.
-func (s *Store) Events(ctx context.Context, user string, limit int) ([]token.Event, error) {
+// Events returns a page of the audit trail, newest first. Entries that are
+// written meanwhile do not shift the pages.
+func (s *Store) Events(ctx context.Context, page token.EventPage) ([]token.Event, error) {
 	return do(ctx, s, store.Events, func(ctx context.Context) ([]token.Event, error) {
-		if err := store.CheckLimit(limit); err != nil {
+		if err := store.CheckEventPage(page); err != nil {
 			return nil, err
 		}
-		where, args := ``, []any{limit}
-		if user != "" {
-			where, args = `WHERE user = ?`, []any{user, limit}
+		where, args := `WHERE true`, []any{}
+		if page.User != "" {
+			where, args = where+` AND user = ?`, append(args, page.User)
 		}
-		return query(ctx, s.readers, scanEvent,
-			`SELECT at, actor, action, user, token, detail FROM events `+where+` ORDER BY number DESC LIMIT ?`, args...)
+		if page.Before != 0 {
+			where, args = where+` AND number < ?`, append(args, page.Before)
+		}
+		return query(ctx, s.readers, scanEvent, `SELECT number, at, actor, action, user, token, detail FROM events `+
+			where+` ORDER BY number DESC LIMIT ?`, append(args, page.Limit)...)
 	})
 }
 

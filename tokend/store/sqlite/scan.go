@@ -51,7 +51,7 @@ func scanUser(r row) (user token.User, err error) {
 }
 
 func scanEvent(r row) (event token.Event, err error) {
-	return event, r.Scan(instant{&event.At}, &event.Actor, &event.Action, &event.User, &event.Token, &event.Detail)
+	return event, r.Scan(&event.Number, instant{&event.At}, &event.Actor, &event.Action, &event.User, &event.Token, &event.Detail)
 }
 
 func scanDigest(r row) (token.Digest, error) {

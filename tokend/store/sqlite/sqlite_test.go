@@ -126,7 +126,7 @@ func TestEverythingIsThereAfterReopening(t *testing.T) {
 	if _, err := s.SetDisabled(t.Context(), "alice", true, now, created); err != nil {
 		t.Fatal(err)
 	}
-	before, err := s.Events(t.Context(), "", 10)
+	before, err := s.Events(t.Context(), token.EventPage{Limit: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestEverythingIsThereAfterReopening(t *testing.T) {
 	kept.OwnerDisabled, gone.OwnerDisabled, gone.Revoked = true, true, now
 	wantRecord(t, s, kept)
 	wantRecord(t, s, gone)
-	after, err := s.Events(t.Context(), "", 10)
+	after, err := s.Events(t.Context(), token.EventPage{Limit: 10})
 	if diff := cmp.Diff(before, after); diff != "" || len(after) != 4 || err != nil {
 		t.Errorf("events (-before +after):\n%s%v", diff, err)
 	}
@@ -169,7 +169,7 @@ func TestAuditTrailIsAppendOnly(t *testing.T) {
 		_, err := db.ExecContext(t.Context(), statement)
 		wantSentence(t, err, "the audit trail is append-only")
 	}
-	events, err := s.Events(t.Context(), "", 10)
+	events, err := s.Events(t.Context(), token.EventPage{Limit: 10})
 	if err != nil || len(events) != 1 || events[0].Actor != created.Actor {
 		t.Errorf("got events %v and error %v", events, err)
 	}
@@ -216,7 +216,7 @@ func TestEveryMethodIsMeasured(t *testing.T) {
 	_, disable := s.SetDisabled(ctx, "nobody", true, now, created)
 	_, records := s.Records(ctx, token.Page{Limit: 0})
 	_, users := s.Users(ctx, now, token.Forever)
-	_, events := s.Events(ctx, "", 0)
+	_, events := s.Events(ctx, token.EventPage{})
 	_, count := s.Count(ctx, now, token.Forever)
 	if err := errors.Join(users, count, s.Ping(ctx)); err != nil {
 		t.Fatal(err)

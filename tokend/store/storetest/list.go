@@ -105,7 +105,7 @@ var listings = []claim{
 		for _, limit := range []int{0, -1} {
 			_, err := s.Records(t.Context(), token.Page{Limit: limit})
 			refused(t, "records", err)
-			_, err = s.Events(t.Context(), "", limit)
+			_, err = s.Events(t.Context(), token.EventPage{Limit: limit})
 			refused(t, "events", err)
 		}
 	}},
@@ -156,46 +156,5 @@ var listings = []claim{
 		mintNew(t, s, "alice", 1)
 		revoke(t, s, token.Selection{Owner: "alice"}, now)
 		same(t, "users", users(t, s), []token.User{{Name: "alice"}})
-	}},
-
-	{"EventsComeNewestFirst", func(t *testing.T, s Store) {
-		a, b := newRecord("alice"), newRecord("bob")
-		mint(t, s, a, b)
-		revoke(t, s, token.Selection{ID: a.ID}, now)
-		setDisabled(t, s, "alice", true)
-		setDisabled(t, s, "alice", false)
-		want := []token.Event{
-			of(told(token.UserEnabled), "alice", ""),
-			of(told(token.UserDisabled), "alice", ""),
-			of(told(token.TokenRevoked), "alice", a.ID),
-			of(told(token.TokenCreated), "bob", b.ID),
-			of(told(token.TokenCreated), "alice", a.ID),
-		}
-		same(t, "all events", events(t, s, ""), want)
-		same(t, "alice's events", events(t, s, "alice"), []token.Event{want[0], want[1], want[2], want[4]})
-		same(t, "nobody's events", events(t, s, "nobody"), []token.Event{})
-		for limit := 1; limit <= len(want)+1; limit++ {
-			got, err := s.Events(t.Context(), "", limit)
-			if err != nil {
-				t.Fatal(err)
-			}
-			same(t, "latest events", got, want[:min(limit, len(want))])
-		}
-	}},
-
-	{"EventsKeepWhatTheySay", func(t *testing.T, s Store) {
-		event := told(token.TokenCreated)
-		event.At = time.Date(2026, time.July, 1, 2, 3, 4, 999_999_999, time.FixedZone("", 3600))
-		event.Actor, event.Detail = "oidc:ᴀlice'\"", "label “🔑”; expires never"
-		r := newRecord("alice")
-		if err := s.Mint(t.Context(), r, token.Quota{}, event); err != nil {
-			t.Fatal(err)
-		}
-		got := events(t, s, "")[0]
-		if got.At != token.Time(event.At) {
-			t.Errorf("kept the time %v of %v", got.At, event.At)
-		}
-		event.At = got.At
-		same(t, "event", got, of(event, "alice", r.ID))
 	}},
 }

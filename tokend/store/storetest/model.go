@@ -33,8 +33,10 @@ func (m *model) enter(ctx context.Context, errs ...error) (leave func(), err err
 	return m.busy.Unlock, nil
 }
 
-// tell writes an event about the user and the token.
+// tell writes an event about the user and the token. A store may leave out
+// numbers, and so the model does.
 func (m *model) tell(event token.Event, user, id string) {
+	event.Number = 10 * int64(len(m.events)+1)
 	event.At = token.Time(event.At)
 	m.events = append(m.events, of(event, user, id))
 }
@@ -188,15 +190,15 @@ func (m *model) Users(ctx context.Context, now time.Time, limit token.Life) ([]t
 	return found, nil
 }
 
-func (m *model) Events(ctx context.Context, user string, limit int) ([]token.Event, error) {
-	leave, err := m.enter(ctx, store.CheckLimit(limit))
+func (m *model) Events(ctx context.Context, page token.EventPage) ([]token.Event, error) {
+	leave, err := m.enter(ctx, store.CheckEventPage(page))
 	defer leave()
 	if err != nil {
 		return nil, err
 	}
 	var found []token.Event
 	for _, e := range slices.Backward(m.events) {
-		if (user == "" || e.User == user) && len(found) < limit {
+		if (page.User == "" || e.User == page.User) && (page.Before == 0 || e.Number < page.Before) && len(found) < page.Limit {
 			found = append(found, e)
 		}
 	}

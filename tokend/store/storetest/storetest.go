@@ -20,7 +20,7 @@ type Store interface {
 	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, error)
 	Records(ctx context.Context, page token.Page) ([]token.Record, error)
 	Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error)
-	Events(ctx context.Context, user string, limit int) ([]token.Event, error)
+	Events(ctx context.Context, page token.EventPage) ([]token.Event, error)
 	Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error)
 	Ping(ctx context.Context) error
 }
@@ -34,7 +34,7 @@ type claim struct {
 // Run checks every promise, each with an empty store of its own, which open
 // makes and t.Cleanup removes.
 func Run(t *testing.T, open func(t *testing.T) Store) {
-	for _, claims := range [][]claim{lookups, mints, limits, revocations, disablings, pages, listings, counts, contexts} {
+	for _, claims := range [][]claim{lookups, mints, limits, revocations, disablings, pages, listings, trail, counts, contexts} {
 		for _, c := range claims {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
