@@ -34,11 +34,12 @@ type (
 	tokenPage struct {
 		User  string `query:"user" doc:"Only of this user"`
 		After string `query:"after" doc:"ID of the last token of the page before"`
-		Limit int    `query:"limit" minimum:"0" maximum:"1000" doc:"0: 1000"`
+		Limit int    `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 0 is 1000"`
 	}
 	eventPage struct {
-		User  string `query:"user" doc:"Only of this user"`
-		Limit int    `query:"limit" minimum:"0" maximum:"1000" doc:"0: 1000"`
+		User   string `query:"user" doc:"Only of this user"`
+		Before int64  `query:"before" minimum:"0" doc:"Number of the last entry of the page before; 0: from the newest"`
+		Limit  int    `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 0 is 1000"`
 	}
 	userChange struct {
 		Name string `path:"name"`
@@ -155,7 +156,7 @@ func (a *api) setUser(ctx context.Context, actor string, in *userChange) (*none,
 }
 
 func (a *api) events(ctx context.Context, _ string, in *eventPage) (*body[[]Event], error) {
-	events, err := a.manager.Events(ctx, token.EventPage{User: in.User, Limit: in.Limit})
+	events, err := a.manager.Events(ctx, token.EventPage{User: in.User, Before: in.Before, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -26,10 +27,10 @@ func TestWhatNeverHappensIsNull(t *testing.T) {
 		return `{"id":"` + id + `","user":"alice","hint":"` + hint + `","label":"","state":"active",` +
 			`"created":"2026-03-04T05:06:07.891234Z","expires":null,"revoked":` + revoked + `,"user_disabled":false}`
 	}
-	event := func(at, action, id, detail string) string {
-		return `{"at":"2026-03-04T05:` + at + `:07.891234Z","actor":"` + actor + `","action":"` + action + `","user":"alice","token":"` + id + `","detail":"` + detail + `"}`
+	event := func(number, at, action, id, detail string) string {
+		return `{"number":` + number + `,"at":"2026-03-04T05:` + at + `:07.891234Z","actor":"` + actor + `","action":"` + action + `","user":"alice","token":"` + id + `","detail":"` + detail + `"}`
 	}
-	created := event("06", "token.create", id, "")
+	created := event("1", "06", "token.create", id, "")
 	f.says(t, "GET "+tokens, "", "["+token("null")+"]")
 	f.says(t, "GET "+users, "", `[{"name":"alice","disabled":null,"tokens":1}]`)
 	f.says(t, "GET "+audit, "", "["+created+"]")
@@ -44,7 +45,7 @@ func TestWhatNeverHappensIsNull(t *testing.T) {
 	f.says(t, "PUT "+users+"/alice", enable, "")
 	f.says(t, "GET "+users, "", `[{"name":"alice","disabled":null,"tokens":0}]`)
 	f.says(t, "GET "+audit, "", "["+strings.Join([]string{
-		event("07", "user.enable", "", ""), event("07", "token.revoke", id, ""), event("07", "user.disable", "", ""), created,
+		event("4", "07", "user.enable", "", ""), event("3", "07", "token.revoke", id, ""), event("2", "07", "user.disable", "", ""), created,
 	}, ",")+"]")
 }
 
@@ -110,10 +111,16 @@ func TestAListIsFilteredAndComesInPages(t *testing.T) {
 		}
 		same(t, query, listed, want)
 	}
+	newest := fmt.Sprint(get[[]web.Event](t, f, "GET "+audit, "")[0].Number)
 	for query, want := range map[string][]string{
-		"":                    {ids[2], ids[1], ids[0]},
-		"?user=bob":           {ids[1]},
-		"?user=alice&limit=1": {ids[2]},
+		"":                                     {ids[2], ids[1], ids[0]},
+		"?user=bob":                            {ids[1]},
+		"?user=alice&limit=1":                  {ids[2]},
+		"?before=0&limit=2":                    {ids[2], ids[1]},
+		"?before=" + newest:                    {ids[1], ids[0]},
+		"?user=alice&limit=1&before=" + newest: {ids[0]},
+		"?user=&limit=0&before=9223372036854775807": {ids[2], ids[1], ids[0]},
+		"?before=1": {},
 	} {
 		told := []string{}
 		for _, e := range get[[]web.Event](t, f, "GET "+audit+query, "") {

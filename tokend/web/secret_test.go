@@ -81,6 +81,7 @@ func TestATokenInTheWrongPlaceIsNotEchoed(t *testing.T) {
 			{"GET " + at(tokens+"?limit=%s"), none},
 			{"GET " + at(tokens+"?state=%s"), none},
 			{"GET " + at(audit+"?limit=%s"), none},
+			{"GET " + at(audit+"?before=%s"), none},
 			{"GET " + at(tokens+"/%s"), none},
 			{"GET " + at("/%s"), none},
 			{"DELETE " + at(tokens+"/%s"), none},

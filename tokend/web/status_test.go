@@ -35,7 +35,7 @@ func TestWhatSucceedsIsAnsweredAsDocumented(t *testing.T) {
 		{"GET " + tokens + "?limit=0", "", http.StatusOK},
 		{"GET " + tokens + "?limit=1000&after=" + made.Token.ID, "", http.StatusOK},
 		{"GET " + users, "", http.StatusOK},
-		{"GET " + audit + "?user=alice&limit=1000", "", http.StatusOK},
+		{"GET " + audit + "?user=alice&limit=1000&before=1", "", http.StatusOK},
 		{"PUT " + users + "/alice", disable, http.StatusOK},
 		{"PUT " + users + "/alice", enable, http.StatusOK},
 		{"POST " + tokens + "/found", `{"secret":"` + made.Secret + `"}`, http.StatusOK},
@@ -92,6 +92,8 @@ func TestWhatIsRefusedIsAnsweredWithTheRemedy(t *testing.T) {
 		{"GET " + tokens + "?after=nosuchtoken1", "", absent, `no token with the ID "nosuchtoken1"`},
 		{"GET " + users + "?limit=1", "", invalid, "unknown query parameter (query.limit)"},
 		{"GET " + audit + "?limit=1001", "", invalid, "expected number <= 1000 (query.limit)"},
+		{"GET " + audit + "?before=-1", "", invalid, "expected number >= 0 (query.before)"},
+		{"GET " + audit + "?before=9223372036854775808", "", invalid, "invalid integer (query.before)"},
 
 		{"DELETE " + tokens + "/nosuchtoken1", "", absent, `no token has the ID "nosuchtoken1"; the list of tokens shows the IDs`},
 		{"DELETE " + tokens, "", invalid, "required query parameter is missing (query.user)"},

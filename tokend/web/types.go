@@ -54,6 +54,7 @@ type UserState struct {
 
 // Event is an entry of the audit trail.
 type Event struct {
+	Number int64        `json:"number" doc:"Its place in the trail: later entries have higher ones, some may be left out"`
 	At     time.Time    `json:"at"`
 	Actor  string       `json:"actor"`
 	Action token.Action `json:"action"`
@@ -74,7 +75,7 @@ func showUser(u token.User) User {
 }
 
 func showEvent(e token.Event) Event {
-	return Event{At: e.At, Actor: e.Actor, Action: e.Action, User: e.User, Token: e.Token, Detail: e.Detail}
+	return Event{Number: e.Number, At: e.At, Actor: e.Actor, Action: e.Action, User: e.User, Token: e.Token, Detail: e.Detail}
 }
 
 func showTime(t time.Time) *time.Time {
