@@ -2,6 +2,7 @@ package manage_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -55,10 +56,27 @@ func TestEveryChangeIsAnEntryOfTheAuditTrail(t *testing.T) {
 
 func TestANewTokenIsAnEntryOfTheAuditTrail(t *testing.T) {
 	f := newFixture(t, manage.Limits{})
-	_, record := f.create(t, "alice", "")
-	same(t, "audit trail", unnumbered(f.events(t)), []token.Event{{
-		At: token.Time(begin), Actor: actor, Action: token.TokenCreated, User: "alice", Token: record.ID,
-	}})
+	for _, row := range []struct{ defaults, expiry, label, says string }{
+		{"never", "", "", `expires never`},
+		{"never", "never", "laptop", `expires never, label "laptop"`},
+		{"never", "1d", "", `expires 2026-03-05T04:06:07Z`},
+		{"2w", "", `Zoë's "big" one`, `expires 2026-03-18T04:06:07Z, label "Zoë's \"big\" one"`},
+		{"2w", "1h", "a\u202eb", `expires 2026-03-04T05:06:07Z, label "a\u202eb"`},
+	} {
+		life, err := token.ParseLife(row.defaults)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Apply(manage.Limits{DefaultExpiry: life})
+		secret, record, err := f.Create(t.Context(), actor, manage.Request{User: "alice", Label: row.label, Expiry: row.expiry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, row.says, unnumbered(f.events(t))[0], token.Event{
+			At: token.Time(begin), Actor: actor, Action: token.TokenCreated, User: "alice", Token: record.ID, Detail: row.says,
+		})
+		hides(t, "the audit trail", fmt.Sprint(f.events(t)), secret)
+	}
 }
 
 func TestARefusedChangeIsNoEntryOfTheAuditTrail(t *testing.T) {

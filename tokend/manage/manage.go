@@ -106,7 +106,7 @@ func (m *Manager) Create(ctx context.Context, actor string, req Request) (token.
 		ID: token.NewID(), Digest: secret.Digest(), Owner: req.User, Hint: secret.Hint(),
 		Label: req.Label, Created: now, Expires: expires,
 	}
-	event := token.Event{At: now, Actor: actor, Action: token.TokenCreated}
+	event := token.Event{At: now, Actor: actor, Action: token.TokenCreated, Detail: described(record)}
 	quota := token.Quota{Tokens: limits.MaxPerUser, MaxLife: limits.MaxExpiry}
 	if err := m.store.Mint(ctx, record, quota, event); err != nil {
 		return token.Secret{}, token.Record{}, m.explain(err, req.User, limits)
@@ -149,6 +149,15 @@ func (m *Manager) explain(err error, user string, limits *Limits) error {
 		return fmt.Errorf("%w: %s gets no token before the user is enabled again", token.ErrUserDisabled, user)
 	}
 	return err // it says what was done, and what to do
+}
+
+// described is what the audit trail says of a new token.
+func described(r token.Record) string {
+	text := "expires " + expiry(r.Expires)
+	if r.Label != "" {
+		text += fmt.Sprintf(", label %q", r.Label)
+	}
+	return text
 }
 
 func expiry(t time.Time) string {

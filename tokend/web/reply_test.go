@@ -30,7 +30,7 @@ func TestWhatNeverHappensIsNull(t *testing.T) {
 	event := func(number, at, action, id, detail string) string {
 		return `{"number":` + number + `,"at":"2026-03-04T05:` + at + `:07.891234Z","actor":"` + actor + `","action":"` + action + `","user":"alice","token":"` + id + `","detail":"` + detail + `"}`
 	}
-	created := event("1", "06", "token.create", id, "")
+	created := event("1", "06", "token.create", id, "expires never")
 	f.says(t, "GET "+tokens, "", "["+token("null")+"]")
 	f.says(t, "GET "+users, "", `[{"name":"alice","disabled":null,"tokens":1}]`)
 	f.says(t, "GET "+audit, "", "["+created+"]")
