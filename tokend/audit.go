@@ -1,63 +1,106 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"tokend/tokend/token"
 	"tokend/tokend/web"
 )
-
-// maxEvents is how many the daemon returns at most.
-const maxEvents = 1000
 
 func newAudit() *cobra.Command {
 	var user string
 	var limit int
-	var asJSON bool
+	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Show who changed what, newest first",
-		Args:  exactly(0, "no argument"),
+		Example: `  tokend audit --user alice --limit 20
+  tokend audit --all --json > trail.json`,
+		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("user") {
+				if err := token.CheckUser(user); err != nil {
+					return err
+				}
+			}
+			switch {
+			case all && cmd.Flags().Changed("limit"):
+				return errors.New("--limit and --all exclude each other: give one of them")
+			case all:
+				limit = math.MaxInt
+			case limit < 1:
+				return errors.New("--limit is a number from 1 on; --all shows every entry")
+			}
 			c, err := newClient(cmd)
 			if err != nil {
 				return err
 			}
-			if limit < 1 || limit > maxEvents {
-				return fmt.Errorf("--limit is a number from 1 to %d", maxEvents)
-			}
-			query := url.Values{"limit": {strconv.Itoa(limit)}}
-			if user != "" {
-				query.Set("user", user)
-			}
-			events := []web.Event{}
-			if err := c.call(cmd.Context(), http.MethodGet, "/api/v1/audit", query, nil, &events); err != nil {
+			events, older, err := c.events(cmd.Context(), user, limit)
+			if err != nil {
 				return err
 			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), events)
-			}
-			if len(events) == 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "No entries%s.\n", quoted(" about ", user))
-				return nil
-			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "TIME\tBY\tWHAT\tUSER\tTOKEN\tDETAIL")
-			for _, e := range events {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.At.Local().Format(second), e.Actor, e.Action, printable(e.User), e.Token, printable(e.Detail))
-			}
-			return w.Flush()
+			return showEvents(cmd, user, events, older, asJSON)
 		},
 	}
 	addAdminSocket(cmd)
-	cmd.Flags().StringVar(&user, "user", "", "only what concerns this user")
-	cmd.Flags().IntVar(&limit, "limit", 100, fmt.Sprintf("how many entries at most, up to %d", maxEvents))
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	flags := cmd.Flags()
+	flags.StringVar(&user, "user", "", "only what concerns this user")
+	flags.IntVar(&limit, "limit", 100, "how many entries at most")
+	flags.BoolVar(&all, "all", false, "every entry, back to the first")
+	flags.BoolVar(&asJSON, "json", false, "print JSON")
 	completeUser(cmd)
+	completeNothing(cmd, "limit")
 	return cmd
+}
+
+// maxEvents is how many the daemon returns at once.
+const maxEvents = 1000
+
+// events reads the newest entries, page by page, up to the limit. Older says
+// whether there are more.
+func (c *client) events(ctx context.Context, user string, limit int) (events []web.Event, older bool, err error) {
+	query := url.Values{}
+	if user != "" {
+		query.Set("user", user)
+	}
+	events = []web.Event{}
+	for len(events) <= limit {
+		// One more than is wanted, if it fits, tells of older ones.
+		ask := min(limit-len(events), maxEvents-1) + 1
+		query.Set("limit", strconv.Itoa(ask))
+		var page []web.Event
+		if err := c.call(ctx, http.MethodGet, "/api/v1/audit", query, nil, &page); err != nil {
+			return nil, false, err
+		}
+		events = append(events, page...)
+		if len(page) < ask {
+			return events, false, nil
+		}
+		query.Set("before", strconv.FormatInt(page[len(page)-1].Number, 10))
+	}
+	return events[:limit], true, nil
+}
+
+func showEvents(cmd *cobra.Command, user string, events []web.Event, older, asJSON bool) error {
+	var err error
+	switch {
+	case asJSON:
+		err = printJSON(cmd.OutOrStdout(), events)
+	case len(events) == 0:
+		fmt.Fprintf(cmd.ErrOrStderr(), "No entries%s.\n", quoted(" about ", user))
+	default:
+		err = printEvents(cmd.OutOrStdout(), events)
+	}
+	if err == nil && older && isTerminal(cmd.ErrOrStderr()) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "older entries: --limit N or --all")
+	}
+	return err
 }

@@ -71,6 +71,17 @@ func printUsers(w io.Writer, users []web.User) error {
 	return printTable(w, rows, shades)
 }
 
+func printEvents(w io.Writer, events []web.Event) error {
+	rows, shades := []string{"TIME\tBY\tWHAT\tUSER\tTOKEN\tDETAIL"}, []string{bold}
+	for _, e := range events {
+		rows = append(rows, strings.Join([]string{
+			e.At.Local().Format(second), printable(e.Actor), string(e.Action), printable(e.User), e.Token, printable(e.Detail),
+		}, "\t"))
+		shades = append(shades, plain)
+	}
+	return printTable(w, rows, shades)
+}
+
 const (
 	plain  = ""
 	bold   = "\x1b[1m"
