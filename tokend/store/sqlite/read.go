@@ -128,10 +128,10 @@ func youngest(now time.Time, limit token.Life) int64 {
 func (s *Store) Ping(ctx context.Context) error {
 	_, err := do(ctx, s, store.Ping, func(ctx context.Context) (any, error) {
 		_, err := scanRecord(s.lookup.QueryRowContext(ctx, token.Digest{}.String())) // nobody's
-		if errors.Is(err, sql.ErrNoRows) {
-			err = nil
+		if !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
 		}
-		return nil, errors.Join(s.inPlace(), err)
+		return nil, s.inPlace()
 	})
 	return err
 }

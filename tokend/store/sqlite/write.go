@@ -151,14 +151,14 @@ func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at 
 func write[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context, *sql.Tx) (T, error)) (T, error) {
 	var tried atomic.Pointer[T]
 	value, err := do(ctx, s, op, func(ctx context.Context) (none T, err error) {
-		if err := s.inPlace(); err != nil {
-			return none, err
-		}
 		tx, err := s.writer.BeginTx(ctx, nil)
 		if err != nil {
 			return none, err
 		}
 		value, err := f(ctx, tx)
+		if err == nil {
+			err = s.inPlace()
+		}
 		if err != nil {
 			_ = tx.Rollback() // says only that SQLite has rolled back already
 			return none, err
