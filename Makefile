@@ -17,6 +17,8 @@ GOLANGCI := v2.15.0
 # A count, not a time: go test may fail when a time is up (context deadline exceeded).
 FUZZTIME ?= 50000x
 
+# The version is stamped below; go's own way fails in somebody else's clone.
+BUILD_FLAGS     := -trimpath -buildvcs=false
 VERSION_PACKAGE := github.com/prometheus/common/version
 TOKEND_FLAGS    := -s -w -X $(VERSION_PACKAGE).Version=$(VERSION) -X $(VERSION_PACKAGE).Revision=$(REVISION)
 # The helper's own entry point instead of Go's runtime: see docs/pamhelper.md.
@@ -24,8 +26,8 @@ HELPER_FLAGS    := -s -w -E main.entry
 
 .PHONY: build
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(TOKEND_FLAGS)' -o $(BIN)/tokend ./tokend
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(HELPER_FLAGS)' -o $(BIN)/pamhelper ./pamhelper
+	CGO_ENABLED=0 go build $(BUILD_FLAGS) -ldflags '$(TOKEND_FLAGS)' -o $(BIN)/tokend ./tokend
+	CGO_ENABLED=0 go build $(BUILD_FLAGS) -ldflags '$(HELPER_FLAGS)' -o $(BIN)/pamhelper ./pamhelper
 
 .PHONY: demo
 demo:

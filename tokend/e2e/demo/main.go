@@ -32,7 +32,7 @@ func run() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, site.Close()) }()
-	fmt.Println("Building tokend and its helper (the first time takes a minute) ...")
+	fmt.Println("Building tokend and its helper (the first time takes a few minutes) ...")
 	if err := errors.Join(site.Build(ctx, false), site.WriteConfig("")); err != nil {
 		return err
 	}
