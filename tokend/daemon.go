@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,9 +30,6 @@ import (
 
 // maxMetricsConnections is how many may be open on [http] metrics.
 const maxMetricsConnections = 32
-
-// loadTimeout is how long a reload may wait for the configuration.
-const loadTimeout = 3 * time.Second
 
 // node is a running daemon: what its parts are, and what a reload changes.
 type node struct {
@@ -193,107 +187,6 @@ func (n *node) run(ctx context.Context) error {
 	}
 	n.log.Info("tokend ends")
 	return nil
-}
-
-// reloadOnHangup loads the configuration again at every SIGHUP.
-func (n *node) reloadOnHangup(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-n.hangup:
-			n.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
-			n.reload()
-			n.notify(daemon.SdNotifyReady)
-		}
-	}
-}
-
-// reload takes over what can be changed while running, and says what can't. A
-// configuration with a mistake changes nothing.
-func (n *node) reload() {
-	there := isThere(n.path)
-	next, err := loadSoon(n.path)
-	if err == nil && n.configured && !there {
-		err = fmt.Errorf("%s is empty or gone; for the defaults, start tokend again", n.path)
-	}
-	if err != nil {
-		n.reloaded.Set(0)
-		n.log.Error("configuration not reloaded: the old one stays in force", "err", err)
-		return
-	}
-	if keys := n.cfg.NeedsRestart(next); len(keys) > 0 {
-		n.log.Warn("these keys of the configuration need a restart", "keys", strings.Join(keys, " "))
-	}
-	changed := n.cfg.Changed(next)
-	n.level.Set(next.Log.Level)
-	for _, s := range []struct {
-		guard   *socket.Guard
-		section string
-		names   []string
-	}{{n.auth, "auth", next.Auth.Peers}, {n.admin, "admin", next.Admin.Peers}} {
-		key := s.section + ".peers"
-		if n.setPeers(s.guard, s.section, s.names) && !slices.Contains(changed, key) { // a user who is known by now
-			changed = append(changed, key)
-		}
-	}
-	n.verifier.Apply(settings(next))
-	n.manager.Apply(limits(next))
-	n.cfg.Log.Level, n.cfg.Auth.Peers, n.cfg.Admin.Peers = next.Log.Level, next.Auth.Peers, next.Admin.Peers
-	n.cfg.Tokens, n.cfg.Cache.TTL, n.cfg.Cache.Stale = next.Tokens, next.Cache.TTL, next.Cache.Stale
-	n.configured = there
-	n.reloaded.Set(1)
-	n.tellIfAbsent()
-	if len(changed) == 0 {
-		changed = []string{"nothing"}
-	}
-	n.log.Info("configuration reloaded", "changed", strings.Join(changed, " "))
-}
-
-// isThere tells whether there is a configuration and anything in it. One that
-// vanished while it was being replaced would otherwise lift every limit.
-func isThere(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Size() > 0
-}
-
-// tellIfAbsent says that the configuration is not there, which a wrong path may
-// be why.
-func (n *node) tellIfAbsent() {
-	if _, err := os.Stat(n.path); errors.Is(err, fs.ErrNotExist) {
-		n.log.Info("there is no configuration: every key has its default", "config", n.path)
-	}
-}
-
-// loadSoon loads the configuration, and leaves behind a file that hangs: a pipe
-// that nobody writes to, say, or one on a server that is gone.
-func loadSoon(path string) (config.Config, error) {
-	type loaded struct {
-		cfg config.Config
-		err error
-	}
-	done := make(chan loaded, 1)
-	go func() {
-		cfg, err := config.Load(path)
-		done <- loaded{cfg, err}
-	}()
-	select {
-	case l := <-done:
-		return l.cfg, l.err
-	case <-time.After(loadTimeout):
-		return config.Config{}, fmt.Errorf("read %s: it did not come within %s; is it a file, on a disk that works?", path, loadTimeout)
-	}
-}
-
-// setPeers changes who may ask, and with it the mode of a socket that is our
-// own; that of systemd's is SocketMode=. It reports whether others may ask now.
-func (n *node) setPeers(guard *socket.Guard, section string, names []string) (changed bool) {
-	peers := n.resolve(section, names)
-	changed = guard.SetPeers(peers)
-	if err := guard.SetMode(peers.Mode()); err != nil {
-		n.log.Error("mode of the socket was not set: new peers may be kept out", "section", section, "err", err)
-	}
-	return changed
 }
 
 // notify tells the service manager, if one listens.

@@ -32,7 +32,7 @@ systemd, sockets that were passed are used and the service manager is told.`,
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP) // from here on it can't end the daemon
 			defer signal.Stop(hangup)
-			cfg, err := config.Load(path)
+			cfg, err := loadSoon(path, startTimeout)
 			if err != nil {
 				return err
 			}
