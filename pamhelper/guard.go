@@ -89,15 +89,15 @@ func dropPrivileges() bool {
 // the same nothing is set: an ID without a number in a container's namespace
 // can't be.
 func becomeReal(get, set uintptr) bool {
-	var ids [3]uint32 // real, effective, saved
-	_, _, errno := syscall.RawSyscall(get, uintptr(unsafe.Pointer(&ids[0])), uintptr(unsafe.Pointer(&ids[1])), uintptr(unsafe.Pointer(&ids[2])))
+	var real, effective, saved uint32
+	_, _, errno := syscall.RawSyscall(get, uintptr(unsafe.Pointer(&real)), uintptr(unsafe.Pointer(&effective)), uintptr(unsafe.Pointer(&saved)))
 	if errno != 0 {
 		return false
 	}
-	if ids[0] == ids[1] && ids[0] == ids[2] {
+	if effective == real && saved == real {
 		return true
 	}
-	id := uintptr(ids[0])
+	id := uintptr(real)
 	_, _, errno = syscall.RawSyscall(set, id, id, id)
 	return errno == 0
 }

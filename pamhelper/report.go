@@ -93,8 +93,9 @@ func tokenIn(name []byte) int {
 		if i+len(prefix)+enough <= len(name) && c|0x20 == 'i' && name[i+1]|0x20 == 'r' && name[i+2]|0x20 == 't' && name[i+3] == '_' {
 			return i + len(prefix)
 		}
-		run++
-		if !(c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z') {
+		if c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' {
+			run++
+		} else {
 			run = 0
 		}
 		if run == row {
@@ -131,7 +132,7 @@ func syslog(priority string, text []byte) {
 	l.size += copy(l.text[l.size:], text)
 	if l.sendTo(&address, syscall.SOCK_DGRAM) == syscall.EPROTOTYPE {
 		l.add("\x00") // ends a line in a stream, which some daemons listen on
-		l.sendTo(&address, syscall.SOCK_STREAM)
+		_ = l.sendTo(&address, syscall.SOCK_STREAM)
 	}
 }
 

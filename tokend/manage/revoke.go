@@ -94,16 +94,20 @@ func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled 
 	if err := token.CheckUser(user); err != nil {
 		return invalid(err)
 	}
-	action, done := token.UserEnabled, "user enabled"
+	action := token.UserEnabled
 	if disabled {
-		action, done = token.UserDisabled, "user disabled"
+		action = token.UserDisabled
 	}
 	now := token.Time(m.now())
 	digests, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
 	if err != nil {
 		return m.unsure(ctx, digests, notFound(err, noSuchUser(user)))
 	}
-	m.log.InfoContext(ctx, done, "user", user, "by", actor)
+	if disabled {
+		m.log.InfoContext(ctx, "user disabled", "user", user, "by", actor)
+	} else {
+		m.log.InfoContext(ctx, "user enabled", "user", user, "by", actor)
+	}
 	return m.forgetNow(ctx, digests)
 }
 
