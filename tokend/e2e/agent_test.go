@@ -169,15 +169,16 @@ func rightButUnknown(t *testing.T) string {
 func TestUserNameIsDataWhateverItLooksLike(t *testing.T) {
 	site, _ := running(t)
 	good := create(t, site, "alice", "never")
-	dash := create(t, site, "-x", "never")
 	for _, user := range []string{
 		"--help", "-x", "", "--socket", "--version", "alice\x01", "alice\nbob", "\xff\xfe", "../alice",
 		strings.Repeat("a", 64), strings.Repeat("a", 1024), strings.Repeat("a", 1025), strings.Repeat("a", 10_000),
 	} {
 		wantNo(t, agent{user: &user, password: good}.run(t, site))
 	}
-	user := "-x"
-	wantYes(t, agent{user: &user, password: dash}.run(t, site))
+	for _, user := range []string{"-x", "--help", "--socket", "--version"} {
+		secret := tokend(t, site, "", "token", "create", "--user="+user)
+		wantYes(t, agent{user: &user, password: secret}.run(t, site))
+	}
 	wantNo(t, agent{password: good}.run(t, site)) // no user name at all
 }
 
@@ -196,8 +197,10 @@ func TestCheckerTakesNothingFromItsEnvironment(t *testing.T) {
 		strings.Repeat("A", 60_000) + "=" + strings.Repeat("B", 60_000),
 	}
 	for _, argv0 := range []string{"/usr/sbin/irodsPamAuthCheck", "./irodsPamAuthCheck", "irodsPamAuthCheck"} {
-		bob, user := "bob", "alice"
+		bob, user, nobody := "bob", "alice", ""
 		wantNo(t, agent{argv0: argv0, user: &bob, password: alice, env: hostile}.run(t, site))
+		wantNo(t, agent{argv0: argv0, user: &nobody, password: alice, env: hostile}.run(t, site))
+		wantNo(t, agent{argv0: argv0, password: alice, env: hostile}.run(t, site))
 		wantYes(t, agent{argv0: argv0, user: &user, password: alice, env: hostile}.run(t, site))
 		name := "mallory"
 		r := agent{argv0: argv0, user: &name, password: mallory, env: hostile}.run(t, site)

@@ -10,7 +10,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"tokend/tokend/e2e/rig"
 )
@@ -105,33 +107,64 @@ func TestHelperNeverCallsIntoTheRuntime(t *testing.T) {
 // where Go would panic and exit with 2.
 func TestMistakeInTheHelperIsANo(t *testing.T) {
 	site, _ := running(t)
-	root, err := rig.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	source := filepath.Join(root, "pamhelper", "start.go")
-	text, err := os.ReadFile(source)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mistake := strings.Replace(string(text), "	until := wire.Now() + softLimit\n",
-		"	until := wire.Now() + softLimit\n	if x := arguments(stack); x.count > 0 {\n		noRuntime[x.count+200] = 1\n	}\n", 1)
-	if mistake == string(text) {
-		t.Fatal("start.go has changed: put the mistake elsewhere")
-	}
-	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: write(t, site, "start.go", mistake)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	broken := site.Path("broken")
-	if err := site.BuildHelper(t.Context(), broken, "", "-overlay", write(t, site, "overlay.json", string(overlay))); err != nil {
-		t.Fatal(err)
-	}
+	broken := changedHelper(t, site, "start.go", "	until := wire.Now() + softLimit\n",
+		"	until := wire.Now() + softLimit\n	if x := arguments(stack); x.count > 0 {\n		noRuntime[x.count+200] = 1\n	}\n")
 	user := "alice"
 	r := agent{path: broken, user: &user, password: create(t, site, "alice", "never")}.run(t, site)
 	if r.status != 1<<8 || r.stdout != "" {
 		t.Errorf("wait status %#x and %q, want 0x100 and not a word", int(r.status), r.stdout)
 	}
+}
+
+// TestFullStackIsANo builds one that needs more stack than it gets. The handler of
+// the signal for it must have one of its own.
+func TestFullStackIsANo(t *testing.T) {
+	site, _ := running(t)
+	greedy := changedHelper(t, site, "start.go", "	until := wire.Now() + softLimit\n", "	until := wire.Now() + deeper(0)\n",
+		"// question is", `func deeper(n int64) int64 {
+	var room [4096]byte
+	room[n%4096] = 1
+	return deeper(n+1) + int64(room[(n+1)%4096])
+}
+
+// question is`)
+	cmd := exec.CommandContext(t.Context(), "prlimit", "--stack=1000000", "--", greedy)
+	cmd.Stdin, cmd.Env = strings.NewReader(create(t, site, "alice", "never")), []string{"PAM_USER=alice"}
+	out, _ := cmd.CombinedOutput() // the status tells more
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status != 1<<8 || len(out) > 0 {
+		t.Errorf("wait status %#x and %q, want 0x100 and not a word", int(status), out)
+	}
+}
+
+// changedHelper builds one with changes in its source, each an old and a new
+// text, and returns its path.
+func changedHelper(t *testing.T, site *rig.Site, file string, changes ...string) (path string) {
+	t.Helper()
+	root, err := rig.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(root, "pamhelper", file)
+	text, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := string(text)
+	for i := 0; i < len(changes); i += 2 {
+		if !strings.Contains(changed, changes[i]) {
+			t.Fatalf("%s has no %q any more", file, changes[i])
+		}
+		changed = strings.Replace(changed, changes[i], changes[i+1], 1)
+	}
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: write(t, site, file, changed)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = site.Path("changed")
+	if err := site.BuildHelper(t.Context(), path, "", "-overlay", write(t, site, "overlay.json", string(overlay))); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestHelperBuiltWithoutItsEntryIsANo(t *testing.T) {
@@ -172,5 +205,31 @@ func TestHelperOfTheOtherArchitectureAnswersToo(t *testing.T) {
 		if (err == nil) != c.yes || string(out) != want {
 			t.Errorf("%s: %v, %s", c.user, err, out)
 		}
+	}
+}
+
+// TestHelperOfTheOtherArchitectureEndsByItself: its assembler is another.
+func TestHelperOfTheOtherArchitectureEndsByItself(t *testing.T) {
+	site, _ := running(t)
+	path := site.Path("pamhelper-arm64")
+	if err := site.BuildHelper(t.Context(), path, "arm64"); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "qemu-aarch64-static", "-0", rig.CheckerName, path, "alice")
+	secret, err := cmd.StdinPipe() // never closed: only a signal ends it so soon
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer secret.Close()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond) // until it waits for its secret
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // the status tells more
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status != 1<<8 {
+		t.Errorf("wait status %#x, want 0x100", int(status))
 	}
 }

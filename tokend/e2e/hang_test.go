@@ -185,15 +185,19 @@ func TestHelperGivesUpWhateverHangs(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		c := agent{user: &user, password: good}.start(t, site)
-		// Meanwhile: what the agent left open is closed.
-		waitForSocket(t, c.pid)
-		if fds := descriptors(t, c.pid); !slices.Equal(fds, []string{"0", "1", "2", "3"}) {
-			t.Errorf("it has the descriptors %v, want the three and its socket", fds)
+		// One of them on a kernel without close_range.
+		older := changedHelper(t, site, "guard.go", "sysCloseRange = 436", "sysCloseRange = 99999")
+		for _, path := range []string{site.Checker(), older} {
+			c := agent{path: path, user: &user, password: good}.start(t, site)
+			// Meanwhile: what the agent left open is closed.
+			waitForSocket(t, c.pid)
+			if fds := descriptors(t, c.pid); !slices.Equal(fds, []string{"0", "1", "2", "3"}) {
+				t.Errorf("it has the descriptors %v, want the three and its socket", fds)
+			}
+			r := c.result()
+			wantNo(t, r)
+			within(t, r.took, giveUp)
 		}
-		r := c.result()
-		wantNo(t, r)
-		within(t, r.took, giveUp)
 	})
 	t.Run("daemon down", func(t *testing.T) {
 		nowhere := newSite(t)
@@ -203,6 +207,8 @@ func TestHelperGivesUpWhateverHangs(t *testing.T) {
 	})
 	t.Run("no end of the secret", func(t *testing.T) {
 		cmd := exec.Command(site.Checker(), "alice")
+		var stdout strings.Builder
+		cmd.Stdout = &stdout
 		stdin, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -215,8 +221,8 @@ func TestHelperGivesUpWhateverHangs(t *testing.T) {
 		if _, err := stdin.Write([]byte(good)); err != nil {
 			t.Fatal(err)
 		}
-		if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 {
-			t.Errorf("it ended with %v", err)
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 || stdout.String() != "Not Authenticated\n" {
+			t.Errorf("it ended with %v and %q", err, &stdout)
 		}
 		within(t, time.Since(begun), giveUp)
 	})
