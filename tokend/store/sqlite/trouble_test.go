@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"tokend/tokend/store"
+	"tokend/tokend/store/sqlite"
 	"tokend/tokend/token"
 )
 
@@ -328,4 +330,55 @@ func TestWhatACommitThatHangsIsAboutIsKnown(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestChangeAndItsEntryAreOneCommit: none is ever there without the other.
+func TestChangeAndItsEntryAreOneCommit(t *testing.T) {
+	s := open(t, newPath(t))
+	kept := mint(t, s)
+	commits := 0
+	check(s.AtCommit(t.Context(), func() { commits++ }))
+	for name, change := range everyChange(s, kept) {
+		commits = 0
+		if err := change(t.Context()); err != nil || commits != 1 {
+			t.Errorf("%s: %d commits, %v", name, commits, err)
+		}
+	}
+}
+
+// TestChangeWithoutItsEntryIsNotMade has the audit trail refuse all entries.
+func TestChangeWithoutItsEntryIsNotMade(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	run(t, shell(t, path), `CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no more entries'); END`)
+	for name, change := range everyChange(s, kept) {
+		if err := change(t.Context()); err == nil || !strings.Contains(err.Error(), "no more entries") {
+			t.Errorf("%s: got error %v", name, err)
+		}
+	}
+	wantRecord(t, s, kept)
+	if records, err := s.Records(t.Context(), token.Page{Limit: 10}); len(records) != 1 || err != nil {
+		t.Errorf("%d tokens are kept (%v)", len(records), err)
+	}
+}
+
+func everyChange(s *sqlite.Store, kept token.Record) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"mint": func(ctx context.Context) error { return s.Mint(ctx, newRecordOf("bob"), token.Quota{}, created) },
+		"disable": func(ctx context.Context) error {
+			_, err := s.SetDisabled(ctx, kept.Owner, true, now, created)
+			return err
+		},
+		"revoke": func(ctx context.Context) error {
+			_, err := s.Revoke(ctx, token.Selection{ID: kept.ID}, now, revoked)
+			return err
+		},
+	}
+}
+
+func newRecordOf(user string) token.Record {
+	r := newRecord()
+	r.Owner = user
+	return r
 }
