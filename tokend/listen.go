@@ -29,7 +29,7 @@ func inherited(auth, admin string) (map[string]*socket.Listener, error) {
 	for _, l := range listeners {
 		u, ok := l.(*net.UnixListener)
 		if !ok {
-			return nil, errors.New("systemd passed a socket that is no Unix stream socket: see ListenStream= in tokend.socket")
+			return nil, errors.New("systemd passed a socket that is no Unix stream socket: see ListenStream= in its socket unit")
 		}
 		path := u.Addr().String()
 		if path != auth && path != admin {

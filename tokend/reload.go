@@ -30,7 +30,7 @@ func (n *node) reloadOnHangup(ctx context.Context) error {
 			return nil
 		case <-n.hangup:
 			n.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
-			n.reload()
+			n.reload(ctx)
 			n.notify(daemon.SdNotifyReady)
 		}
 	}
@@ -38,9 +38,9 @@ func (n *node) reloadOnHangup(ctx context.Context) error {
 
 // reload takes over what can be changed while running, and says what can't. A
 // configuration with a mistake changes nothing.
-func (n *node) reload() {
+func (n *node) reload(ctx context.Context) {
 	there := isThere(n.path)
-	next, err := loadSoon(n.path, reloadTimeout)
+	next, err := loadSoon(ctx, n.path, reloadTimeout)
 	if err == nil && n.configured && !there {
 		err = fmt.Errorf("%s is empty or gone; for the defaults, start tokend again", n.path)
 	}
@@ -94,7 +94,7 @@ func (n *node) tellIfAbsent() {
 
 // loadSoon loads the configuration, and leaves behind a file that hangs: a pipe
 // that nobody writes to, say, or one on a server that is gone.
-func loadSoon(path string, limit time.Duration) (config.Config, error) {
+func loadSoon(ctx context.Context, path string, limit time.Duration) (config.Config, error) {
 	type loaded struct {
 		cfg config.Config
 		err error
@@ -107,6 +107,8 @@ func loadSoon(path string, limit time.Duration) (config.Config, error) {
 	select {
 	case l := <-done:
 		return l.cfg, l.err
+	case <-ctx.Done():
+		return config.Config{}, fmt.Errorf("read %s: %w", path, ctx.Err())
 	case <-time.After(limit):
 		return config.Config{}, fmt.Errorf("read %s: it did not come within %s; is it a file, on a disk that works?", path, limit)
 	}

@@ -32,16 +32,19 @@ systemd, sockets that were passed are used and the service manager is told.`,
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP) // from here on it can't end the daemon
 			defer signal.Stop(hangup)
-			cfg, err := loadSoon(path, startTimeout)
-			if err != nil {
-				return err
-			}
-			if checkOnly {
-				return reportValid(cmd, path, cfg)
-			}
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			return serve(ctx, hangup, path, cfg, cmd.ErrOrStderr())
+			cfg, err := loadSoon(ctx, path, startTimeout)
+			if err == nil && checkOnly {
+				return reportValid(cmd, path, cfg)
+			}
+			if err == nil {
+				err = serve(ctx, hangup, path, cfg, cmd.ErrOrStderr())
+			}
+			if errors.Is(err, context.Canceled) && ctx.Err() != nil && !checkOnly {
+				return nil // it was ended before it served
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", configPath, "the configuration; a file that is not there is an empty one")

@@ -79,6 +79,9 @@ func Ask(path string, req *Request, reply *Reply, until int64) Failure {
 			return failure
 		}
 		sleep(pause)
+		if Now() >= until { // it overslept
+			return failure
+		}
 	}
 }
 

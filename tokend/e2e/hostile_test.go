@@ -138,6 +138,28 @@ func TestHostileConnectionsLeaveNoTrace(t *testing.T) {
 	t.Cleanup(func() { settle(t, metrics, before) })
 }
 
+// TestTooManyAtOnceAreTurnedAway, told so and counted, and then it is as before.
+func TestTooManyAtOnceAreTurnedAway(t *testing.T) {
+	site, _, metrics := observed(t)
+	good := create(t, site, "alice", "never")
+	busy := 0
+	for range 1100 { // 76 more than there may be
+		conn, err := net.Dial("unix", site.AuthSocket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	for deadline := time.Now().Add(10 * time.Second); busy == 0 && time.Now().Before(deadline); {
+		busy = int(scrape(t, metrics)[`tokend_connections_rejected_total{reason="busy"}`])
+	}
+	if busy == 0 || busy > 76 {
+		t.Errorf("%d were turned away", busy)
+	}
+	user := "alice"
+	wantYes(t, agent{user: &user, password: good}.run(t, site)) // it asks again until there is room
+}
+
 func TestStrangerLearnsNothing(t *testing.T) {
 	site, _, metrics := observed(t)
 	good := create(t, site, "alice", "never")

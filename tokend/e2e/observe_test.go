@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -326,7 +329,7 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 		printed.Write(text)
 	}
 	all := printed.String()
-	for _, seen := range []string{`"reason":"ok"`, "CREATE TABLE", "irodsPamAuthCheck[", "pamhelper[", "tokend: ", "tokend_tokens{"} {
+	for _, seen := range []string{`"level":"DEBUG"`, `"reason":"ok"`, "CREATE TABLE", "irodsPamAuthCheck[", "pamhelper[", "tokend: ", "tokend_tokens{"} {
 		if !strings.Contains(all, seen) {
 			t.Errorf("%s was not looked at", seen)
 		}
@@ -337,6 +340,55 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 			if at := strings.Index(all, part); at >= 0 {
 				t.Errorf("secret %d is in: %s", i, all[max(0, at-200):at])
 			}
+		}
+	}
+}
+
+// TestLinesOfTheLogAreForMachines: each is JSON, a verdict has all that an admin
+// asks for, and a duration has its unit.
+func TestLinesOfTheLogAreForMachines(t *testing.T) {
+	site, _ := running(t)
+	good := create(t, site, "alice", "never")
+	if _, err := site.AskAsIRODS(t.Context(), "bob", good); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(site.Log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("this is no JSON: %s", line)
+		}
+	}
+	const want = `"msg":"verdict","user":"bob","outcome":"no","reason":"wrong-user","token":"[0-9a-z]{12}","took":"[0-9.]+(µs|ms|s)","detail":"the token is alice's"}`
+	if !regexp.MustCompile(want).Match(text) {
+		t.Errorf("no line like %s:\n%s", want, text)
+	}
+}
+
+// TestWhoSendsNothingIsCutOff from HTTP, too.
+func TestWhoSendsNothingIsCutOff(t *testing.T) {
+	site, _, metrics := observed(t)
+	for _, network := range [][2]string{{"tcp", metrics}, {"unix", site.AdminSocket()}} {
+		for _, sent := range []string{"", "GET / HTTP/1.1\r\nHost:", "POST /api/v1/tokens HTTP/1.1\r\nHost: tokend\r\nContent-Length: 100\r\n\r\n{"} {
+			t.Run(network[0]+" "+sent, func(t *testing.T) {
+				t.Parallel()
+				conn, err := net.Dial(network[0], network[1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if _, err := io.WriteString(conn, sent); err != nil {
+					t.Fatal(err)
+				}
+				if err := conn.SetReadDeadline(time.Now().Add(25 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error("it may stay for ever")
+				}
+			})
 		}
 	}
 }

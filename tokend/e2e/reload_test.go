@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"database/sql"
 	"errors"
 	"io"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite"
 
 	"tokend/tokend/e2e/rig"
 )
@@ -81,6 +84,103 @@ func TestSIGHUPNeverEndsTheDaemon(t *testing.T) {
 	waitForLog(t, site, 0, "configuration reloaded")
 	if err := daemon.Stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSIGTERMBeforeItServesIsNoFailure: it waits for its configuration, or for its
+// database.
+func TestSIGTERMBeforeItServesIsNoFailure(t *testing.T) {
+	site := newSite(t)
+	text, err := os.ReadFile(site.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	daemon, err := site.Start(t.Context()) // makes the database
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(daemon.Stop(), os.Remove(site.Config()), syscall.Mkfifo(site.Config(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	launch := func() *rig.Daemon {
+		t.Helper()
+		daemon, err := site.Launch(exec.Command(site.Tokend(), "serve", "--config", site.Config()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return daemon
+	}
+	daemon = launch()
+	pipe, err := os.OpenFile(site.Config(), os.O_WRONLY, 0) // waits for the reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Stop(); err != nil {
+		t.Errorf("while it waits for its configuration: %v", err)
+	}
+	if err := errors.Join(pipe.Close(), os.Remove(site.Config())); err != nil {
+		t.Fatal(err)
+	}
+	write(t, site, "tokend.toml", string(text))
+
+	database, err := sql.Open("sqlite", site.Path("state/tokend.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	for _, statement := range []string{"PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"} {
+		if _, err := database.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	daemon = launch()
+	time.Sleep(500 * time.Millisecond)
+	if err := daemon.Stop(); err != nil {
+		t.Errorf("while it waits for its database: %v", err)
+	}
+}
+
+// TestReloadTakesOverEveryKeyThatItCan and, once taken over, doesn't tell of it
+// again.
+func TestReloadTakesOverEveryKeyThatItCan(t *testing.T) {
+	site, daemon := running(t)
+	own := peersLine(t, site)
+	reconfigure(t, site, own, strings.Replace(own, "[", "[\"54321\", ", 1))
+	reconfigure(t, site, `level = "debug"`, `level = "info"`)
+	text, err := os.ReadFile(site.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, site, "tokend.toml", string(text)+`[cache]
+ttl = "1s"
+stale = "0s"
+[tokens]
+default_expiry = "2h"
+max_expiry = "3h"
+max_per_user = 1
+`)
+	hangup(t, site, daemon, `"changed":"auth.peers cache.ttl cache.stale tokens.default_expiry tokens.max_expiry tokens.max_per_user log.level"`)
+	hangup(t, site, daemon, `"changed":"nothing"`)
+	if list := tokend(t, site, "", "token", "create", "--user", "alice", "--json"); strings.Contains(list, `"expires": null`) {
+		t.Errorf("the default expiry is not in force:\n%s", list)
+	}
+	if _, err := site.Run(t.Context(), "", "token", "create", "--user", "alice"); err == nil || !strings.Contains(err.Error(), "alice has 1 active ones") {
+		t.Errorf("a second token: %v", err)
+	}
+	before, err := os.ReadFile(site.Log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("unix", site.AuthSocket()) // who hangs up without a question is told of at debug level
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	waitForLog(t, site, len(before), "request refused: it did not come whole")
+	if log, err := os.ReadFile(site.Log()); err != nil || strings.Contains(string(log[len(before):]), `"level":"DEBUG"`) {
+		t.Errorf("it still logs at debug level (%v)", err)
 	}
 }
 

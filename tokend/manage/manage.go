@@ -21,6 +21,9 @@ import (
 // Store keeps tokens. Every change is one transaction with its audit entries,
 // and has survived a crash when the call returns. Where an error leaves open
 // whether it was made, what it is about is returned all the same.
+//
+// It is larger than verify's Source on purpose: a source that can only look up,
+// such as somebody else's table, is no Store.
 type Store interface {
 	Mint(ctx context.Context, r token.Record, q token.Quota, e token.Event) error
 	Revoke(ctx context.Context, s token.Selection, at time.Time, e token.Event) ([]token.Record, error)

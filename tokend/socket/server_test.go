@@ -139,7 +139,7 @@ func TestHalfARequestIsCutAndHoldsUpNobody(t *testing.T) {
 			}
 		}
 	})
-	for range 100 {
+	for range 20 {
 		if got := exchange(t, s.path, whole); got != yes {
 			t.Errorf("meanwhile: got %q", got)
 		}
@@ -158,14 +158,11 @@ func TestALengthOverTheLimitIsRefusedAtOnce(t *testing.T) {
 	lies := []string{"\x04\x01", "\xff\xff", "\x00\x05alice\x04\x01", "\x00\x05alice\x00\x05right\x00\x05irods\xff\xff"}
 	s := serve(t, 0, never(t))
 	for _, lie := range lies {
-		begun := time.Now()
 		if got := exchange(t, s.path, lie); got != no("malformed") {
 			t.Errorf("%q: got %q", lie, got)
 		}
-		if took := time.Since(begun); took > 900*time.Millisecond {
-			t.Errorf("%q: it took %v, as if more were expected", lie, took)
-		}
 	}
+	// Had it waited for more, these were counted as too slow.
 	mustBeRejected(t, s, map[string]float64{"malformed": float64(len(lies))})
 }
 

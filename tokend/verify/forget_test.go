@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tokend/cache"
 	"tokend/tokend/token"
 	"tokend/tokend/verify"
 )
@@ -198,5 +199,29 @@ func TestNoYesAfterARevocationUnderLoad(t *testing.T) {
 	all.Wait()
 	if yes.Load() == 0 {
 		t.Error("no check said yes: nothing was shown")
+	}
+}
+
+// burials notes how long tombstones live.
+type burials struct {
+	*cache.Memory
+	lives []time.Duration
+}
+
+func (b *burials) Bury(ctx context.Context, key string, life time.Duration) error {
+	b.lives = append(b.lives, life)
+	return b.Memory.Bury(ctx, key, life)
+}
+
+// TestATombstoneOutlivesEveryRecord and a look-up that was under way, wherever the
+// cache is and whoever filled it.
+func TestATombstoneOutlivesEveryRecord(t *testing.T) {
+	buried := &burials{Memory: newMemory(t)}
+	f := newFixture(t, verify.Config{Cache: buried})
+	if err := f.Forget(t.Context(), token.Mint().Digest()); err != nil {
+		t.Fatal(err)
+	}
+	if len(buried.lives) != 1 || buried.lives[0] < ttl+stale+time.Second {
+		t.Errorf("tombstones live for %v, records for %v", buried.lives, ttl+stale)
 	}
 }

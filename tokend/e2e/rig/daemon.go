@@ -48,6 +48,7 @@ func (s *Site) Launch(cmd *exec.Cmd) (*Daemon, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start tokend: %w", err)
 	}
+	s.daemons = append(s.daemons, d)
 	go func() {
 		d.err = cmd.Wait()
 		close(d.ended)

@@ -29,7 +29,8 @@ const CheckerName = "irodsPamAuthCheck"
 // Site is a folder with everything of one installation: programs, sockets,
 // state and log. Its path is short, as a socket's must be.
 type Site struct {
-	Dir string
+	Dir     string
+	daemons []*Daemon
 }
 
 // longest of the names of the site's sockets.
@@ -45,11 +46,17 @@ func NewSite() (*Site, error) {
 		return nil, errors.Join(fmt.Errorf("%s is too long for a socket: set TMPDIR to a folder with a shorter path", path), os.Remove(dir))
 	}
 	// Others of the machine must get to the sockets, as in /run/tokend.
-	return &Site{dir}, os.Chmod(dir, 0o755)
+	return &Site{Dir: dir}, os.Chmod(dir, 0o755)
 }
 
-// Close removes the folder.
-func (s *Site) Close() error { return os.RemoveAll(s.Dir) }
+// Close ends the daemons that still run, by force, and removes the folder.
+func (s *Site) Close() error {
+	var errs []error
+	for _, d := range s.daemons {
+		errs = append(errs, d.Kill())
+	}
+	return errors.Join(append(errs, os.RemoveAll(s.Dir))...)
+}
 
 // Path returns the path of something in the folder.
 func (s *Site) Path(name string) string { return filepath.Join(s.Dir, name) }
