@@ -128,7 +128,7 @@ func TestCheckerAnswersAsIRODSExpects(t *testing.T) {
 		{"right, from a terminal in raw mode", "alice", made.good + "\r\n", "ok"},
 		{"right, as an old pam_exec sends it", "alice", made.good + "\x00", "ok"},
 		{"right, with text behind the NUL", "alice", made.good + "\x00more", "ok"},
-		{"typo", "alice", typo(made.good), "malformed"},
+		{"typo", "alice", rig.Typo(made.good), "malformed"},
 		{"cut to 41 characters", "alice", made.good[:41], "malformed"},
 		{"one character more", "alice", made.good + "a", "malformed"},
 		{"upper case", "alice", strings.ToUpper(made.good), "malformed"},

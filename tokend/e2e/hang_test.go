@@ -136,7 +136,7 @@ func TestYesThatComesTooLateIsANo(t *testing.T) {
 func TestNobodyHearsTheAnswer(t *testing.T) {
 	site, _ := running(t)
 	good := create(t, site, "alice", "never")
-	for secret, want := range map[string]syscall.WaitStatus{good: 0, typo(good): 1 << 8} {
+	for secret, want := range map[string]syscall.WaitStatus{good: 0, rig.Typo(good): 1 << 8} {
 		reader, writer, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

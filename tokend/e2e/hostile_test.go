@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"tokend/tokend/e2e/rig"
 )
 
 // state is what a daemon holds.
@@ -217,7 +219,7 @@ func TestTwoHundredHelpersAtOnce(t *testing.T) {
 		yes            bool
 	}{
 		{"alice", made.good, true}, {"bob", made.bobs, true},
-		{"alice", typo(made.good), false}, {"bob", made.good, false},
+		{"alice", rig.Typo(made.good), false}, {"bob", made.good, false},
 		{"alice", made.expired, false}, {"alice", made.revoked, false}, {"carol", made.disabled, false},
 	}
 	for round := range 10 {

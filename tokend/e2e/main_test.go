@@ -151,15 +151,6 @@ func createTokens(t *testing.T, site *rig.Site) tokens {
 	return made
 }
 
-// typo changes one character in the middle.
-func typo(secret string) string {
-	other := "a"
-	if secret[20:21] == other {
-		other = "b"
-	}
-	return secret[:20] + other + secret[21:]
-}
-
 func last(s string, n int) string { return s[max(0, len(s)-n):] }
 
 // lastReason is the reason of the newest verdict in the daemon's log.

@@ -70,7 +70,7 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	site, _, metrics := observed(t)
 	made := createTokens(t, site)
 	for _, c := range []struct{ user, password string }{
-		{"alice", made.good}, {"alice", made.good}, {"bob", made.good}, {"alice", typo(made.good)},
+		{"alice", made.good}, {"alice", made.good}, {"bob", made.good}, {"alice", rig.Typo(made.good)},
 		{"alice", made.expired}, {"alice", made.revoked}, {"carol", made.disabled},
 	} {
 		if _, err := site.AskAsIRODS(t.Context(), c.user, c.password); err != nil {
@@ -131,7 +131,7 @@ func keys(m map[string]float64) []string {
 func TestMetricsAreWellNamed(t *testing.T) {
 	site, _, metrics := observed(t)
 	good := create(t, site, "alice", "never")
-	for _, secret := range []string{good, typo(good)} {
+	for _, secret := range []string{good, rig.Typo(good)} {
 		if _, err := site.AskAsIRODS(t.Context(), "alice", secret); err != nil {
 			t.Fatal(err)
 		}
@@ -280,7 +280,7 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 	}
 	defer syslog.Close()
 	made := createTokens(t, site)
-	near := typo(made.good)
+	near := rig.Typo(made.good)
 	secrets := []string{made.good, made.expired, made.revoked, made.bobs, made.disabled, near}
 	var printed bytes.Buffer
 	run := func(stdin string, args ...string) {

@@ -66,7 +66,7 @@ func TestLoginThroughPAM(t *testing.T) {
 		name, user, password, reason string
 	}{
 		{"right", "alice", made.good, "ok"},
-		{"typo", "alice", typo(made.good), "malformed"},
+		{"typo", "alice", rig.Typo(made.good), "malformed"},
 		{"expired", "alice", made.expired, "expired"},
 		{"revoked", "alice", made.revoked, "revoked"},
 		{"bob with alice's", "bob", made.good, "wrong-user"},
@@ -118,7 +118,7 @@ func TestClientNobodyHereWroteGetsTheSameAnswers(t *testing.T) {
 		user, password, answer string
 	}{
 		{"alice", made.good, `0: OK "Success."`},
-		{"alice", typo(made.good), `0: NO "authentication failed"`},
+		{"alice", rig.Typo(made.good), `0: NO "authentication failed"`},
 		{"bob", made.good, `0: NO "authentication failed"`},
 		{"alice", made.expired, `0: NO "authentication failed"`},
 		{"alice", made.revoked, `0: NO "authentication failed"`},

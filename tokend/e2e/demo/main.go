@@ -115,20 +115,11 @@ func prepare(ctx context.Context, site *rig.Site) ([]login, error) {
 	}
 	return []login{
 		{"alice with her token", "alice", good, "ok"},
-		{"alice with a typo", "alice", typo(good), "malformed"},
+		{"alice with a typo", "alice", rig.Typo(good), "malformed"},
 		{"bob with alice's token", "bob", good, "wrong-user"},
 		{"alice, token expired", "alice", short, "expired"},
 		{"alice, token revoked", "alice", revoked, "revoked"},
 	}, nil
-}
-
-// typo changes one character in the middle.
-func typo(secret string) string {
-	other := "a"
-	if secret[20:21] == other {
-		other = "b"
-	}
-	return secret[:20] + other + secret[21:]
 }
 
 func report(l login, answer rig.Answer, reason string, right bool) {

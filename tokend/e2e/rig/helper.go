@@ -47,3 +47,12 @@ func ask(cmd *exec.Cmd, secret string) (Answer, error) {
 	}
 	return answer, err
 }
+
+// Typo returns the secret with one character in the middle changed.
+func Typo(secret string) string {
+	other := "a"
+	if secret[20:21] == other {
+		other = "b"
+	}
+	return secret[:20] + other + secret[21:]
+}
