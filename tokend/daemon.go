@@ -56,7 +56,10 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, cfg config
 	n := &node{path: path, configured: isThere(path), cfg: cfg, hangup: hangup}
 	n.registry, n.reloaded = newRegistry()
 	if file, ok := stderr.(*os.File); ok {
-		stderr = newLogWriter(file, n.registry)
+		w := newLogWriter(file, n.registry)
+		go w.run()
+		defer w.drain()
+		stderr = w
 	}
 	n.log, n.level = newLogger(stderr, cfg.Log)
 	n.tellIfAbsent()

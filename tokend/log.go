@@ -6,11 +6,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
 	"tokend/config"
 )
@@ -33,54 +33,80 @@ func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, *slog.LevelVar) {
 }
 
 const (
+	// logQueue is how many lines wait for a reader that has stopped.
+	logQueue = 1024
+
 	// The log is waited for at most this long at once, and over time for at
 	// most one part in logShare.
 	maxLogWait = 500 * time.Millisecond
 	logShare   = 20
 
-	// atOnce is how much a pipe that is ready takes without waiting: PIPE_BUF.
-	atOnce = 4096
+	// lastLogWait is how long the end of the daemon waits for the log.
+	lastLogWait = time.Second
 )
 
 // logWriter writes the log to a file, a pipe or a terminal that may have stopped
-// reading: then lines are left out and counted, because a login must not wait
-// for them.
+// reading: then lines wait in a queue, and are left out and counted when that is
+// full, because a login must not wait for them. While it is read, Write returns
+// when the line is written.
 type logWriter struct {
-	file *os.File
-	lost prometheus.Counter
+	file  *os.File
+	queue chan logLine
+	lost  prometheus.Counter
 
 	mu      sync.Mutex
-	missing int           // lines since the last one that was written
+	missing int           // lines since the last one that was queued
 	budget  time.Duration // for waiting
 	at      time.Time     // when the budget was reckoned
 }
 
+type logLine struct {
+	text    []byte
+	written chan struct{}
+}
+
 func newLogWriter(file *os.File, reg prometheus.Registerer) *logWriter {
-	w := &logWriter{file: file, budget: maxLogWait, at: time.Now(), lost: prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "tokend_log_lines_lost_total",
-		Help: "Lines of the log that were left out because nobody read it.",
-	})}
+	w := &logWriter{
+		file: file, queue: make(chan logLine, logQueue), budget: maxLogWait, at: time.Now(),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tokend_log_lines_lost_total",
+			Help: "Lines of the log that were left out because nobody read it.",
+		}),
+	}
 	reg.MustRegister(w.lost)
 	return w
 }
 
+// run writes what is queued, for as long as the process lives: a write that
+// hangs can't be ended.
+func (w *logWriter) run() {
+	for line := range w.queue {
+		if _, err := w.file.Write(line.text); err != nil {
+			w.lost.Inc()
+		}
+		close(line.written)
+	}
+}
+
 var errLineLost = errors.New("the log is not read: a line was left out")
 
-// Write writes one line, or leaves it out. Before the first line that follows
+// Write queues one line, or leaves it out. Before the first line that follows
 // those left out stands one that says how many they were.
 func (w *logWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.missing > 0 {
 		notice := fmt.Sprintf("tokend: %d lines of the log are missing here: nobody read it\n", w.missing)
-		if !w.put([]byte(notice)) {
+		if w.put([]byte(notice)) == nil {
 			return 0, w.lose()
 		}
 		w.missing = 0
 	}
-	if !w.put(line) {
+	written := w.put(line)
+	if written == nil {
 		return 0, w.lose()
 	}
+	w.await(written)
 	return len(line), nil
 }
 
@@ -90,36 +116,44 @@ func (w *logWriter) lose() error {
 	return errLineLost
 }
 
-// put writes as much as is taken without waiting longer than the budget allows.
-func (w *logWriter) put(line []byte) bool {
-	for len(line) > 0 {
-		if !w.ready() {
-			return false
-		}
-		n, err := w.file.Write(line[:min(len(line), atOnce)])
-		if err != nil {
-			return false
-		}
-		line = line[n:]
+// put queues a line and returns what is closed when it is written, or nil if
+// there is no room.
+func (w *logWriter) put(text []byte) (written chan struct{}) {
+	line := logLine{slices.Clone(text), make(chan struct{})}
+	select {
+	case w.queue <- line:
+		return line.written
+	default:
+		return nil
 	}
-	return true
 }
 
-// ready waits until the file takes more, or the budget is used up.
-func (w *logWriter) ready() bool {
-	if w.poll(0) {
-		return true
-	}
+// await waits until the line is written, or the budget is used up. A moment
+// costs none of it.
+func (w *logWriter) await(written chan struct{}) {
+	const moment = time.Millisecond
 	begun := time.Now()
 	w.budget = min(w.budget+begun.Sub(w.at)/logShare, maxLogWait)
-	ready := w.poll(w.budget)
-	w.at = time.Now()
-	w.budget -= w.at.Sub(begun)
-	return ready
+	w.at = begun
+	limit := time.NewTimer(max(w.budget, 0))
+	defer limit.Stop()
+	select {
+	case <-written:
+	case <-limit.C:
+	}
+	if took := time.Since(begun); took > moment {
+		w.budget -= took
+	}
 }
 
-func (w *logWriter) poll(wait time.Duration) bool {
-	poll := []unix.PollFd{{Fd: int32(w.file.Fd()), Events: unix.POLLOUT}}
-	n, err := unix.Poll(poll, int(max(wait, 0).Milliseconds()))
-	return err == nil && n == 1 && poll[0].Revents&unix.POLLOUT != 0
+// drain waits for what is queued.
+func (w *logWriter) drain() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if written := w.put(nil); written != nil {
+		select {
+		case <-written:
+		case <-time.After(lastLogWait):
+		}
+	}
 }

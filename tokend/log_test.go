@@ -28,9 +28,10 @@ func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
 	}
 	defer reader.Close()
 	w := newLogWriter(writer, prometheus.NewRegistry())
+	go w.run()
 	line := []byte(strings.Repeat("x", 1023) + "\n")
 	written, begun := 0, time.Now()
-	const lines = 2000 // two megabytes; a pipe holds 64 kilobytes
+	const lines = 2000 // a pipe holds 64, the queue 1024
 	for range lines {
 		if _, err := w.Write(line); err == nil {
 			written++
@@ -62,6 +63,7 @@ func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	lost := countLost(t, w)
+	w.drain()
 	if err := writer.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +84,7 @@ func TestLongLineIsWrittenWhole(t *testing.T) {
 	}
 	defer reader.Close()
 	w := newLogWriter(writer, prometheus.NewRegistry())
+	go w.run()
 	line := strings.Repeat("0123456789", 5000) + "\n"
 	if n, err := w.Write([]byte(line)); n != len(line) || err != nil {
 		t.Fatalf("wrote %d of %d bytes: %v", n, len(line), err)
