@@ -15,7 +15,7 @@ import (
 )
 
 func newAudit() *cobra.Command {
-	var user string
+	var user *userFlag
 	var limit int
 	var all, asJSON bool
 	cmd := &cobra.Command{
@@ -25,7 +25,7 @@ func newAudit() *cobra.Command {
   tokend audit --all --json > trail.json`,
 		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkUser(cmd, user); err != nil {
+			if err := user.check(); err != nil {
 				return err
 			}
 			switch {
@@ -40,20 +40,19 @@ func newAudit() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			events, older, err := c.events(cmd.Context(), user, limit)
+			events, older, err := c.events(cmd.Context(), user.name, limit)
 			if err != nil {
 				return err
 			}
-			return showEvents(cmd, user, events, older, asJSON)
+			return showEvents(cmd, user.name, events, older, asJSON)
 		},
 	}
 	addAdminSocket(cmd)
+	user = addUser(cmd, "only what concerns this user")
 	flags := cmd.Flags()
-	flags.StringVar(&user, "user", "", "only what concerns this user")
 	flags.IntVar(&limit, "limit", 100, "how many entries at most")
 	flags.BoolVar(&all, "all", false, "every entry, back to the first")
 	flags.BoolVar(&asJSON, "json", false, "print JSON")
-	completeUser(cmd)
 	completeNothing(cmd, "limit")
 	return cmd
 }
@@ -96,8 +95,8 @@ func showEvents(cmd *cobra.Command, user string, events []web.Event, older, asJS
 	default:
 		err = printEvents(cmd.OutOrStdout(), events)
 	}
-	if err == nil && older && isTerminal(cmd.ErrOrStderr()) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "older entries: --limit N or --all")
+	if err == nil && older {
+		fmt.Fprintln(cmd.ErrOrStderr(), "There are older entries: --limit N shows more, --all shows them all.")
 	}
 	return err
 }

@@ -17,7 +17,8 @@ import (
 const checkTimeout = 2500 * time.Millisecond
 
 func newCheck() *cobra.Command {
-	var user, socket string
+	var user *userFlag
+	var socket string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check --user NAME",
@@ -28,11 +29,14 @@ with 0 or 1.`,
 		Example: `  tokend token create --user alice | tokend check --user alice`,
 		Args:    exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if socket == "" {
+				return errors.New("--socket is empty: name the daemon's auth socket")
+			}
 			secret, err := readSecret(cmd)
 			if err != nil {
 				return err
 			}
-			answer, err := ask(socket, user, secret)
+			answer, err := ask(socket, user.name, secret)
 			show := printAnswer
 			if asJSON {
 				show = func(w io.Writer, a answered) error { return printJSON(w, a) }
@@ -40,13 +44,11 @@ with 0 or 1.`,
 			return errors.Join(show(cmd.OutOrStdout(), answer), err)
 		},
 	}
-	cmd.Flags().StringVar(&user, "user", "", "iRODS user name that would log in")
+	user = requireUser(cmd, "iRODS user name that would log in")
 	cmd.Flags().StringVar(&socket, "socket", config.Default().Auth.Socket, "the daemon's auth socket")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	addAdminSocket(cmd)
 	cmd.Flag("admin-socket").Usage = "the daemon's admin socket, which completes names"
-	requireUser(cmd)
-	completeUser(cmd)
 	return cmd
 }
 
@@ -62,6 +64,9 @@ type answered struct {
 func ask(socket, user, secret string) (answered, error) {
 	request := wire.Request{Login: []byte(user), Secret: []byte(secret), Service: []byte("check")}
 	var reply wire.Reply
+	if len(secret) > wire.MaxField { // the helper refuses it by itself, too
+		return answered{Outcome: "no", Reason: "malformed", Detail: fmt.Sprintf("it is longer than %d bytes", wire.MaxField)}, errSaid
+	}
 	failure := wire.Ask(socket, &request, &reply, wire.Now()+checkTimeout.Nanoseconds())
 	switch {
 	case failure != wire.Answered:

@@ -15,38 +15,12 @@ import (
 // What the shell's completion offers comes from the daemon, if it answers soon.
 const completionTimeout = time.Second
 
-// requireUser makes the flag --user a must.
-func requireUser(cmd *cobra.Command) {
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if cmd.Flags().Changed("user") {
-			return nil
-		}
-		return fmt.Errorf("%s needs --user NAME: see %s --help", cmd.CommandPath(), cmd.CommandPath())
-	}
-}
-
-// checkUser refuses a --user that is nobody's name. Where the flag was not given,
-// it is about all.
-func checkUser(cmd *cobra.Command, user string) error {
-	if !cmd.Flags().Changed("user") {
-		return nil
-	}
-	return token.CheckUser(user)
-}
-
 // completeNothing keeps a shell from offering files for the values of the flags.
 func completeNothing(cmd *cobra.Command, flags ...string) {
 	for _, flag := range flags {
 		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.NoFileCompletions); err != nil {
 			panic(err) // the flag is not there: a mistake in this program
 		}
-	}
-}
-
-// completeUser completes the flag --user.
-func completeUser(cmd *cobra.Command) {
-	if err := cmd.RegisterFlagCompletionFunc("user", userNames); err != nil {
-		panic(err) // the flag is not there: a mistake in this program
 	}
 }
 

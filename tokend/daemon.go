@@ -158,7 +158,7 @@ func (n *node) hangUp() error {
 func (n *node) resolve(section string, names []string) socket.Peers {
 	peers, missing := socket.ResolvePeers(names)
 	if len(missing) > 0 {
-		n.log.Warn("peers are not known on this machine, or stand for nobody in particular, and may not ask; reload (SIGHUP) once they are known",
+		n.log.Warn("peers are not known on this machine (or nobody, which stands for many), and may not ask; reload (SIGHUP) once they are known",
 			"section", section, "missing", strings.Join(missing, " "))
 	}
 	return peers

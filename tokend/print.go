@@ -59,7 +59,7 @@ func state(t web.Token) string {
 }
 
 func printUsers(w io.Writer, users []web.User) error {
-	rows, shades := []string{"USER\tTOKENS\tSTATE"}, []string{bold}
+	rows, shades := []string{"USER\tACTIVE\tSTATE"}, []string{bold}
 	for _, u := range users {
 		state, colour := "enabled", plain
 		if u.Disabled != nil {

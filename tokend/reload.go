@@ -87,8 +87,14 @@ func isThere(path string) bool {
 // tellIfAbsent says that the configuration is not there, which a wrong path may
 // be why.
 func (n *node) tellIfAbsent() {
-	if _, err := os.Stat(n.path); errors.Is(err, fs.ErrNotExist) {
-		n.log.Info("there is no configuration: every key has its default", "config", n.path)
+	if _, err := os.Stat(n.path); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	const message = "there is no configuration: every key has its default"
+	if n.path == configPath {
+		n.log.Info(message, "config", n.path)
+	} else {
+		n.log.Warn(message, "config", n.path) // somebody meant this one
 	}
 }
 

@@ -56,7 +56,7 @@ systemd, sockets that were passed are used and the service manager is told.`,
 func reportValid(cmd *cobra.Command, path string, cfg config.Config) error {
 	for section, names := range map[string][]string{"auth": cfg.Auth.Peers, "admin": cfg.Admin.Peers} {
 		if _, missing := socket.ResolvePeers(names); len(missing) > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] peers: not known on this machine, or nobody in particular, and may not ask: %s\n", section, strings.Join(missing, " "))
+			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] peers: not known on this machine (or nobody, which stands for many), and may not ask: %s\n", section, strings.Join(missing, " "))
 		}
 	}
 	verdict := "is valid"

@@ -39,6 +39,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 }
 
 func newTokenCreate() *cobra.Command {
+	var user *userFlag
 	var ask web.NewToken
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -50,16 +51,15 @@ once: what is kept of it cannot be turned back into the token.`,
   tokend token create --user alice --expires never | iinit`,
 		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			ask.User = user.name
 			return createToken(cmd, ask, asJSON)
 		},
 	}
+	user = requireUser(cmd, "iRODS user name of the owner, without #zone")
 	flags := cmd.Flags()
-	flags.StringVar(&ask.User, "user", "", "iRODS user name of the owner, without #zone")
 	flags.StringVar(&ask.Label, "label", "", "what the token is for, at most 256 characters")
 	flags.StringVar(&ask.Expiry, "expires", "", "hours (24), a duration (90m, 36h, 30d, 2w), or never, also written 0 (default: the site's)")
 	flags.BoolVar(&asJSON, "json", false, "print the token and what is known of it as JSON")
-	requireUser(cmd)
-	completeUser(cmd)
 	completeNothing(cmd, "label", "expires")
 	return cmd
 }
@@ -97,21 +97,21 @@ func showSecret(cmd *cobra.Command, made web.Created, asJSON bool) error {
 }
 
 func newTokenList() *cobra.Command {
-	var user string
+	var user *userFlag
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List tokens, newest first",
 		Args:  exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkUser(cmd, user); err != nil {
+			if err := user.check(); err != nil {
 				return err
 			}
 			c, err := newClient(cmd)
 			if err != nil {
 				return err
 			}
-			tokens, err := c.tokens(cmd.Context(), user)
+			tokens, err := c.tokens(cmd.Context(), user.name)
 			if err != nil {
 				return err
 			}
@@ -119,15 +119,14 @@ func newTokenList() *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), tokens)
 			}
 			if len(tokens) == 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "No tokens%s. Make one with tokend token create --user NAME.\n", quoted(" of ", user))
+				fmt.Fprintf(cmd.ErrOrStderr(), "No tokens%s. Make one with tokend token create --user NAME.\n", quoted(" of ", user.name))
 				return nil
 			}
 			return printTokens(cmd.OutOrStdout(), tokens)
 		},
 	}
-	cmd.Flags().StringVar(&user, "user", "", "only the tokens of this user")
+	user = addUser(cmd, "only the tokens of this user")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	completeUser(cmd)
 	return cmd
 }
 
@@ -152,7 +151,8 @@ func (c *client) tokens(ctx context.Context, user string) ([]web.Token, error) {
 }
 
 func newTokenRevoke() *cobra.Command {
-	var user, secret string
+	var user *userFlag
+	var secret string
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "revoke ID... | --user NAME --all | --secret -",
@@ -169,7 +169,7 @@ returned.`,
 				return err
 			}
 			ways := 0
-			for _, chosen := range []bool{len(ids) > 0, user != "" || all, secret != ""} {
+			for _, chosen := range []bool{len(ids) > 0, user.name != "" || all, secret != ""} {
 				if chosen {
 					ways++
 				}
@@ -177,20 +177,19 @@ returned.`,
 			switch {
 			case token.Redact(secret) != secret:
 				return errors.New("a token does not belong among the arguments, where others can see it: write --secret - and send it on the standard input")
-			case ways != 1, (user != "") != all, secret != "" && secret != "-":
+			case ways != 1, (user.name != "") != all, secret != "" && secret != "-":
 				return errors.New("say which tokens in one way: ID..., or --user NAME --all, or --secret - with the secret on the standard input")
 			case all:
-				return c.revokeAll(cmd, user)
+				return c.revokeAll(cmd, user.name)
 			case secret != "":
 				return c.revokeFound(cmd)
 			}
 			return c.revokeEach(cmd, ids)
 		},
 	}
-	cmd.Flags().StringVar(&user, "user", "", "with --all: the owner of the tokens")
+	user = addUser(cmd, "with --all: the owner of the tokens")
 	cmd.Flags().BoolVar(&all, "all", false, "all tokens of --user")
 	cmd.Flags().StringVar(&secret, "secret", "", `"-": read tokens that were found from the standard input, one a line`)
-	completeUser(cmd)
 	completeNothing(cmd, "secret")
 	cmd.ValidArgsFunction = completeTokens
 	return cmd

@@ -260,6 +260,19 @@ func TestAFullQueueIsWaitedForUntilTheEnd(t *testing.T) {
 	}
 }
 
+// TestSignalsDoNotShortenThePauses: in a program with Go's runtime they come all
+// the time, and the daemon would be asked without a pause.
+func TestSignalsDoNotShortenThePauses(t *testing.T) {
+	t.Parallel()
+	path, connections := serve(t, func(net.Conn) {}) // hangs up
+	if got := askInterrupted(t, path, 2500*time.Millisecond); got.result != failed(wire.Closed) {
+		t.Errorf("got %v", got.result)
+	}
+	if n := connections.Load(); n < 2 || n > 20 {
+		t.Errorf("it was asked %d times", n)
+	}
+}
+
 func TestASignalInTheMiddleChangesNothing(t *testing.T) {
 	t.Parallel()
 	const short, long = 300 * time.Millisecond, 5 * time.Second

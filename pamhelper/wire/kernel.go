@@ -17,9 +17,15 @@ func Now() int64 {
 
 const clockMonotonic = 1 // linux/time.h; package syscall doesn't have it
 
+// sleep goes on when a signal interrupts it, as Go's runtime does with its own.
 func sleep(nanoseconds int64) {
 	t := syscall.Timespec{Sec: nanoseconds / second, Nsec: nanoseconds % second}
-	_, _, _ = syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
+	for {
+		_, _, errno := syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), uintptr(unsafe.Pointer(&t)), 0)
+		if errno != syscall.EINTR {
+			return
+		}
+	}
 }
 
 func socket() (uintptr, syscall.Errno) {

@@ -141,6 +141,9 @@ func removeDead(ctx context.Context, path string) error {
 	if err == nil {
 		return errors.Join(fmt.Errorf("somebody listens on %s: is tokend running already?", path), conn.Close())
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("see whether anybody listens on %s: %w; if nobody does, remove it, it is another user's", path, err)
+	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return fmt.Errorf("see whether anybody listens on %s: %w", path, err)
 	}

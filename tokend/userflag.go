@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"tokend/tokend/token"
+)
+
+// userFlag is the flag --user. Given twice it is a mistake, because the command
+// is about one user, and the other would be passed over.
+type userFlag struct {
+	name  string
+	given bool
+}
+
+// addUser gives the command the flag, with completion.
+func addUser(cmd *cobra.Command, usage string) *userFlag {
+	f := &userFlag{}
+	cmd.Flags().Var(f, "user", usage)
+	if err := cmd.RegisterFlagCompletionFunc("user", userNames); err != nil {
+		panic(err) // the flag is not there: a mistake in this program
+	}
+	return f
+}
+
+// requireUser is addUser for a command that is nothing without a user.
+func requireUser(cmd *cobra.Command, usage string) *userFlag {
+	f := addUser(cmd, usage)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if f.given {
+			return nil
+		}
+		return fmt.Errorf("%s needs --user NAME: see %s --help", cmd.CommandPath(), cmd.CommandPath())
+	}
+	return f
+}
+
+// String, Set and Type implement pflag.Value.
+func (f *userFlag) String() string { return f.name }
+
+// Type is how --help names the value.
+func (f *userFlag) Type() string { return "NAME" }
+
+// Set takes the name, once.
+func (f *userFlag) Set(name string) error {
+	switch {
+	case f.given:
+		return errors.New("it was given twice, and the command is about one user")
+	case strings.HasPrefix(name, "--"):
+		return errors.New("this is a flag, where a name belongs")
+	}
+	f.name, f.given = name, true
+	return nil
+}
+
+// check refuses a name that nobody can have. Where the flag was not given, it is
+// about all.
+func (f *userFlag) check() error {
+	if !f.given {
+		return nil
+	}
+	return token.CheckUser(f.name)
+}
