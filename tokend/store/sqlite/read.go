@@ -131,7 +131,11 @@ func (s *Store) Ping(ctx context.Context) error {
 		if !errors.Is(err, sql.ErrNoRows) {
 			return nil, err
 		}
-		return nil, s.inPlace()
+		if err := s.inPlace(); err != nil {
+			s.letGo(ctx)
+			return nil, err
+		}
+		return nil, nil
 	})
 	return err
 }

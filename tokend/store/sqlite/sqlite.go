@@ -7,6 +7,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"modernc.org/sqlite"
 
 	"tokend/tokend/store"
 )
@@ -115,9 +117,7 @@ func (s *Store) connect(ctx context.Context, mode access, log *slog.Logger) (err
 		{&s.logins, readerName(s.path, mode), loginConns},
 		{&s.writer, writerName(s.path, mode), 1},
 	} {
-		if *pool.db, err = sql.Open("sqlite", pool.name); err != nil {
-			return err
-		}
+		*pool.db = sql.OpenDB(connector{s, pool.name})
 		(*pool.db).SetMaxOpenConns(pool.conns)
 		(*pool.db).SetMaxIdleConns(pool.conns)
 	}
@@ -130,8 +130,49 @@ func (s *Store) connect(ctx context.Context, mode access, log *slog.Logger) (err
 	if s.anchor, err = s.readers.Conn(ctx); err != nil {
 		return explain(s.path, err)
 	}
+	if err := openAll(ctx, s.logins, loginConns); err != nil {
+		return explain(s.path, err)
+	}
 	return s.remember(mode)
 }
+
+// openAll opens as many connections as the pool may have, while the files are
+// known to be in their place.
+func openAll(ctx context.Context, db *sql.DB, conns int) error {
+	for range conns {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close() //nolint:errcheck // it goes back to the pool
+	}
+	return nil
+}
+
+// connector opens connections to the files that the store has open, and to none
+// that took their place: what one of them says would be mixed with the others'.
+type connector struct {
+	store *Store
+	name  string
+}
+
+// Connect implements driver.Connector.
+func (c connector) Connect(context.Context) (driver.Conn, error) {
+	if err := c.store.inPlace(); err != nil {
+		return nil, err
+	}
+	conn, err := c.Driver().Open(c.name)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.store.inPlace(); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// Driver implements driver.Connector.
+func (c connector) Driver() driver.Driver { return new(sqlite.Driver) }
 
 // remember notes which files are open.
 func (s *Store) remember(mode access) error {
@@ -139,16 +180,17 @@ func (s *Store) remember(mode access) error {
 	if err != nil {
 		return err
 	}
-	paths := []string{path}
+	paths := []string{s.path, path}
 	if mode == readWrite {
 		paths = append(paths, path+"-wal")
 	}
-	s.opened = map[string]fs.FileInfo{}
+	opened := map[string]fs.FileInfo{}
 	for _, path := range paths {
-		if s.opened[path], err = os.Stat(path); err != nil {
+		if opened[path], err = os.Stat(path); err != nil {
 			return err
 		}
 	}
+	s.opened = opened
 	return nil
 }
 
@@ -162,6 +204,12 @@ func (s *Store) inPlace() error {
 		}
 	}
 	return nil
+}
+
+// letGo folds the -wal into the file that was moved or replaced, where it belongs:
+// left behind, it would be applied to what has taken the file's place.
+func (s *Store) letGo(ctx context.Context) {
+	_, _ = s.writer.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // what failed before says why
 }
 
 // disconnect leaves s.lookup to its connections: to close it would be to wait
@@ -183,6 +231,11 @@ func (s *Store) disconnect() error {
 // Close ends all work on the database and gives it free for another daemon.
 // Closing twice is no error.
 func (s *Store) Close() error {
+	if s.writer != nil && s.inPlace() != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), otherTimeout)
+		defer cancel()
+		s.letGo(ctx)
+	}
 	err := s.disconnect()
 	if s.file != nil {
 		err = errors.Join(err, s.file.Close())

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -141,6 +142,66 @@ func TestFileThatWasReplacedTakesNoChanges(t *testing.T) {
 	if err := s.Ping(t.Context()); err != nil {
 		t.Errorf("put back: %v", err)
 	}
+}
+
+// TestBackupPutInPlaceIsNotMixedWithWhatWasThere: many logins at once need all
+// connections, and none may open the backup, in which a token is good that was
+// revoked since. Nor may the -wal of the old file be applied to it.
+func TestBackupPutInPlaceIsNotMixedWithWhatWasThere(t *testing.T) {
+	for _, told := range []bool{false, true} { // whether a change was tried before the end
+		path := filepath.Join(t.TempDir(), "tokend.db")
+		s := open(t, path)
+		kept := mint(t, s)
+		run(t, shell(t, path), `VACUUM INTO '`+path+`.backup'`)
+		if _, err := s.Revoke(t.Context(), token.Selection{ID: kept.ID}, now, revoked); err != nil {
+			t.Fatal(err)
+		}
+		check(os.Rename(path, path+".old"))
+		check(os.Rename(path+".backup", path))
+		var logins sync.WaitGroup
+		for range 20 {
+			logins.Go(func() {
+				for range 50 {
+					if r, err := s.Lookup(t.Context(), kept.Digest); err != nil || r.Revoked.IsZero() {
+						t.Errorf("got revoked at %v, error %v", r.Revoked, err)
+						return
+					}
+				}
+			})
+		}
+		logins.Wait()
+		if told {
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
+		} else {
+			closeStore(t, s)
+		}
+		if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+			t.Errorf("told %t: the -wal has still %d bytes", told, info.Size())
+		}
+		closeStore(t, s)
+		kept.Revoked = time.Time{}
+		s = open(t, path)
+		wantRecord(t, s, kept)
+		closeStore(t, s)
+		wantConsistent(t, path)
+		wantConsistent(t, path+".old")
+	}
+}
+
+func TestLinkThatLeadsElsewhereTakesNoChanges(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"one", "two"} {
+		closeStore(t, open(t, filepath.Join(folder, name, "tokend.db")))
+	}
+	link := filepath.Join(folder, "link")
+	check(os.Symlink("one", link))
+	s := open(t, filepath.Join(link, "tokend.db"))
+	kept := mint(t, s)
+	check(os.Remove(link))
+	check(os.Symlink("two", link))
+	wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
+	wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
+	wantRecord(t, s, kept)
 }
 
 // TestFileOfChangesThatWasRemovedTakesNone: somebody clears up under a running

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -156,11 +157,15 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 			return none, err
 		}
 		value, err := f(ctx, tx)
+		var moved error
 		if err == nil {
-			err = s.inPlace()
+			moved = s.inPlace()
 		}
-		if err != nil {
+		if err := cmp.Or(err, moved); err != nil {
 			_ = tx.Rollback() // says only that SQLite has rolled back already
+			if moved != nil {
+				s.letGo(ctx)
+			}
 			return none, err
 		}
 		tried.Store(&value)
