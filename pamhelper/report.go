@@ -84,25 +84,44 @@ func (l *line) quote(name []byte) {
 }
 
 // tokenIn returns where what is secret of a token would begin, or -1. As in
-// token.RedactName, that is whatever follows the prefix, and what follows the
-// first 8 of 36 characters or more without a break.
+// token.RedactName, that is what follows the prefix at a word's begin, if it is 16
+// characters and blanks or more, and what follows the first 8 of 32 characters or
+// more in a row, unless they are all hexadecimal.
 func tokenIn(name []byte) int {
-	const prefix, enough, shown, row = "irt_", 12, 8, 36
-	run := 0
+	const prefix, enough, shown, row = 4, 16, 8, 32
+	run, hex := 0, true
 	for i, c := range name {
-		if i+len(prefix)+enough <= len(name) && c|0x20 == 'i' && name[i+1]|0x20 == 'r' && name[i+2]|0x20 == 't' && name[i+3] == '_' {
-			return i + len(prefix)
+		if run == 0 && i+prefix+enough <= len(name) && isPrefix(name[i:]) && areWords(name[i+prefix:i+prefix+enough]) {
+			return i + prefix
 		}
-		if c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' {
-			run++
-		} else {
-			run = 0
+		if !isWord(c) {
+			run, hex = 0, true
+			continue
 		}
-		if run == row {
-			return i + 1 - row + shown
+		run++
+		hex = hex && (c <= '9' || c >= 'a' && c <= 'f')
+		if run >= row && !hex {
+			return i + 1 - run + shown
 		}
 	}
 	return -1
+}
+
+func isPrefix(s []byte) bool {
+	return s[0]|0x20 == 'i' && s[1]|0x20 == 'r' && s[2]|0x20 == 't' && s[3] == '_'
+}
+
+func areWords(s []byte) bool {
+	for _, c := range s {
+		if !isWord(c) && c != ' ' && (c < '\t' || c > '\r') {
+			return false
+		}
+	}
+	return true
+}
+
+func isWord(c byte) bool {
+	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
 }
 
 // escape writes what is not printable ASCII as \xNN, so that nobody can forge a

@@ -67,18 +67,22 @@ func TestQuoteShowsTheFirst64Bytes(t *testing.T) {
 func TestQuoteHidesATokenThatWasGivenForAName(t *testing.T) {
 	for _, row := range []struct{ text, want string }{
 		{"irt_" + strings.Repeat("a", 38), `"irt_..."`},
-		{"irt_" + strings.Repeat("a", 12), `"irt_..."`},
-		{"irt_" + strings.Repeat("a", 11), `"irt_` + strings.Repeat("a", 11) + `"`},
+		{"irt_" + strings.Repeat("a", 16), `"irt_..."`},
+		{"irt_" + strings.Repeat("a", 15), `"irt_` + strings.Repeat("a", 15) + `"`},
+		{"irt_abcdefgh\tijklmn o", `"irt_..."`},
+		{"kirt_vandenberghe", `"kirt_vandenberghe"`},
+		{"svc.irt_department.radiology", `"svc.irt_department.radiology"`},
+		{strings.Repeat("0f", 32), `"` + strings.Repeat("0f", 32) + `"`},
 		{"alice irt_" + strings.Repeat("a", 38) + " bob", `"alice irt_..."`},
-		{"irt_irt_" + strings.Repeat("a", 38), `"irt_..."`},
+		{"irt_irt_" + strings.Repeat("a", 38), `"irt_irt_..."`},
 		{strings.Repeat("x.", 30) + "irt_" + strings.Repeat("a", 38), `"` + strings.Repeat("x.", 30) + `irt_..."`},
 		{strings.Repeat("x.", 32) + "irt_" + strings.Repeat("a", 38), `"` + strings.Repeat("x.", 32) + `..."`},
-		{"\"irt_\x00" + strings.Repeat("a", 12), `"\x22irt_..."`},
+		{"\"irt_" + strings.Repeat("a", 16), `"\x22irt_..."`},
 		{"irt_", `"irt_"`},
 		{"Irt_" + strings.Repeat("a", 38), `"Irt_..."`},
-		{"rt_" + strings.Repeat("a", 38), `"rt_aaaaaaaa..."`},
+		{"rt_" + strings.Repeat("z", 32), `"rt_zzzzzzzz..."`},
 		{strings.Repeat("Z9a", 12), `"Z9aZ9aZ9..."`},
-		{strings.Repeat("Z9a", 11) + "_" + strings.Repeat("Z9a", 9), `"` + strings.Repeat("Z9a", 11) + "_" + strings.Repeat("Z9a", 9) + `"`},
+		{strings.Repeat("Z9a", 10) + "_" + strings.Repeat("Z9a", 9), `"` + strings.Repeat("Z9a", 10) + "_" + strings.Repeat("Z9a", 9) + `"`},
 		{"IRT_" + strings.Repeat("a", 38), `"IRT_..."`},
 	} {
 		var l line

@@ -51,9 +51,10 @@ type node struct {
 }
 
 // serve runs the daemon until ctx ends, and then lets it end cleanly.
-func serve(ctx context.Context, hangup <-chan os.Signal, path string, cfg config.Config, stderr io.Writer) (err error) {
+func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loaded, stderr io.Writer) (err error) {
 	signal.Ignore(syscall.SIGPIPE) // or the daemon ends when nobody reads its log
-	n := &node{path: path, configured: isThere(path), cfg: cfg, hangup: hangup}
+	cfg := read.cfg
+	n := &node{path: path, cfg: cfg, hangup: hangup}
 	n.registry, n.reloaded = newRegistry()
 	if file, ok := stderr.(*os.File); ok {
 		w := newLogWriter(file, n.registry)
@@ -62,7 +63,7 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, cfg config
 		stderr = w
 	}
 	n.log, n.level = newLogger(stderr, cfg.Log)
-	n.tellIfAbsent()
+	n.takeNote(read)
 	if n.store, err = sqlite.Open(ctx, sqlite.Config{
 		Path: strings.TrimPrefix(cfg.Store.URL, "sqlite:"), Logger: n.log, Registerer: n.registry,
 	}); err != nil {

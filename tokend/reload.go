@@ -39,9 +39,8 @@ func (n *node) reloadOnHangup(ctx context.Context) error {
 // reload takes over what can be changed while running, and says what can't. A
 // configuration with a mistake changes nothing.
 func (n *node) reload(ctx context.Context) {
-	there := isThere(n.path)
-	next, err := loadSoon(ctx, n.path, reloadTimeout)
-	if err == nil && n.configured && !there {
+	read, err := loadSoon(ctx, n.path, reloadTimeout)
+	if err == nil && n.configured && read.empty {
 		err = fmt.Errorf("%s is empty or gone; for the defaults, start tokend again", n.path)
 	}
 	if err != nil {
@@ -49,6 +48,7 @@ func (n *node) reload(ctx context.Context) {
 		n.log.Error("configuration not reloaded: the old one stays in force", "err", err)
 		return
 	}
+	next := read.cfg
 	if keys := n.cfg.NeedsRestart(next); len(keys) > 0 {
 		n.log.Warn("these keys of the configuration need a restart", "keys", strings.Join(keys, " "))
 	}
@@ -68,26 +68,50 @@ func (n *node) reload(ctx context.Context) {
 	n.manager.Apply(limits(next))
 	n.cfg.Log.Level, n.cfg.Auth.Peers, n.cfg.Admin.Peers = next.Log.Level, next.Auth.Peers, next.Admin.Peers
 	n.cfg.Tokens, n.cfg.Cache.TTL, n.cfg.Cache.Stale = next.Tokens, next.Cache.TTL, next.Cache.Stale
-	n.configured = there
 	n.reloaded.Set(1)
-	n.tellIfAbsent()
+	n.takeNote(read)
 	if len(changed) == 0 {
 		changed = []string{"nothing"}
 	}
 	n.log.Info("configuration reloaded", "changed", strings.Join(changed, " "))
 }
 
-// isThere tells whether there is a configuration and anything in it. One that
-// vanished while it was being replaced would otherwise lift every limit.
-func isThere(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Size() > 0
+// loaded is a configuration and what its file was like.
+type loaded struct {
+	cfg    config.Config
+	absent bool
+	empty  bool // or absent
 }
 
-// tellIfAbsent says that the configuration is not there, which a wrong path may
-// be why.
-func (n *node) tellIfAbsent() {
-	if _, err := os.Stat(n.path); !errors.Is(err, fs.ErrNotExist) {
+// loadSoon loads the configuration, and leaves behind a file that hangs: a pipe
+// that nobody writes to, say, or one on a server that is gone.
+func loadSoon(ctx context.Context, path string, limit time.Duration) (loaded, error) {
+	type result struct {
+		loaded
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		info, err := os.Stat(path)
+		r := result{loaded: loaded{absent: errors.Is(err, fs.ErrNotExist), empty: err != nil || info.Size() == 0}}
+		r.cfg, r.err = config.Load(path)
+		done <- r
+	}()
+	select {
+	case r := <-done:
+		return r.loaded, r.err
+	case <-ctx.Done():
+		return loaded{}, fmt.Errorf("read %s: %w", path, ctx.Err())
+	case <-time.After(limit):
+		return loaded{}, fmt.Errorf("read %s: it did not come within %s; is it a file, on a disk that works?", path, limit)
+	}
+}
+
+// takeNote says if there is no file, which a wrong path may be why. One that
+// vanishes later, while it is being replaced, must not lift every limit.
+func (n *node) takeNote(l loaded) {
+	n.configured = !l.empty
+	if !l.absent {
 		return
 	}
 	const message = "there is no configuration: every key has its default"
@@ -95,28 +119,6 @@ func (n *node) tellIfAbsent() {
 		n.log.Info(message, "config", n.path)
 	} else {
 		n.log.Warn(message, "config", n.path) // somebody meant this one
-	}
-}
-
-// loadSoon loads the configuration, and leaves behind a file that hangs: a pipe
-// that nobody writes to, say, or one on a server that is gone.
-func loadSoon(ctx context.Context, path string, limit time.Duration) (config.Config, error) {
-	type loaded struct {
-		cfg config.Config
-		err error
-	}
-	done := make(chan loaded, 1)
-	go func() {
-		cfg, err := config.Load(path)
-		done <- loaded{cfg, err}
-	}()
-	select {
-	case l := <-done:
-		return l.cfg, l.err
-	case <-ctx.Done():
-		return config.Config{}, fmt.Errorf("read %s: %w", path, ctx.Err())
-	case <-time.After(limit):
-		return config.Config{}, fmt.Errorf("read %s: it did not come within %s; is it a file, on a disk that works?", path, limit)
 	}
 }
 

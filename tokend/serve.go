@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tokend/config"
 	"tokend/tokend/socket"
 )
 
@@ -34,12 +32,12 @@ systemd, sockets that were passed are used and the service manager is told.`,
 			defer signal.Stop(hangup)
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			cfg, err := loadSoon(ctx, path, startTimeout)
+			read, err := loadSoon(ctx, path, startTimeout)
 			if err == nil && checkOnly {
-				return reportValid(cmd, path, cfg)
+				return reportValid(cmd, path, read)
 			}
 			if err == nil {
-				err = serve(ctx, hangup, path, cfg, cmd.ErrOrStderr())
+				err = serve(ctx, hangup, path, read, cmd.ErrOrStderr())
 			}
 			if errors.Is(err, context.Canceled) && ctx.Err() != nil && !checkOnly {
 				return nil // it was ended before it served
@@ -53,14 +51,15 @@ systemd, sockets that were passed are used and the service manager is told.`,
 }
 
 // reportValid says what a valid configuration may still surprise with.
-func reportValid(cmd *cobra.Command, path string, cfg config.Config) error {
+func reportValid(cmd *cobra.Command, path string, read loaded) error {
+	cfg := read.cfg
 	for section, names := range map[string][]string{"auth": cfg.Auth.Peers, "admin": cfg.Admin.Peers} {
 		if _, missing := socket.ResolvePeers(names); len(missing) > 0 {
 			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] peers: not known on this machine (or nobody, which stands for many), and may not ask: %s\n", section, strings.Join(missing, " "))
 		}
 	}
 	verdict := "is valid"
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if read.absent {
 		verdict = "is not there, which is valid: every key has its default"
 	}
 	_, err := fmt.Fprintln(cmd.OutOrStdout(), printable(path), verdict)

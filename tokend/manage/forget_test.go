@@ -157,6 +157,23 @@ func (s unsureStore) SetDisabled(ctx context.Context, user string, disabled bool
 	return digests, cmp.Or(err, context.DeadlineExceeded)
 }
 
+func (s unsureStore) Mint(ctx context.Context, r token.Record, q token.Quota, e token.Event) error {
+	return cmp.Or(s.Store.Mint(ctx, r, q, e), context.DeadlineExceeded)
+}
+
+func TestATokenThatMayHaveBeenMadeIsNamed(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	f.Manager = manage.New(manage.Config{Store: unsureStore{f.store}, Logger: slog.New(slog.DiscardHandler)})
+	secret, _, err := f.Create(t.Context(), actor, manage.Request{User: "alice"})
+	if secret.Reveal() != "" || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v", err)
+	}
+	records, listed := f.store.Records(t.Context(), token.Page{Limit: 10})
+	if len(records) != 1 || listed != nil || !strings.HasSuffix(err.Error(), "nobody has its secret: revoke "+records[0].ID) {
+		t.Errorf("got %v, with %d kept (%v)", err, len(records), listed)
+	}
+}
+
 func TestWhatMayHaveBeenChangedIsForgottenToo(t *testing.T) {
 	for name, change := range changes {
 		f := newFixture(t, manage.Limits{})

@@ -17,19 +17,34 @@ var (
 
 	// secretLike is a token, or enough of one to be worth hiding.
 	secretLike = regexp.MustCompile(`(?i)` + Prefix + `[0-9A-Za-z]{12,}`)
+
+	// tokenForName is what no user is called. Somebody may well be called
+	// kirt_vandenberghe.
+	tokenForName = regexp.MustCompile(`(^|[^0-9A-Za-z])` + Prefix + `[0-9A-Za-z]{12,}|` + Prefix + `[0-9A-Za-z]{30,}`)
+
+	// mangled is a token in a name, however it was typed: with blanks, without
+	// its prefix or a part of that.
+	mangled = regexp.MustCompile(`(?i)(^|[^0-9A-Za-z])irt_[0-9A-Za-z\s]{16,}|[0-9A-Za-z]{32,}`)
 )
 
 // Redact takes out of a text what looks like a token: people paste theirs into
 // the field for the name, and names are logged.
 func Redact(text string) string { return secretLike.ReplaceAllLiteralString(text, Prefix+redacted) }
 
-// inName is a token in a name, however it was mangled: whatever follows the
-// prefix, and a row of characters too long for most names, of which the
-// first 8 stay: those of a token are no secret.
-var inName = regexp.MustCompile(`(?is)(irt_).{12,}|([0-9A-Za-z]{8})[0-9A-Za-z]{28,}`)
-
-// RedactName takes out of a name that a stranger gave what may have been a token.
-func RedactName(name string) string { return inName.ReplaceAllString(name, "${1}${2}"+redacted) }
+// RedactName takes out of a name that a stranger gave what may have been a
+// token. Of a long row of characters the first 8 stay: those of a token are no
+// secret. Hexadecimal ones stay whole, because some sites number their users so.
+func RedactName(name string) string {
+	return mangled.ReplaceAllStringFunc(name, func(row string) string {
+		if at := strings.Index(strings.ToLower(row), Prefix); at >= 0 {
+			return row[:at+len(Prefix)] + redacted
+		}
+		if strings.Trim(row, "0123456789abcdef") == "" {
+			return row
+		}
+		return row[:HintLength] + redacted
+	})
+}
 
 // CheckUser says what is wrong with a name that no iRODS user can have. The
 // name is iRODS's bare user name, without #zone.
@@ -37,7 +52,7 @@ func CheckUser(name string) error {
 	switch {
 	case name == "":
 		return errors.New("the user name is empty")
-	case secretLike.MatchString(name):
+	case tokenForName.MatchString(name):
 		return errors.New("the user name looks like a token: was it meant for another field?")
 	case userName.MatchString(name) && name != "." && name != "..":
 		return nil

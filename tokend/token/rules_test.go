@@ -111,8 +111,8 @@ func TestWhatIsWrongIsSaidInOneShortPrintableLine(t *testing.T) {
 func TestNoTokenPassesForANameOrALabel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		secret := token.Mint().Reveal()
-		part := secret[:rapid.IntRange(16, len(secret)).Draw(t, "length")]
-		text := rapid.StringMatching(`[a-z.@ ]{0,10}`).Draw(t, "before") + part + rapid.StringMatching(`[-.@ ]{0,5}`).Draw(t, "behind")
+		part := secret[:rapid.IntRange(20, len(secret)).Draw(t, "length")]
+		text := rapid.StringMatching(`([a-z.@ ]{0,9}[.@ ])?`).Draw(t, "before") + part + rapid.StringMatching(`[-.@ ]{0,5}`).Draw(t, "behind")
 		for _, said := range []error{token.CheckUser(text), token.CheckLabel(text)} {
 			if said == nil || strings.Contains(said.Error(), part[4:16]) || !strings.Contains(said.Error(), "looks like a token") {
 				t.Errorf("%q: got %v", text, said)
@@ -125,7 +125,7 @@ func TestNoTokenPassesForANameOrALabel(t *testing.T) {
 			t.Errorf("%q is shown as %q", text, shown)
 		}
 	})
-	for _, name := range []string{"irt_bob", "birt_", "irt", "alice"} {
+	for _, name := range []string{"irt_bob", "birt_", "irt", "alice", "svc.irt_department"} {
 		if err := token.CheckUser(name); err != nil || token.Redact(name) != name {
 			t.Errorf("%s: %v, shown as %s", name, err, token.Redact(name))
 		}
@@ -137,16 +137,31 @@ func TestAMangledTokenIsNoName(t *testing.T) {
 	for given, want := range map[string]string{
 		secret[1:]:          "rt_" + secret[4:12] + "[redacted]",
 		secret[4:]:          secret[4:12] + "[redacted]",
-		secret[4:40]:        secret[4:12] + "[redacted]",
+		secret[4:36]:        secret[4:12] + "[redacted]",
 		"Irt_" + secret[4:]: "Irt_[redacted]",
 		"irt_" + secret[4:12] + " " + secret[12:]:  "irt_[redacted]",
-		"bob " + secret + "\n" + secret:            "bob irt_[redacted]",
+		"bob " + secret + ".\n" + secret:           "bob irt_[redacted].\nirt_[redacted]",
+		"kirt_vandenberghe":                        "kirt_vandenberghe",
+		"Birt_a.b@lab.example.org":                 "Birt_a.b@lab.example.org",
+		"svc.irt_department.radiology":             "svc.irt_department.radiology",
 		"irt_bob":                                  "irt_bob",
 		"0123456789abcdef0123456789abcdef":         "0123456789abcdef0123456789abcdef",
 		"irods-service-account.of.a-place@example": "irods-service-account.of.a-place@example",
 	} {
 		if got := token.RedactName(given); got != want {
 			t.Errorf("%q is shown as %q, want %q", given, got, want)
+		}
+	}
+}
+
+// TestNobodyIsKeptOutForTheLookOfAName: these are people, not tokens.
+func TestNobodyIsKeptOutForTheLookOfAName(t *testing.T) {
+	for _, name := range []string{"kirt_vandenberghe", "shirt_department12", "0123456789abcdef0123456789abcdef", "irt_team"} {
+		if err := token.CheckUser(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := token.RedactName(name); got != name {
+			t.Errorf("%s is shown as %s", name, got)
 		}
 	}
 }
