@@ -57,7 +57,7 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 	n := &node{path: path, cfg: cfg, hangup: hangup}
 	n.registry, n.reloaded = newRegistry()
 	if file, ok := stderr.(*os.File); ok {
-		w := newLogWriter(file, n.registry)
+		w := newLogWriter(file, cfg.Log, n.registry)
 		go w.run()
 		defer w.drain()
 		stderr = w

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -50,9 +50,10 @@ const (
 // full, because a login must not wait for them. While it is read, Write returns
 // when the line is written.
 type logWriter struct {
-	file  *os.File
-	queue chan logLine
-	lost  prometheus.Counter
+	file   *os.File
+	format config.Log
+	queue  chan logLine
+	lost   prometheus.Counter
 
 	mu      sync.Mutex
 	missing int           // lines since the last one that was queued
@@ -65,9 +66,9 @@ type logLine struct {
 	written chan struct{}
 }
 
-func newLogWriter(file *os.File, reg prometheus.Registerer) *logWriter {
+func newLogWriter(file *os.File, format config.Log, reg prometheus.Registerer) *logWriter {
 	w := &logWriter{
-		file: file, queue: make(chan logLine, logQueue), budget: maxLogWait, at: time.Now(),
+		file: file, format: format, queue: make(chan logLine, logQueue), budget: maxLogWait, at: time.Now(),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tokend_log_lines_lost_total",
 			Help: "Lines of the log that were left out because nobody read it.",
@@ -96,8 +97,10 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.missing > 0 {
-		notice := fmt.Sprintf("tokend: %d lines of the log are missing here: nobody read it\n", w.missing)
-		if w.put([]byte(notice)) == nil {
+		var notice bytes.Buffer
+		log, _ := newLogger(&notice, w.format)
+		log.Error("lines of the log are missing here: nobody read it", "lines", w.missing)
+		if w.put(notice.Bytes()) == nil {
 			return 0, w.lose()
 		}
 		w.missing = 0

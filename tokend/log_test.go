@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"tokend/config"
 )
 
 func countLost(t *testing.T, w *logWriter) int {
@@ -27,7 +29,7 @@ func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	w := newLogWriter(writer, prometheus.NewRegistry())
+	w := newLogWriter(writer, config.Log{Format: "text"}, prometheus.NewRegistry())
 	go w.run()
 	line := []byte(strings.Repeat("x", 1023) + "\n")
 	written, begun := 0, time.Now()
@@ -72,7 +74,7 @@ func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
 		t.Errorf("%d lines were read, want %d", len(read), written+2)
 	}
 	notice := read[written]
-	if notice != "tokend: "+strconv.Itoa(lost)+" lines of the log are missing here: nobody read it" || read[written+1] != "again" {
+	if !strings.HasSuffix(notice, `level=ERROR msg="lines of the log are missing here: nobody read it" lines=`+strconv.Itoa(lost)) || read[written+1] != "again" {
 		t.Errorf("after what was written stand %.100q and %.100q; %d are lost", notice, read[written+1], lost)
 	}
 }
@@ -83,7 +85,7 @@ func TestLongLineIsWrittenWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	w := newLogWriter(writer, prometheus.NewRegistry())
+	w := newLogWriter(writer, config.Log{Format: "text"}, prometheus.NewRegistry())
 	go w.run()
 	line := strings.Repeat("0123456789", 5000) + "\n"
 	if n, err := w.Write([]byte(line)); n != len(line) || err != nil {

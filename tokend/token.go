@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -79,6 +81,7 @@ func createToken(cmd *cobra.Command, ask web.NewToken, asJSON bool) error {
 	if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens", nil, ask, &made); err != nil {
 		return err
 	}
+	signal.Ignore(syscall.SIGPIPE) // or nobody would hear that the token is lost
 	if err := showSecret(cmd, made, asJSON); err != nil {
 		return fmt.Errorf("the token was made but could not be printed, and is lost: end it with tokend token revoke %s (%w)", made.Token.ID, err)
 	}

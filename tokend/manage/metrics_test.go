@@ -15,8 +15,14 @@ import (
 	"tokend/tokend/token"
 )
 
-// scrape reads the page as Prometheus would.
+// scrape reads the page as Prometheus would, some seconds after the last time.
 func (f *fixture) scrape(t *testing.T) string {
+	t.Helper()
+	f.now = f.now.Add(5 * time.Second)
+	return f.scrapeAgain(t)
+}
+
+func (f *fixture) scrapeAgain(t *testing.T) string {
 	t.Helper()
 	reply := httptest.NewRecorder()
 	promhttp.HandlerFor(f.registry, promhttp.HandlerOpts{}).ServeHTTP(reply, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -88,5 +94,25 @@ func TestNoRegistererMeansNoMetrics(t *testing.T) {
 	// Without a clock of its own it goes by the system's.
 	if record.Created.Before(before) || record.Created.After(time.Now()) {
 		t.Errorf("created %v, after %v", record.Created, before)
+	}
+}
+
+// TestTokensAreNotCountedForEveryScrape, which anybody on the machine can ask for.
+func TestTokensAreNotCountedForEveryScrape(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	before := f.scrape(t)
+	f.create(t, "alice", "")
+	f.now = f.now.Add(5*time.Second - time.Microsecond)
+	if got := f.scrapeAgain(t); got != before {
+		t.Errorf("they were counted again:\n%s", got)
+	}
+	f.now = f.now.Add(time.Microsecond)
+	if got := f.scrapeAgain(t); !strings.Contains(got, `tokend_tokens{state="active"} 1`) {
+		t.Errorf("they were not:\n%s", got)
+	}
+	f.now = f.now.Add(-time.Hour) // the clock was set back
+	f.create(t, "alice", "")
+	if got := f.scrapeAgain(t); !strings.Contains(got, `tokend_tokens{state="active"} 2`) {
+		t.Errorf("after the clock was set back they were not:\n%s", got)
 	}
 }

@@ -161,3 +161,32 @@ func TestTheZeroVerdictIsNoYes(t *testing.T) {
 		t.Error("it is")
 	}
 }
+
+// TestClockThatIsFarBackRevivesNothing: a machine comes up in 1970. What never
+// expires needs no clock.
+func TestClockThatIsFarBackRevivesNothing(t *testing.T) {
+	made := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, row := range []struct {
+		what    string
+		now     time.Time
+		expires time.Time
+		limit   token.Life
+		want    verify.Reason
+	}{
+		{"expired by now, in 1970", time.Unix(0, 0), made.Add(time.Hour), token.Forever, verify.Unavailable},
+		{"of a limited life, in 1970", time.Unix(0, 0), time.Time{}, 3600, verify.Unavailable},
+		{"for ever, in 1970", time.Unix(0, 0), time.Time{}, token.Forever, verify.OK},
+		{"made on a node whose clock is ahead", made.Add(-time.Minute), made.Add(time.Hour), token.Forever, verify.OK},
+		{"and further ahead", made.Add(-time.Minute - time.Microsecond), made.Add(time.Hour), token.Forever, verify.Unavailable},
+	} {
+		f := newFixture(t, verify.Config{Now: func() time.Time { return row.now }, Settings: verify.Settings{TTL: ttl, MaxExpiry: row.limit}})
+		secret := f.mint(t, token.Record{Created: made, Expires: row.expires})
+		verdict := f.Check(t.Context(), "alice", secret.Reveal())
+		if verdict.Reason != row.want {
+			t.Errorf("%s: got %s, %v, want %s", row.what, verdict.Reason, verdict.Detail, row.want)
+		}
+		if row.want == verify.Unavailable && !strings.Contains(verdict.Detail.Error(), "by this machine's clock, before the token was made") {
+			t.Errorf("%s: got %v", row.what, verdict.Detail)
+		}
+	}
+}

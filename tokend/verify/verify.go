@@ -60,6 +60,8 @@ const (
 	// random.
 	unknownLife = 5 * time.Second
 	maxUnknown  = 10_000
+	// clockStep is how far in the future a token may have been made.
+	clockStep = time.Minute
 	// clockLeap is how far in the future a record may have been read.
 	clockLeap = time.Second
 )
@@ -125,8 +127,14 @@ func (v *Verifier) judge(ctx context.Context, user, text string) Verdict {
 // decide is the rule itself: a record, a name, and one reading of the clock.
 func (v *Verifier) decide(record token.Record, user string) Verdict {
 	verdict := Verdict{Token: record.ID, Reason: OK}
-	switch record.StateAt(v.now(), v.settings.Load().MaxExpiry) {
+	now, limit := v.now(), v.settings.Load().MaxExpiry
+	switch record.StateAt(now, limit) {
 	case token.Active:
+		if !record.ExpiresUnder(limit).IsZero() && now.Before(record.Created.Add(-clockStep)) {
+			verdict.Reason = Unavailable
+			verdict.Detail = fmt.Errorf("it is %s by this machine's clock, before the token was made: nobody can say whether it has expired", now.UTC().Format(time.RFC3339))
+			return verdict
+		}
 	case token.Expired:
 		verdict.Reason = Expired
 		return verdict
