@@ -69,7 +69,7 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 	}); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.store.Close()) }()
+	defer func() { err = errors.Join(err, n.store.Close()) }() //nolint:contextcheck // ctx has ended by then
 	if err := n.assemble(); err != nil {
 		return err
 	}

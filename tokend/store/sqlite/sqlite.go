@@ -70,7 +70,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		if errors.Is(err, fs.ErrPermission) {
 			err = notOurs(err)
 		}
-		return nil, fmt.Errorf("open %s: %w", path, errors.Join(err, s.Close()))
+		return nil, fmt.Errorf("open %s: %w", path, errors.Join(err, s.Close())) //nolint:contextcheck // ctx may have ended
 	}
 	s.metrics = store.NewMetrics(cfg.Registerer)
 	return s, nil
