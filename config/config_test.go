@@ -17,7 +17,7 @@ func TestWithoutAFileAllIsDefault(t *testing.T) {
 	dir := t.TempDir()
 	empty := write(t, filepath.Join(dir, "empty.toml"), "")
 	for _, path := range []string{empty, filepath.Join(dir, "absent.toml"), filepath.Join(dir, "absent", "tokend.toml")} {
-		got, err := config.Load(path)
+		got, _, err := config.Load(path)
 		if err != nil {
 			t.Errorf("Load(%s): %v", path, err)
 		}
@@ -47,7 +47,7 @@ func TestFileThatCannotBeReadIsAnError(t *testing.T) {
 		{file + "/x", "open " + file + "/x: not a directory" + remedy},
 		{large, large + " is larger than 1 MiB, which no configuration of tokend is; name another file"},
 	} {
-		got, err := config.Load(tt.path)
+		got, _, err := config.Load(tt.path)
 		if err == nil || err.Error() != tt.want {
 			t.Errorf("Load(%q): %v\nwant: %s", tt.path, err, tt.want)
 		}
@@ -60,7 +60,7 @@ func TestFileThatCannotBeReadIsAnError(t *testing.T) {
 func TestFileOfOneMebibyteIsRead(t *testing.T) {
 	text := "[log]\nlevel = \"debug\"\n"
 	path := write(t, filepath.Join(t.TempDir(), "tokend.toml"), text+strings.Repeat("#", 1<<20-len(text)))
-	got, err := config.Load(path)
+	got, _, err := config.Load(path)
 	if err != nil || got.Log.Level.String() != "DEBUG" {
 		t.Errorf("Load: level %v, error %v", got.Log.Level, err)
 	}
@@ -69,7 +69,7 @@ func TestFileOfOneMebibyteIsRead(t *testing.T) {
 func TestErrorNamesTheFileAsGiven(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "my.toml", "\n[auht]\n")
-	_, err := config.Load("./my.toml")
+	_, _, err := config.Load("./my.toml")
 	const want = `./my.toml:2:2: there is no section "auht"; did you mean [auth]?`
 	if err == nil || err.Error() != want {
 		t.Errorf("Load: %v\nwant: %s", err, want)
@@ -140,4 +140,26 @@ func write(t *testing.T, path, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func TestLoadSaysWhatItFound(t *testing.T) {
+	dir := t.TempDir()
+	for name, row := range map[string]struct {
+		text string
+		want config.Origin
+	}{
+		"empty": {"", config.Empty}, "blank": {" \n\t\n", config.Empty},
+		"comment": {"# all defaults\n", config.File}, "keys": {"[auth]\npeers = ['root']\n", config.File},
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(row.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := config.Load(path); got != row.want || err != nil {
+			t.Errorf("%s: got %d, %v, want %d", name, got, err, row.want)
+		}
+	}
+	if _, got, err := config.Load(filepath.Join(dir, "absent")); got != config.Absent || err != nil {
+		t.Errorf("absent: got %d, %v", got, err)
+	}
 }

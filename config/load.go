@@ -13,17 +13,36 @@ import (
 
 const maxSize = 1 << 20
 
+// Origin is what was found where a configuration was looked for.
+type Origin int
+
+// Every Origin there is.
+const (
+	Absent Origin = iota // there is no file
+	Empty                // there is nothing in it
+	File
+)
+
 // Load reads the file at path. An absent file is as good as an empty one: all
 // defaults. A file that cannot be read, a directory and a link to nothing are
 // errors, and so is what Parse refuses.
-func Load(path string) (Config, error) {
+func Load(path string) (Config, Origin, error) {
 	data, err := read(path)
 	if err != nil {
-		return Config{}, err
+		return Config{}, Absent, err
 	}
-	return Parse(path, data)
+	origin := File
+	switch {
+	case data == nil:
+		origin = Absent
+	case len(bytes.TrimSpace(data)) == 0:
+		origin = Empty
+	}
+	cfg, err := Parse(path, data)
+	return cfg, origin, err
 }
 
+// read returns what is in the file, or nil where there is none.
 func read(path string) ([]byte, error) {
 	if path == "" {
 		return nil, errors.New("the name of the configuration file is empty; give its path")

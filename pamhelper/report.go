@@ -83,15 +83,13 @@ func (l *line) quote(name []byte) {
 	l.add("\"")
 }
 
-// tokenIn returns where what is secret of a token would begin, or -1. As in
-// token.RedactName, that is what follows the prefix at a word's begin, if it is 16
-// characters and blanks or more, and what follows the first 8 of 32 characters or
-// more in a row, unless they are all hexadecimal.
+// tokenIn returns where what is secret of a token would begin, or -1, by the rule
+// of token.RedactName.
 func tokenIn(name []byte) int {
-	const prefix, enough, shown, row = 4, 16, 8, 32
+	const prefix, inAll, atOnce, shown, row = 4, 30, 16, 8, 32
 	run, hex := 0, true
 	for i, c := range name {
-		if run == 0 && i+prefix+enough <= len(name) && isPrefix(name[i:]) && areWords(name[i+prefix:i+prefix+enough]) {
+		if rest := name[i:]; run == 0 && isPrefix(rest) && (words(rest[prefix:]) >= inAll || begins(rest[prefix:]) >= atOnce) {
 			return i + prefix
 		}
 		if !isWord(c) {
@@ -108,16 +106,25 @@ func tokenIn(name []byte) int {
 }
 
 func isPrefix(s []byte) bool {
-	return s[0]|0x20 == 'i' && s[1]|0x20 == 'r' && s[2]|0x20 == 't' && s[3] == '_'
+	return len(s) > 4 && s[0]|0x20 == 'i' && s[1]|0x20 == 'r' && s[2]|0x20 == 't' && s[3] == '_'
 }
 
-func areWords(s []byte) bool {
+func words(s []byte) int {
+	n := 0
 	for _, c := range s {
-		if !isWord(c) && c != ' ' && (c < '\t' || c > '\r') {
-			return false
+		if isWord(c) {
+			n++
 		}
 	}
-	return true
+	return n
+}
+
+func begins(s []byte) int {
+	n := 0
+	for n < len(s) && (isWord(s[n]) || s[n] == ' ' || s[n] >= '\t' && s[n] <= '\r') {
+		n++
+	}
+	return n
 }
 
 func isWord(c byte) bool {

@@ -4,7 +4,10 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"tokend/pamhelper/wire"
+	"tokend/tokend/token"
 )
 
 // The functions here run under Go's runtime; the program itself is tested as it
@@ -70,11 +73,12 @@ func TestQuoteHidesATokenThatWasGivenForAName(t *testing.T) {
 		{"irt_" + strings.Repeat("a", 16), `"irt_..."`},
 		{"irt_" + strings.Repeat("a", 15), `"irt_` + strings.Repeat("a", 15) + `"`},
 		{"irt_abcdefgh\tijklmn o", `"irt_..."`},
+		{"irt_abcdefgh-\nijklmnopqrstuvwxyz0123456789AB", `"irt_..."`},
 		{"kirt_vandenberghe", `"kirt_vandenberghe"`},
 		{"svc.irt_department.radiology", `"svc.irt_department.radiology"`},
 		{strings.Repeat("0f", 32), `"` + strings.Repeat("0f", 32) + `"`},
 		{"alice irt_" + strings.Repeat("a", 38) + " bob", `"alice irt_..."`},
-		{"irt_irt_" + strings.Repeat("a", 38), `"irt_irt_..."`},
+		{"irt_irt_" + strings.Repeat("a", 38), `"irt_..."`},
 		{strings.Repeat("x.", 30) + "irt_" + strings.Repeat("a", 38), `"` + strings.Repeat("x.", 30) + `irt_..."`},
 		{strings.Repeat("x.", 32) + "irt_" + strings.Repeat("a", 38), `"` + strings.Repeat("x.", 32) + `..."`},
 		{"\"irt_" + strings.Repeat("a", 16), `"\x22irt_..."`},
@@ -225,4 +229,20 @@ func TestTheLimitsAreInOrder(t *testing.T) {
 	if softLimit >= hardLimit || hardLimit > 3*second {
 		t.Errorf("soft %d, hard %d", softLimit, hardLimit)
 	}
+}
+
+// TestHelperAndDaemonHideTheSame: the rule is written twice, because the helper
+// has no runtime.
+func TestHelperAndDaemonHideTheSame(t *testing.T) {
+	names := rapid.StringOfN(rapid.SampledFrom([]rune("irt_IRTaz09ghX \t\v\n.-@\u00a0")), 0, 80, -1)
+	rapid.Check(t, func(t *rapid.T) {
+		name := names.Draw(t, "before") + rapid.SampledFrom([]string{"", "irt_", token.Mint().Reveal(), token.Mint().Reveal()[4:]}).Draw(t, "token") + names.Draw(t, "behind")
+		want := name
+		if at := tokenIn([]byte(name)); at >= 0 {
+			want = name[:at] + "[redacted]"
+		}
+		if got := token.RedactName(name); got != want {
+			t.Errorf("%q: the daemon shows %q, the helper %q", name, got, want)
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,6 +55,7 @@ type logWriter struct {
 	format config.Log
 	queue  chan logLine
 	lost   prometheus.Counter
+	failed atomic.Int64 // lines that could not be written, since the last notice
 
 	mu      sync.Mutex
 	missing int           // lines since the last one that was queued
@@ -71,7 +73,7 @@ func newLogWriter(file *os.File, format config.Log, reg prometheus.Registerer) *
 		file: file, format: format, queue: make(chan logLine, logQueue), budget: maxLogWait, at: time.Now(),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tokend_log_lines_lost_total",
-			Help: "Lines of the log that were left out because nobody read it.",
+			Help: "Lines of the log that were left out because nobody read it, or could not be written.",
 		}),
 	}
 	reg.MustRegister(w.lost)
@@ -81,10 +83,17 @@ func newLogWriter(file *os.File, format config.Log, reg prometheus.Registerer) *
 // run writes what is queued, for as long as the process lives: a write that
 // hangs can't be ended.
 func (w *logWriter) run() {
+	torn := false
 	for line := range w.queue {
-		if _, err := w.file.Write(line.text); err != nil {
+		if torn && len(line.text) > 0 {
+			line.text = slices.Concat([]byte("\n"), line.text)
+		}
+		n, err := w.file.Write(line.text)
+		if err != nil {
+			w.failed.Add(1)
 			w.lost.Inc()
 		}
+		torn = err != nil && (torn || n > 0)
 		close(line.written)
 	}
 }
@@ -96,21 +105,28 @@ var errLineLost = errors.New("the log is not read: a line was left out")
 func (w *logWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.missing > 0 {
-		var notice bytes.Buffer
-		log, _ := newLogger(&notice, w.format)
-		log.Error("lines of the log are missing here: nobody read it", "lines", w.missing)
-		if w.put(notice.Bytes()) == nil {
-			return 0, w.lose()
-		}
-		w.missing = 0
+	if notice := w.notice(); notice != nil && w.put(notice) == nil {
+		return 0, w.lose()
 	}
+	w.missing = 0
 	written := w.put(line)
 	if written == nil {
 		return 0, w.lose()
 	}
 	w.await(written)
 	return len(line), nil
+}
+
+// notice is the line that tells of those that are missing, or nil if none is.
+func (w *logWriter) notice() []byte {
+	w.missing += int(w.failed.Swap(0))
+	if w.missing == 0 {
+		return nil
+	}
+	var line bytes.Buffer
+	log, _ := newLogger(&line, w.format)
+	log.Error("lines of the log are missing here: they could not be written", "lines", w.missing)
+	return line.Bytes()
 }
 
 func (w *logWriter) lose() error {
@@ -149,14 +165,19 @@ func (w *logWriter) await(written chan struct{}) {
 	}
 }
 
-// drain waits for what is queued.
+// drain waits for what is queued, and tells of what is missing.
 func (w *logWriter) drain() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if written := w.put(nil); written != nil {
-		select {
-		case <-written:
-		case <-time.After(lastLogWait):
-		}
+	last := logLine{w.notice(), make(chan struct{})}
+	limit := time.After(lastLogWait)
+	select {
+	case w.queue <- last:
+	case <-limit:
+		return
+	}
+	select {
+	case <-last.written:
+	case <-limit:
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -74,7 +75,7 @@ func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
 		t.Errorf("%d lines were read, want %d", len(read), written+2)
 	}
 	notice := read[written]
-	if !strings.HasSuffix(notice, `level=ERROR msg="lines of the log are missing here: nobody read it" lines=`+strconv.Itoa(lost)) || read[written+1] != "again" {
+	if !strings.HasSuffix(notice, `level=ERROR msg="lines of the log are missing here: they could not be written" lines=`+strconv.Itoa(lost)) || read[written+1] != "again" {
 		t.Errorf("after what was written stand %.100q and %.100q; %d are lost", notice, read[written+1], lost)
 	}
 }
@@ -93,5 +94,36 @@ func TestLongLineIsWrittenWhole(t *testing.T) {
 	}
 	if got, err := bufio.NewReader(reader).ReadString('\n'); got != line || err != nil {
 		t.Errorf("read %d of %d bytes: %v", len(got), len(line), err)
+	}
+}
+
+// TestLinesThatCouldNotBeWrittenAreTold: the disk was full for a while.
+func TestLinesThatCouldNotBeWrittenAreTold(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	w := newLogWriter(full, config.Log{Format: "json"}, prometheus.NewRegistry())
+	go w.run()
+	for range 3 {
+		if _, err := w.Write([]byte("gone\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	w.drain()
+	w.file = file
+	if _, err := w.Write([]byte("again\n")); err != nil {
+		t.Fatal(err)
+	}
+	w.drain()
+	text, err := os.ReadFile(file.Name())
+	if err != nil || !strings.HasSuffix(string(text), `"lines":3}`+"\nagain\n") || countLost(t, w) < 3 {
+		t.Errorf("%d are lost, got %q, %v", countLost(t, w), text, err)
 	}
 }

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -40,7 +37,7 @@ func (n *node) reloadOnHangup(ctx context.Context) error {
 // configuration with a mistake changes nothing.
 func (n *node) reload(ctx context.Context) {
 	read, err := loadSoon(ctx, n.path, reloadTimeout)
-	if err == nil && n.configured && read.empty {
+	if err == nil && n.configured && read.origin != config.File {
 		err = fmt.Errorf("%s is empty or gone; for the defaults, start tokend again", n.path)
 	}
 	if err != nil {
@@ -76,11 +73,10 @@ func (n *node) reload(ctx context.Context) {
 	n.log.Info("configuration reloaded", "changed", strings.Join(changed, " "))
 }
 
-// loaded is a configuration and what its file was like.
+// loaded is a configuration and where it is from.
 type loaded struct {
 	cfg    config.Config
-	absent bool
-	empty  bool // or absent
+	origin config.Origin
 }
 
 // loadSoon loads the configuration, and leaves behind a file that hangs: a pipe
@@ -92,9 +88,8 @@ func loadSoon(ctx context.Context, path string, limit time.Duration) (loaded, er
 	}
 	done := make(chan result, 1)
 	go func() {
-		info, err := os.Stat(path)
-		r := result{loaded: loaded{absent: errors.Is(err, fs.ErrNotExist), empty: err != nil || info.Size() == 0}}
-		r.cfg, r.err = config.Load(path)
+		var r result
+		r.cfg, r.origin, r.err = config.Load(path)
 		done <- r
 	}()
 	select {
@@ -110,8 +105,8 @@ func loadSoon(ctx context.Context, path string, limit time.Duration) (loaded, er
 // takeNote says if there is no file, which a wrong path may be why. One that
 // vanishes later, while it is being replaced, must not lift every limit.
 func (n *node) takeNote(l loaded) {
-	n.configured = !l.empty
-	if !l.absent {
+	n.configured = l.origin == config.File
+	if l.origin != config.Absent {
 		return
 	}
 	const message = "there is no configuration: every key has its default"

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tokend/config"
 	"tokend/tokend/socket"
 )
 
@@ -59,7 +60,7 @@ func reportValid(cmd *cobra.Command, path string, read loaded) error {
 		}
 	}
 	verdict := "is valid"
-	if read.absent {
+	if read.origin == config.Absent {
 		verdict = "is not there, which is valid: every key has its default"
 	}
 	_, err := fmt.Fprintln(cmd.OutOrStdout(), printable(path), verdict)

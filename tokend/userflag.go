@@ -39,19 +39,27 @@ func requireUser(cmd *cobra.Command, usage string) *userFlag {
 	return f
 }
 
-// String, Set and Type implement pflag.Value.
+// forgotten says that a name was left out: --user --json would be about a user of
+// that name, whom iRODS may have.
+func forgotten(args []string) error {
+	for i, arg := range args[:max(len(args)-1, 0)] {
+		if next := args[i+1]; arg == "--user" && strings.HasPrefix(next, "--") {
+			return fmt.Errorf("--user needs a name, and %.40q looks like a flag; for a user of that name write --user=%.40s", next, next)
+		}
+	}
+	return nil
+}
+
+// String is the name, or nothing.
 func (f *userFlag) String() string { return f.name }
 
 // Type is how --help names the value.
 func (f *userFlag) Type() string { return "NAME" }
 
-// Set takes the name, once.
+// Set takes the name. A second one is an error.
 func (f *userFlag) Set(name string) error {
-	switch {
-	case f.given:
+	if f.given {
 		return errors.New("it was given twice, and the command is about one user")
-	case strings.HasPrefix(name, "--"):
-		return errors.New("this is a flag, where a name belongs")
 	}
 	f.name, f.given = name, true
 	return nil

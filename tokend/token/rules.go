@@ -21,10 +21,6 @@ var (
 	// tokenForName is what no user is called. Somebody may well be called
 	// kirt_vandenberghe.
 	tokenForName = regexp.MustCompile(`(^|[^0-9A-Za-z])` + Prefix + `[0-9A-Za-z]{12,}|` + Prefix + `[0-9A-Za-z]{30,}`)
-
-	// mangled is a token in a name, however it was typed: with blanks, without
-	// its prefix or a part of that.
-	mangled = regexp.MustCompile(`(?i)(^|[^0-9A-Za-z])irt_[0-9A-Za-z\s]{16,}|[0-9A-Za-z]{32,}`)
 )
 
 // Redact takes out of a text what looks like a token: people paste theirs into
@@ -32,18 +28,55 @@ var (
 func Redact(text string) string { return secretLike.ReplaceAllLiteralString(text, Prefix+redacted) }
 
 // RedactName takes out of a name that a stranger gave what may have been a
-// token. Of a long row of characters the first 8 stay: those of a token are no
-// secret. Hexadecimal ones stay whole, because some sites number their users so.
+// token, however it was mangled, and all that follows. That is what stands behind
+// the prefix at a word's begin, if it has 30 letters and digits or begins with 16
+// of them or blanks; and what follows the first 8 of 32 in a row, unless they are
+// all hexadecimal, because some sites number their users so. The helper does the
+// same.
 func RedactName(name string) string {
-	return mangled.ReplaceAllStringFunc(name, func(row string) string {
-		if at := strings.Index(strings.ToLower(row), Prefix); at >= 0 {
-			return row[:at+len(Prefix)] + redacted
+	const inAll, atOnce, row = 30, 16, 32
+	run, hex := 0, true
+	for i := range len(name) {
+		rest := name[i:]
+		if run == 0 && len(rest) > len(Prefix) && strings.EqualFold(rest[:len(Prefix)], Prefix) {
+			if rest = rest[len(Prefix):]; words(rest) >= inAll || begins(rest) >= atOnce {
+				return name[:i+len(Prefix)] + redacted
+			}
 		}
-		if strings.Trim(row, "0123456789abcdef") == "" {
-			return row
+		c := name[i]
+		if !isWord(c) {
+			run, hex = 0, true
+			continue
 		}
-		return row[:HintLength] + redacted
-	})
+		run++
+		hex = hex && (c <= '9' || c >= 'a' && c <= 'f')
+		if run >= row && !hex {
+			return name[:i+1-run+HintLength] + redacted
+		}
+	}
+	return name
+}
+
+// words returns how many letters and digits the text has.
+func words(s string) (n int) {
+	for i := range len(s) {
+		if isWord(s[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+// begins returns how many letters, digits and blanks the text begins with.
+func begins(s string) (n int) {
+	for n < len(s) && (isWord(s[n]) || s[n] == ' ' || s[n] >= '\t' && s[n] <= '\r') {
+		n++
+	}
+	return n
+}
+
+func isWord(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 }
 
 // CheckUser says what is wrong with a name that no iRODS user can have. The

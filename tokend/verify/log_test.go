@@ -95,7 +95,7 @@ func TestWhatNamesAreLoggedAs(t *testing.T) {
 		"a\nb":                    "a\nb",
 		secret:                    "irt_[redacted]",
 		secret[:20]:               "irt_[redacted]",
-		"alice:" + secret + "!":   "alice:irt_[redacted]!",
+		"alice:" + secret + "!":   "alice:irt_[redacted]",
 		"irt_short":               "irt_short",
 	} {
 		lines := f.logged(t, func() { f.Check(t.Context(), name, "x") })

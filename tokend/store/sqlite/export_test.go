@@ -27,6 +27,12 @@ func (s *Store) Occupy(ctx context.Context) error {
 	return nil
 }
 
+// Reconnect has logins wait for new connections.
+func (s *Store) Reconnect() {
+	s.logins.SetMaxIdleConns(-1)
+	s.logins.SetMaxIdleConns(loginConns)
+}
+
 // AtCommit has SQLite call f in the middle of every commit from now on.
 func (s *Store) AtCommit(ctx context.Context, f func()) error {
 	conn, err := s.writer.Conn(ctx)

@@ -131,11 +131,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		if !errors.Is(err, sql.ErrNoRows) {
 			return nil, err
 		}
-		if err := s.inPlace(); err != nil {
-			s.letGo(ctx)
-			return nil, err
-		}
-		return nil, nil
+		return nil, s.inPlace()
 	})
 	return err
 }

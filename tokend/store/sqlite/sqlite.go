@@ -42,6 +42,7 @@ type Config struct {
 type Store struct {
 	path    string
 	file    *os.File               // keeps other daemons out
+	wal     *os.File               // the same: one may have been opened over a file that is gone
 	opened  map[string]fs.FileInfo // what must stay in its place, by path
 	writer  *sql.DB                // one connection: SQLite has one writer at a time
 	readers *sql.DB
@@ -85,6 +86,9 @@ func (s *Store) open(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	s.file = file
+	if err := s.lockWAL(); err != nil && !errors.Is(err, fs.ErrNotExist) { // before SQLite reads it
+		return err
+	}
 	err = s.connect(ctx, mode, log)
 	if mode != readWrite || !errors.Is(err, store.ErrUnwritable) {
 		return err
@@ -130,14 +134,43 @@ func (s *Store) connect(ctx context.Context, mode access, log *slog.Logger) (err
 	if s.anchor, err = s.readers.Conn(ctx); err != nil {
 		return explain(s.path, err)
 	}
+	if err := touch(ctx, s.anchor); err != nil {
+		return explain(s.path, err)
+	}
 	if err := openAll(ctx, s.logins, loginConns); err != nil {
 		return explain(s.path, err)
+	}
+	if mode == readWrite {
+		if err := s.lockWAL(); err != nil {
+			return err
+		}
 	}
 	return s.remember(mode)
 }
 
-// openAll opens as many connections as the pool may have, while the files are
-// known to be in their place.
+// lockWAL locks the -wal, once. A daemon that was started on what took another's
+// file's place shares that one's -wal, and would lose what it writes to it.
+func (s *Store) lockWAL() error {
+	if s.wal != nil {
+		return nil
+	}
+	path, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return err
+	}
+	file, err := os.Open(path + "-wal")
+	if err != nil {
+		return err
+	}
+	if err := lock(file); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	s.wal = file
+	return nil
+}
+
+// openAll opens as many connections as the pool may have, and has each read from
+// the files while they are known to be in their place.
 func openAll(ctx context.Context, db *sql.DB, conns int) error {
 	for range conns {
 		conn, err := db.Conn(ctx)
@@ -145,8 +178,17 @@ func openAll(ctx context.Context, db *sql.DB, conns int) error {
 			return err
 		}
 		defer conn.Close() //nolint:errcheck // it goes back to the pool
+		if err := touch(ctx, conn); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// touch has a connection open all files that it needs.
+func touch(ctx context.Context, conn *sql.Conn) error {
+	var tables int
+	return conn.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema`).Scan(&tables)
 }
 
 // connector opens connections to the files that the store has open, and to none
@@ -208,8 +250,11 @@ func (s *Store) inPlace() error {
 
 // letGo folds the -wal into the file that was moved or replaced, where it belongs:
 // left behind, it would be applied to what has taken the file's place.
-func (s *Store) letGo(ctx context.Context) {
-	_, _ = s.writer.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // what failed before says why
+// The anchor does it, because the writer's connection may be gone.
+func (s *Store) letGo() {
+	ctx, cancel := context.WithTimeout(context.Background(), otherTimeout)
+	defer cancel()
+	_, _ = s.anchor.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // what failed before says why
 }
 
 // disconnect leaves s.lookup to its connections: to close it would be to wait
@@ -231,15 +276,15 @@ func (s *Store) disconnect() error {
 // Close ends all work on the database and gives it free for another daemon.
 // Closing twice is no error.
 func (s *Store) Close() error {
-	if s.writer != nil && s.inPlace() != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), otherTimeout)
-		defer cancel()
-		s.letGo(ctx)
+	if s.anchor != nil && s.inPlace() != nil {
+		s.letGo()
 	}
 	err := s.disconnect()
-	if s.file != nil {
-		err = errors.Join(err, s.file.Close())
-		s.file = nil
+	for _, file := range []**os.File{&s.wal, &s.file} {
+		if *file != nil {
+			err = errors.Join(err, (*file).Close())
+			*file = nil
+		}
 	}
 	return err
 }

@@ -188,6 +188,55 @@ func TestBackupPutInPlaceIsNotMixedWithWhatWasThere(t *testing.T) {
 	}
 }
 
+// TestNothingIsReadFromWhatTookTheFilesPlace: all connections were lost.
+func TestNothingIsReadFromWhatTookTheFilesPlace(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	run(t, shell(t, path), `VACUUM INTO '`+path+`.backup'`)
+	check(os.Rename(path, path+".old"))
+	check(os.Rename(path+".backup", path))
+	s.Reconnect()
+	_, err := s.Lookup(t.Context(), kept.Digest)
+	wantSentence(t, err, "was moved or replaced")
+	check(os.Rename(path+".old", path))
+	wantRecord(t, s, kept)
+}
+
+// TestDaemonOnWhatTookTheFilesPlaceIsRefused: the two would share the -wal, and
+// what the second keeps in it the first would carry away.
+func TestDaemonOnWhatTookTheFilesPlaceIsRefused(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	mint(t, s)
+	run(t, shell(t, path), `VACUUM INTO '`+path+`.backup'`)
+	check(os.Rename(path, path+".old"))
+	check(os.Rename(path+".backup", path))
+	if err := openFails(t, path); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("got error %v, want %v", err, store.ErrLocked)
+	}
+	closeStore(t, s)
+	mint(t, open(t, path))
+}
+
+// TestLoginsGoOnWhenTheFileIsMovedAway, whichever of the connections they get.
+func TestLoginsGoOnWhenTheFileIsMovedAway(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	check(os.Rename(path, path+".away"))
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for range 20 {
+				_ = s.Ping(t.Context()) // says no
+				wantRecord(t, s, kept)
+			}
+		})
+	}
+	all.Wait()
+}
+
 func TestLinkThatLeadsElsewhereTakesNoChanges(t *testing.T) {
 	folder := t.TempDir()
 	for _, name := range []string{"one", "two"} {
