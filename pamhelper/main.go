@@ -16,7 +16,7 @@
 // with 2 when it runs out of threads or memory, and takes longer to start than
 // a check does. So the kernel enters this program at entry (in assembler), which
 // calls start, and Go's runtime never runs: one thread, no heap, no environment,
-// every signal that can be caught ends it with 1.
+// every signal that could change an answer ends it with 1.
 //
 // The price is a rule for all code here and for what it uses of package wire:
 // nothing that allocates, no goroutine, map, panic, defer, string building or

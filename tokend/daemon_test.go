@@ -8,8 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"tokend/config"
 	"tokend/tokend/manage"
@@ -179,4 +182,40 @@ func TestReadinessIsTheStoresAndTheSockets(t *testing.T) {
 	if status, text := get("/metrics"); status != http.StatusOK || strings.Contains(text, "tokend_tokens{") {
 		t.Errorf("/metrics: %d, with a count of tokens that nobody knows:\n%s", status, text)
 	}
+}
+
+// slowly is a collector that takes its time.
+type slowly struct{ begun, goOn chan struct{} }
+
+func (slowly) Describe(chan<- *prometheus.Desc) {}
+
+func (s slowly) Collect(chan<- prometheus.Metric) {
+	s.begun <- struct{}{}
+	<-s.goOn
+}
+
+func TestSoManyScrapesAndNoMoreAreUnderWay(t *testing.T) {
+	n := assembled(t, "")
+	slow := slowly{make(chan struct{}), make(chan struct{})}
+	n.registry.MustRegister(slow)
+	health := n.health()
+	scrape := func() int {
+		page := httptest.NewRecorder()
+		health.ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		return page.Code
+	}
+	var scrapes sync.WaitGroup
+	for range maxScrapes {
+		scrapes.Go(func() {
+			if got := scrape(); got != http.StatusOK {
+				t.Errorf("got %d", got)
+			}
+		})
+		<-slow.begun
+	}
+	if got := scrape(); got != http.StatusServiceUnavailable {
+		t.Errorf("one more: got %d", got)
+	}
+	close(slow.goOn)
+	scrapes.Wait()
 }

@@ -18,8 +18,7 @@ import (
 // readyTimeout is how long the store may take to say that it is there.
 const readyTimeout = 2 * time.Second
 
-// maxScrapes is how many may be under way. Each counts all tokens, and anybody on
-// the machine can ask for one.
+// maxScrapes is how many may be under way: anybody on the machine can ask for one.
 const maxScrapes = 3
 
 // newRegistry returns the daemon's metrics, with the gauge of the last reload.

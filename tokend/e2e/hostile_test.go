@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/binary"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -144,13 +145,22 @@ func TestHostileConnectionsLeaveNoTrace(t *testing.T) {
 func TestTooManyAtOnceAreTurnedAway(t *testing.T) {
 	site, _, metrics := observed(t)
 	good := create(t, site, "alice", "never")
+	before := stateOf(t, metrics)
 	busy := 0
+	var conns []net.Conn
 	for range 1100 { // 76 more than there may be
 		conn, err := net.Dial("unix", site.AuthSocket())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	if err := conns[1099].SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := io.ReadAll(conns[1099]); string(reply) != "\x00\x07NO busy" {
+		t.Errorf("the last one got %q, %v", reply, err)
 	}
 	for deadline := time.Now().Add(10 * time.Second); busy == 0 && time.Now().Before(deadline); {
 		busy = int(scrape(t, metrics)[`tokend_connections_rejected_total{reason="busy"}`])
@@ -160,6 +170,10 @@ func TestTooManyAtOnceAreTurnedAway(t *testing.T) {
 	}
 	user := "alice"
 	wantYes(t, agent{user: &user, password: good}.run(t, site)) // it asks again until there is room
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+	settle(t, metrics, before)
 }
 
 func TestStrangerLearnsNothing(t *testing.T) {

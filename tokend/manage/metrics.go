@@ -18,7 +18,8 @@ const (
 	countLife = 5 * time.Second
 )
 
-// counts is the gauge tokend_tokens{state}, asked of the store when it is scraped.
+// counts is the gauge tokend_tokens{state}, asked of the store when it is scraped
+// and the last count is too old.
 // When the store cannot say, the gauge is absent.
 type counts struct {
 	manager *Manager

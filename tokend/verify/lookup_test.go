@@ -49,7 +49,7 @@ func TestNoLookUpIsMadeForOneWrongCharacter(t *testing.T) {
 			text + c,
 		}).Draw(t, "typo")
 		if typo == text {
-			t.Skip("the same character")
+			return
 		}
 		if got := f.Check(t.Context(), "alice", typo); got.Reason != verify.Malformed || got.OK() {
 			t.Errorf("%q: got %s", typo, got.Reason)

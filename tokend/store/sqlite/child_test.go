@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -126,41 +127,44 @@ func (c child) line() (string, bool) {
 // kill is kill -9. What the child wrote before can still be read.
 func (c child) kill() { _ = c.cmd.Process.Kill() }
 
-// anew runs the test again in a process of its own that has the attributes, and
-// tells whether this is that process.
-func anew(t *testing.T, attributes *syscall.SysProcAttr) bool {
+// anew runs the test again in a process of its own, by way of a command if one is
+// given, and tells whether this is that process.
+func anew(t *testing.T, attributes *syscall.SysProcAttr, by ...string) bool {
 	t.Helper()
 	if os.Getenv(pathVariable) == t.Name() {
 		return true
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	args := slices.Concat(by, []string{os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v"})
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), pathVariable+"="+t.Name())
 	cmd.SysProcAttr = attributes
 	output, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(output), "--- PASS: "+t.Name()) {
-		t.Fatalf("this test needs a namespace of its own (as root, or where unprivileged user namespaces are allowed): %v\n%s", err, output)
+		t.Fatalf("this test needs a process of its own: %v\n%s", err, output)
 	}
 	return false
 }
 
-// ownMounts are the attributes of a process that can mount and unmount without
-// anybody noticing.
-func ownMounts() *syscall.SysProcAttr {
-	attributes := &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	if os.Getuid() != 0 {
-		attributes.Cloneflags = syscall.CLONE_NEWUSER
-		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+// withOwnMounts tells whether this is a process that can mount and unmount without
+// anybody noticing, and runs the test in one if it isn't.
+func withOwnMounts(t *testing.T) bool {
+	t.Helper()
+	by := []string{"unshare", "--mount", "--propagation", "private"}
+	if os.Getuid() != 0 && os.Getenv(pathVariable) == "" {
+		by = slices.Concat([]string{"sudo", "-n"}, by, []string{"env", pathVariable + "=" + t.Name()})
 	}
-	return attributes
+	return anew(t, nil, by...)
 }
 
-// notRoot are the attributes of a process that has no privileges over files,
-// also when this one has.
-func notRoot() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 1000, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 1000, HostID: os.Getgid(), Size: 1}},
+// withoutPrivileges does the same for one that has none over files.
+func withoutPrivileges(t *testing.T) bool {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return true
 	}
+	return anew(t, &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 1000, HostID: 0, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 1000, HostID: 0, Size: 1}},
+	})
 }

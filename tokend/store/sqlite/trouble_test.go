@@ -18,7 +18,7 @@ import (
 )
 
 func TestLookUpsGoOnWhenTheDiskIsFull(t *testing.T) {
-	if !anew(t, ownMounts()) {
+	if !withOwnMounts(t) {
 		return
 	}
 	dir := t.TempDir()
@@ -55,7 +55,7 @@ func TestLookUpsGoOnWhenTheDiskIsFull(t *testing.T) {
 }
 
 func TestDaemonThatStartsOnAFullDiskAnswersLookUps(t *testing.T) {
-	if !anew(t, ownMounts()) {
+	if !withOwnMounts(t) {
 		return
 	}
 	for _, unclean := range []bool{false, true} {
@@ -292,7 +292,7 @@ func TestNothingElseHoldsLoginsUp(t *testing.T) {
 }
 
 func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
-	if !anew(t, ownMounts()) {
+	if !withOwnMounts(t) {
 		return
 	}
 	for _, unclean := range []bool{false, true} { // whether a -wal is left with changes in it
@@ -320,7 +320,7 @@ func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 }
 
 func TestReadOnlyFileSystemWithoutADatabaseIsRefused(t *testing.T) {
-	if !anew(t, ownMounts()) {
+	if !withOwnMounts(t) {
 		return
 	}
 	dir := t.TempDir()

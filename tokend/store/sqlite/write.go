@@ -164,7 +164,7 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		if err := cmp.Or(err, moved); err != nil {
 			_ = tx.Rollback() // says only that SQLite has rolled back already
 			if moved != nil {
-				s.letGo()
+				s.letGo() //nolint:contextcheck // it goes on when the caller gives up
 			}
 			return none, err
 		}
