@@ -59,7 +59,7 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 	if file, ok := stderr.(*os.File); ok {
 		w := newLogWriter(file, cfg.Log, n.registry)
 		go w.run()
-		defer w.drain()
+		defer func() { _ = w.Close() }() // nobody is left to be told
 		stderr = w
 	}
 	n.log, n.level = newLogger(stderr, cfg.Log)

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"tokend/config"
 )
@@ -52,8 +55,11 @@ const (
 // when the line is written.
 type logWriter struct {
 	file   *os.File
+	atOnce func([]byte) (int, error) // writes what is taken without waiting; nil: nobody can say
+	again  *os.File                  // the file opened anew, or nil
 	format config.Log
 	queue  chan logLine
+	queued atomic.Int64 // lines that are not written yet
 	lost   prometheus.Counter
 	failed atomic.Int64 // lines that could not be written, since the last notice
 
@@ -77,6 +83,7 @@ func newLogWriter(file *os.File, format config.Log, reg prometheus.Registerer) *
 		}),
 	}
 	reg.MustRegister(w.lost)
+	w.findOut()
 	return w
 }
 
@@ -94,6 +101,7 @@ func (w *logWriter) run() {
 			w.lost.Inc()
 		}
 		torn = err != nil && (torn || n > 0)
+		w.queued.Add(-1)
 		close(line.written)
 	}
 }
@@ -109,7 +117,16 @@ func (w *logWriter) Write(line []byte) (int, error) {
 		return 0, w.lose()
 	}
 	w.missing = 0
-	written := w.put(line)
+	taken := 0
+	if w.atOnce != nil && w.queued.Load() == 0 {
+		if n, _ := w.atOnce(line); n > 0 { // an error is met again below
+			taken = n
+		}
+	}
+	if taken == len(line) {
+		return taken, nil
+	}
+	written := w.put(line[taken:])
 	if written == nil {
 		return 0, w.lose()
 	}
@@ -141,6 +158,7 @@ func (w *logWriter) put(text []byte) (written chan struct{}) {
 	line := logLine{slices.Clone(text), make(chan struct{})}
 	select {
 	case w.queue <- line:
+		w.queued.Add(1)
 		return line.written
 	default:
 		return nil
@@ -165,19 +183,55 @@ func (w *logWriter) await(written chan struct{}) {
 	}
 }
 
-// drain waits for what is queued, and tells of what is missing.
-func (w *logWriter) drain() {
+// Close waits a while for what is queued, and tells of what is missing. The file
+// stays open.
+func (w *logWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.atOnce = nil
+	w.drain()
+	if w.again == nil {
+		return nil
+	}
+	return w.again.Close()
+}
+
+func (w *logWriter) drain() {
 	last := logLine{w.notice(), make(chan struct{})}
 	limit := time.After(lastLogWait)
 	select {
 	case w.queue <- last:
+		w.queued.Add(1)
 	case <-limit:
 		return
 	}
 	select {
 	case <-last.written:
 	case <-limit:
+	}
+}
+
+// findOut finds out how to write to the file what it takes at once, if that can
+// be known.
+func (w *logWriter) findOut() {
+	info, err := w.file.Stat()
+	switch {
+	case err != nil:
+	case info.Mode().IsRegular():
+		w.atOnce = w.file.Write
+	case info.Mode().Type() == fs.ModeSocket:
+		fd := int(w.file.Fd())
+		w.atOnce = func(line []byte) (int, error) {
+			return unix.SendmsgN(fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		}
+	default:
+		// Opened anew, it can be made not to wait without others noticing who have
+		// it, too.
+		fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.file.Fd()), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return
+		}
+		w.again = os.NewFile(uintptr(fd), w.file.Name())
+		w.atOnce = func(line []byte) (int, error) { return unix.Write(fd, line) }
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -66,8 +67,7 @@ func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	lost := countLost(t, w)
-	w.drain()
-	if err := writer.Close(); err != nil {
+	if err := errors.Join(w.Close(), writer.Close()); err != nil {
 		t.Fatal(err)
 	}
 	<-done
@@ -117,7 +117,7 @@ func TestLinesThatCouldNotBeWrittenAreTold(t *testing.T) {
 	}
 	defer file.Close()
 	w.drain()
-	w.file = file
+	w.file, w.atOnce = file, nil
 	if _, err := w.Write([]byte("again\n")); err != nil {
 		t.Fatal(err)
 	}
