@@ -71,6 +71,7 @@ type logWriter struct {
 
 type logLine struct {
 	text    []byte
+	begun   bool // the text is the rest of a line
 	written chan struct{}
 }
 
@@ -100,7 +101,7 @@ func (w *logWriter) run() {
 			w.failed.Add(1)
 			w.lost.Inc()
 		}
-		torn = err != nil && (torn || n > 0)
+		torn = err != nil && (torn || n > 0 || line.begun)
 		w.queued.Add(-1)
 		close(line.written)
 	}
@@ -113,7 +114,7 @@ var errLineLost = errors.New("the log is not read: a line was left out")
 func (w *logWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if notice := w.notice(); notice != nil && w.put(notice) == nil {
+	if notice := w.notice(); notice != nil && w.put(notice, false) == nil {
 		return 0, w.lose()
 	}
 	w.missing = 0
@@ -126,7 +127,7 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	if taken == len(line) {
 		return taken, nil
 	}
-	written := w.put(line[taken:])
+	written := w.put(line[taken:], taken > 0)
 	if written == nil {
 		return 0, w.lose()
 	}
@@ -154,8 +155,8 @@ func (w *logWriter) lose() error {
 
 // put queues a line and returns what is closed when it is written, or nil if
 // there is no room.
-func (w *logWriter) put(text []byte) (written chan struct{}) {
-	line := logLine{slices.Clone(text), make(chan struct{})}
+func (w *logWriter) put(text []byte, begun bool) (written chan struct{}) {
+	line := logLine{slices.Clone(text), begun, make(chan struct{})}
 	select {
 	case w.queue <- line:
 		w.queued.Add(1)
@@ -197,7 +198,7 @@ func (w *logWriter) Close() error {
 }
 
 func (w *logWriter) drain() {
-	last := logLine{w.notice(), make(chan struct{})}
+	last := logLine{w.notice(), false, make(chan struct{})}
 	limit := time.After(lastLogWait)
 	select {
 	case w.queue <- last:

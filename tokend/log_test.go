@@ -127,3 +127,31 @@ func TestLinesThatCouldNotBeWrittenAreTold(t *testing.T) {
 		t.Errorf("%d are lost, got %q, %v", countLost(t, w), text, err)
 	}
 }
+
+// TestLineThatWasCutHasItsOwnEnd: the disk was full in the middle of it.
+func TestLineThatWasCutHasItsOwnEnd(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	w := newLogWriter(full, config.Log{Format: "text"}, prometheus.NewRegistry())
+	w.atOnce = func(line []byte) (int, error) { return file.Write(line[:4]) }
+	go w.run()
+	if _, err := w.Write([]byte("half and half\n")); err != nil {
+		t.Fatal(err)
+	}
+	w.file, w.atOnce = file, nil
+	if _, err := w.Write([]byte("again\n")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file.Name())
+	if got := string(text); err != nil || !strings.HasPrefix(got, "half\ntime=") || !strings.HasSuffix(got, "lines=1\nagain\n") {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
