@@ -213,13 +213,11 @@ func (w *logWriter) drain() {
 }
 
 // findOut finds out how to write to the file what it takes at once, if that can
-// be known.
+// be known. Of a file on a disk it can't: the disk may hang.
 func (w *logWriter) findOut() {
 	info, err := w.file.Stat()
 	switch {
-	case err != nil:
-	case info.Mode().IsRegular():
-		w.atOnce = w.file.Write
+	case err != nil, info.Mode().IsRegular():
 	case info.Mode().Type() == fs.ModeSocket:
 		fd := int(w.file.Fd())
 		w.atOnce = func(line []byte) (int, error) {

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -158,7 +159,7 @@ func (s *Store) lockWAL() error {
 	if err != nil {
 		return err
 	}
-	file, err := os.Open(path + "-wal")
+	file, err := os.OpenFile(path+"-wal", os.O_RDONLY|syscall.O_NONBLOCK, 0) // whatever stands there
 	if err != nil {
 		return err
 	}
@@ -262,8 +263,9 @@ func (s *Store) letGo() {
 func (s *Store) disconnect() error {
 	var errs []error
 	if s.anchor != nil {
-		errs = append(errs, s.anchor.Close())
-		s.anchor = nil
+		if err := s.anchor.Close(); !errors.Is(err, sql.ErrConnDone) { // a second time
+			errs = append(errs, err)
+		}
 	}
 	for _, db := range []*sql.DB{s.logins, s.readers, s.writer} { // the last one folds the -wal into the file
 		if db != nil {
