@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"bufio"
+	"encoding/json"
 	"io"
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -121,5 +123,28 @@ func TestDaemonOutlivesTheReaderOfItsLog(t *testing.T) {
 	}
 	if err := daemon.Stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLinesOfTheLogAreForMachines: each is JSON, a verdict has all that an admin
+// asks for, and a duration has its unit.
+func TestLinesOfTheLogAreForMachines(t *testing.T) {
+	site, _ := running(t)
+	good := create(t, site, "alice", "never")
+	if _, err := site.AskAsIRODS(t.Context(), "bob", good); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(site.Log())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("this is no JSON: %s", line)
+		}
+	}
+	const want = `"msg":"verdict","user":"bob","outcome":"no","reason":"wrong-user","token":"[0-9a-z]{12}","took":"[0-9.]+(µs|ms|s)","detail":"the token is alice's"}`
+	if !regexp.MustCompile(want).Match(text) {
+		t.Errorf("no line like %s:\n%s", want, text)
 	}
 }

@@ -4,14 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -341,29 +339,6 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 				t.Errorf("secret %d is in: %s", i, all[max(0, at-200):at])
 			}
 		}
-	}
-}
-
-// TestLinesOfTheLogAreForMachines: each is JSON, a verdict has all that an admin
-// asks for, and a duration has its unit.
-func TestLinesOfTheLogAreForMachines(t *testing.T) {
-	site, _ := running(t)
-	good := create(t, site, "alice", "never")
-	if _, err := site.AskAsIRODS(t.Context(), "bob", good); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(site.Log())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if !json.Valid([]byte(line)) {
-			t.Errorf("this is no JSON: %s", line)
-		}
-	}
-	const want = `"msg":"verdict","user":"bob","outcome":"no","reason":"wrong-user","token":"[0-9a-z]{12}","took":"[0-9.]+(µs|ms|s)","detail":"the token is alice's"}`
-	if !regexp.MustCompile(want).Match(text) {
-		t.Errorf("no line like %s:\n%s", want, text)
 	}
 }
 

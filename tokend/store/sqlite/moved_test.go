@@ -1,0 +1,171 @@
+package sqlite_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"tokend/tokend/store"
+	"tokend/tokend/token"
+)
+
+// TestFileThatWasReplacedTakesNoChanges: an admin restores a backup under a
+// running daemon.
+func TestFileThatWasReplacedTakesNoChanges(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokend.db")
+	s := open(t, path)
+	kept := mint(t, s)
+	check(os.Rename(path, path+".old"))
+	for _, there := range []bool{false, true} {
+		if there {
+			check(os.WriteFile(path, nil, 0o600))
+		}
+		wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "was moved or replaced", "put it back", "start tokend again", "look-ups go on")
+		wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
+		wantRecord(t, s, kept)
+	}
+	check(os.Rename(path+".old", path))
+	mint(t, s)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Errorf("put back: %v", err)
+	}
+}
+
+// TestBackupPutInPlaceIsNotMixedWithWhatWasThere: many logins at once need all
+// connections, and none may open the backup, in which a token is good that was
+// revoked since. Nor may the -wal of the old file be applied to it.
+func TestBackupPutInPlaceIsNotMixedWithWhatWasThere(t *testing.T) {
+	for _, told := range []bool{false, true} { // whether a change was tried before the end
+		path := filepath.Join(t.TempDir(), "tokend.db")
+		s := open(t, path)
+		kept := mint(t, s)
+		run(t, shell(t, path), `VACUUM INTO '`+path+`.backup'`)
+		if _, err := s.Revoke(t.Context(), token.Selection{ID: kept.ID}, now, revoked); err != nil {
+			t.Fatal(err)
+		}
+		check(os.Rename(path, path+".old"))
+		check(os.Rename(path+".backup", path))
+		var logins sync.WaitGroup
+		for range 20 {
+			logins.Go(func() {
+				for range 50 {
+					if r, err := s.Lookup(t.Context(), kept.Digest); err != nil || r.Revoked.IsZero() {
+						t.Errorf("got revoked at %v, error %v", r.Revoked, err)
+						return
+					}
+				}
+			})
+		}
+		logins.Wait()
+		if told {
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
+		} else {
+			closeStore(t, s)
+		}
+		if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+			t.Errorf("told %t: the -wal has still %d bytes", told, info.Size())
+		}
+		closeStore(t, s)
+		kept.Revoked = time.Time{}
+		s = open(t, path)
+		wantRecord(t, s, kept)
+		closeStore(t, s)
+		wantConsistent(t, path)
+		wantConsistent(t, path+".old")
+	}
+}
+
+// TestNothingIsReadFromWhatTookTheFilesPlace: all connections were lost.
+func TestNothingIsReadFromWhatTookTheFilesPlace(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	run(t, shell(t, path), `VACUUM INTO '`+path+`.backup'`)
+	check(os.Rename(path, path+".old"))
+	check(os.Rename(path+".backup", path))
+	s.Reconnect()
+	_, err := s.Lookup(t.Context(), kept.Digest)
+	wantSentence(t, err, "was moved or replaced")
+	check(os.Rename(path+".old", path))
+	wantRecord(t, s, kept)
+}
+
+// TestDaemonOnWhatTookTheFilesPlaceIsRefused: the two would share the -wal, and
+// what the second keeps in it the first would carry away.
+func TestDaemonOnWhatTookTheFilesPlaceIsRefused(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	mint(t, s)
+	run(t, shell(t, path), `VACUUM INTO '`+path+`.backup'`)
+	check(os.Rename(path, path+".old"))
+	check(os.Rename(path+".backup", path))
+	if err := openFails(t, path); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("got error %v, want %v", err, store.ErrLocked)
+	}
+	closeStore(t, s)
+	mint(t, open(t, path))
+}
+
+// TestLoginsGoOnWhenTheFileIsMovedAway, whichever of the connections they get.
+func TestLoginsGoOnWhenTheFileIsMovedAway(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	check(os.Rename(path, path+".away"))
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for range 20 {
+				_ = s.Ping(t.Context()) // says no
+				wantRecord(t, s, kept)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestLinkThatLeadsElsewhereTakesNoChanges(t *testing.T) {
+	folder := t.TempDir()
+	for _, name := range []string{"one", "two"} {
+		closeStore(t, open(t, filepath.Join(folder, name, "tokend.db")))
+	}
+	link := filepath.Join(folder, "link")
+	check(os.Symlink("one", link))
+	s := open(t, filepath.Join(link, "tokend.db"))
+	kept := mint(t, s)
+	check(os.Remove(link))
+	check(os.Symlink("two", link))
+	wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
+	wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
+	wantRecord(t, s, kept)
+}
+
+// TestFileOfChangesThatWasRemovedTakesNone: somebody clears up under a running
+// daemon. What was in the -wal would be lost when the daemon is killed.
+func TestFileOfChangesThatWasRemovedTakesNone(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	check(os.Rename(path+"-wal", path+"-gone"))
+	wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path+"-wal", "was moved or replaced")
+	wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
+	wantRecord(t, s, kept)
+	check(os.Rename(path+"-gone", path+"-wal"))
+	mint(t, s)
+}
+
+// TestTheDaemonItselfNeverRemovesItsFileOfChanges, though connections come and go.
+func TestTheDaemonItselfNeverRemovesItsFileOfChanges(t *testing.T) {
+	s := open(t, newPath(t))
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		_ = s.Mint(ctx, newRecord(), token.Quota{}, created) // may be cancelled at any place
+		_, _ = s.Users(ctx, now, token.Forever)
+		mint(t, s)
+	}
+}
