@@ -81,6 +81,7 @@ func blockReaders(path string) {
 	check(syscall.FcntlFlock(file.Fd(), syscall.F_SETLK, &readLocks))
 	fmt.Println("locked")
 	_, _ = io.Copy(io.Discard, os.Stdin)
+	check(file.Close()) // a file that nothing refers to is closed early, and its locks are gone
 }
 
 func check(err error) {
