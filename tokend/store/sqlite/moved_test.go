@@ -97,17 +97,28 @@ func TestNothingIsReadFromWhatTookTheFilesPlace(t *testing.T) {
 // TestDaemonOnWhatTookTheFilesPlaceIsRefused: the two would share the -wal, and
 // what the second keeps in it the first would carry away.
 func TestDaemonOnWhatTookTheFilesPlaceIsRefused(t *testing.T) {
-	path := newPath(t)
-	s := open(t, path)
-	mint(t, s)
-	run(t, shell(t, path), `VACUUM INTO '`+path+`.backup'`)
-	check(os.Rename(path, path+".old"))
-	check(os.Rename(path+".backup", path))
-	if err := openFails(t, path); !errors.Is(err, store.ErrLocked) {
-		t.Errorf("got error %v, want %v", err, store.ErrLocked)
+	for name, before := range map[string]func(path string){
+		"a new file": func(string) {},
+		"a new file beside an old -wal": func(path string) { // SQLite makes another
+			leaveWAL(t, path)
+			check(os.Remove(path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := newPath(t)
+			before(path)
+			s := open(t, path)
+			mint(t, s)
+			run(t, shell(t, path), `VACUUM INTO '`+path+`.backup'`)
+			check(os.Rename(path, path+".old"))
+			check(os.Rename(path+".backup", path))
+			if err := openFails(t, path); !errors.Is(err, store.ErrLocked) {
+				t.Errorf("got error %v, want %v", err, store.ErrLocked)
+			}
+			closeStore(t, s)
+			mint(t, open(t, path))
+		})
 	}
-	closeStore(t, s)
-	mint(t, open(t, path))
 }
 
 // TestLoginsGoOnWhenTheFileIsMovedAway, whichever of the connections they get.

@@ -149,12 +149,9 @@ func (s *Store) connect(ctx context.Context, mode access, log *slog.Logger) (err
 	return s.remember(mode)
 }
 
-// lockWAL locks the -wal, once. A daemon that was started on what took another's
-// file's place shares that one's -wal, and would lose what it writes to it.
+// lockWAL locks the -wal that is there now. A daemon that was started on what took
+// another's file's place shares that one's -wal, and would lose what it writes to it.
 func (s *Store) lockWAL() error {
-	if s.wal != nil {
-		return nil
-	}
 	path, err := filepath.EvalSymlinks(s.path)
 	if err != nil {
 		return err
@@ -163,11 +160,23 @@ func (s *Store) lockWAL() error {
 	if err != nil {
 		return err
 	}
+	if s.wal != nil && sameFile(file, s.wal) {
+		return file.Close()
+	}
 	if err := lock(file); err != nil {
 		return errors.Join(err, file.Close())
 	}
+	if s.wal != nil { // SQLite removed it, because the database was new
+		err = s.wal.Close()
+	}
 	s.wal = file
-	return nil
+	return err
+}
+
+func sameFile(a, b *os.File) bool {
+	infoA, errA := a.Stat()
+	infoB, errB := b.Stat()
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 // openAll opens as many connections as the pool may have, and has each read from
