@@ -98,7 +98,7 @@ func (s *Server) refuse(conn net.Conn) {
 
 func (s *Server) converse(ctx context.Context, conn net.Conn) {
 	if err := conn.SetReadDeadline(time.Now().Add(readTimeout)); err != nil {
-		_ = conn.Close()
+		_ = conn.Close() // without a deadline, nothing is done with it
 		return
 	}
 	request, err := wire.ReadRequest(conn)
