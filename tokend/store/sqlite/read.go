@@ -26,12 +26,16 @@ const (
 // Lookup returns the record under the digest, or token.ErrNotFound.
 func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, error) {
 	return do(ctx, s, store.Lookup, func(ctx context.Context) (token.Record, error) {
-		record, err := scanRecord(s.lookup.QueryRowContext(ctx, digest.String()))
-		if errors.Is(err, sql.ErrNoRows) {
-			return token.Record{}, token.ErrNotFound
-		}
-		return record, err
+		return s.read(ctx, digest)
 	})
+}
+
+func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, error) {
+	record, err := scanRecord(s.lookup.QueryRowContext(ctx, digest.String()))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = token.ErrNotFound
+	}
+	return record, err
 }
 
 // Records returns a page of records, newest first. If page.After is no token,
@@ -127,8 +131,7 @@ func youngest(now time.Time, limit token.Life) int64 {
 // place.
 func (s *Store) Ping(ctx context.Context) error {
 	_, err := do(ctx, s, store.Ping, func(ctx context.Context) (any, error) {
-		_, err := scanRecord(s.lookup.QueryRowContext(ctx, token.Digest{}.String())) // nobody's
-		if !errors.Is(err, sql.ErrNoRows) {
+		if _, err := s.read(ctx, token.Digest{}); !errors.Is(err, token.ErrNotFound) { // it is nobody's
 			return nil, err
 		}
 		return nil, s.inPlace()

@@ -169,7 +169,11 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 			return none, err
 		}
 		tried.Store(&value)
-		return value, tx.Commit()
+		if err := tx.Commit(); err != nil {
+			return value, err
+		}
+		s.noteRead(ctx)
+		return value, nil
 	})
 	if v := tried.Load(); err != nil && v != nil {
 		value = *v
@@ -178,6 +182,15 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		err = fmt.Errorf("%w; look-ups go on", err)
 	}
 	return value, err
+}
+
+// noteRead makes the first read that follows a change. It notes in the -shm, which
+// is mapped into memory, how far the readers are; what comes after it finds that
+// there. A login that had to write it while the file system is frozen for a
+// snapshot would not wait in a system call but in a page fault, which Go's
+// scheduler does not know of, and all others would wait with it.
+func (s *Store) noteRead(ctx context.Context) {
+	_, _ = s.read(ctx, token.Digest{}) // the change is made, whatever this says
 }
 
 func disabledSince(ctx context.Context, tx *sql.Tx, user string) (since time.Time, err error) {
