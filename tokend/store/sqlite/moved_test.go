@@ -155,18 +155,24 @@ func TestLinkThatLeadsElsewhereTakesNoChanges(t *testing.T) {
 	wantRecord(t, s, kept)
 }
 
-// TestFileOfChangesThatWasRemovedTakesNone: somebody clears up under a running
-// daemon. What was in the -wal would be lost when the daemon is killed.
-func TestFileOfChangesThatWasRemovedTakesNone(t *testing.T) {
-	path := newPath(t)
-	s := open(t, path)
-	kept := mint(t, s)
-	check(os.Rename(path+"-wal", path+"-gone"))
-	wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path+"-wal", "was moved or replaced")
-	wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
-	wantRecord(t, s, kept)
-	check(os.Rename(path+"-gone", path+"-wal"))
-	mint(t, s)
+// TestRemovedCompanionTakesNoChanges: somebody clears up under a running daemon.
+// What was in the -wal would be lost when the daemon is killed. Without the -shm,
+// another program, such as sqlite3, would make itself one of its own, and fold
+// the -wal into the file while the daemon still adds to it.
+func TestRemovedCompanionTakesNoChanges(t *testing.T) {
+	for _, companion := range []string{"-wal", "-shm"} {
+		t.Run(companion, func(t *testing.T) {
+			path := newPath(t)
+			s := open(t, path)
+			kept := mint(t, s)
+			check(os.Rename(path+companion, path+"-gone"))
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path+companion, "was moved or replaced")
+			wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
+			wantRecord(t, s, kept)
+			check(os.Rename(path+"-gone", path+companion))
+			mint(t, s)
+		})
+	}
 }
 
 // TestTheDaemonItselfNeverRemovesItsFileOfChanges, though connections come and go.

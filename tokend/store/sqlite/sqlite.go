@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -234,7 +235,7 @@ func (s *Store) remember(mode access) error {
 	}
 	paths := []string{s.path, path}
 	if mode == readWrite {
-		paths = append(paths, path+"-wal")
+		paths = append(paths, path+"-wal", path+"-shm")
 	}
 	opened := map[string]fs.FileInfo{}
 	for _, path := range paths {
@@ -250,7 +251,7 @@ func (s *Store) remember(mode access) error {
 // written to it now, the next daemon would not find.
 func (s *Store) inPlace() error {
 	for path, file := range s.opened {
-		if info, err := os.Stat(path); err != nil || !os.SameFile(info, file) {
+		if !isAt(path, file) {
 			return fmt.Errorf("%w: %s was moved or replaced while tokend had it open; put it back, "+
 				"or start tokend again to work with what is there now", store.ErrUnwritable, path)
 		}
@@ -258,10 +259,20 @@ func (s *Store) inPlace() error {
 	return nil
 }
 
+func isAt(path string, file fs.FileInfo) bool {
+	info, err := os.Stat(path)
+	return err == nil && os.SameFile(info, file)
+}
+
 // letGo folds the -wal into the file that was moved or replaced, where it belongs:
 // left behind, it would be applied to what has taken the file's place.
 // The anchor does it, because the writer's connection may be gone.
 func (s *Store) letGo() {
+	for path, file := range s.opened {
+		if strings.HasSuffix(path, "-shm") && !isAt(path, file) {
+			return // what this one says of the -wal may be long past
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), otherTimeout)
 	defer cancel()
 	_, _ = s.anchor.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // what failed before says why
