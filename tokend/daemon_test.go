@@ -159,7 +159,7 @@ func TestReadinessIsTheStoresAndTheSockets(t *testing.T) {
 		}
 	}
 	for file, why := range map[string]string{
-		path: "nobody can connect to the auth socket", strings.TrimPrefix(n.cfg.Store.URL, "sqlite:"): "the database was moved or replaced, and takes no changes",
+		path: "nobody can connect to the auth socket", strings.TrimPrefix(n.cfg.Store.URL, "sqlite:"): "the database is not in its place, or its disk fails",
 	} {
 		if err := os.Rename(file, file+".away"); err != nil {
 			t.Fatal(err)

@@ -70,7 +70,7 @@ func (n *node) unready(ctx context.Context) (why string, err error) {
 	}
 	err = n.store.Ping(ctx)
 	if errors.Is(err, store.ErrUnwritable) {
-		return "the database was moved or replaced, and takes no changes", err
+		return "the database is not in its place, or its disk fails", err
 	}
 	return "the store does not answer", err
 }
