@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
 
 	driver "modernc.org/sqlite"
 	code "modernc.org/sqlite/lib"
@@ -33,13 +36,25 @@ func explain(path string, err error) error {
 	case code.SQLITE_BUSY, code.SQLITE_LOCKED:
 		return fmt.Errorf("another program, a backup say, keeps %s locked; wait for it or end it: %w", path, err)
 	case code.SQLITE_CANTOPEN:
+		if folder := filepath.Dir(path); isFull(folder) {
+			return fmt.Errorf("%w: there is no room for another file in %s (df -i tells); remove some: %w", store.ErrUnwritable, folder, err)
+		}
 		return fmt.Errorf("%s, or %[1]s-wal or %[1]s-shm, cannot be opened; see that tokend may write them and their directory: %w", path, err)
 	case code.SQLITE_NOTADB:
 		return fmt.Errorf("%s is not an SQLite database; name another file, or restore a backup: %w", path, err)
 	case code.SQLITE_CORRUPT:
-		return fmt.Errorf("%s is damaged; stop tokend and restore a backup: %w", path, err)
+		return fmt.Errorf("%s is damaged, or its disk fails: see the kernel's log first; if the disk is well, stop tokend and restore a backup: %w", path, err)
 	}
 	return err
+}
+
+// isFull tells whether a file could not be made in the folder for want of room.
+func isFull(folder string) bool {
+	file, err := os.CreateTemp(folder, ".room")
+	if err == nil {
+		err = errors.Join(file.Close(), os.Remove(file.Name()))
+	}
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // ended tells whether the error says only that the time for it was over.

@@ -202,7 +202,7 @@ func TestDamagedDatabaseSaysSo(t *testing.T) {
 		defer closeStore(t, s)
 		_, err = s.Lookup(t.Context(), kept.Digest)
 	}
-	wantSentence(t, err, path+" is damaged; stop tokend and restore a backup")
+	wantSentence(t, err, path+" is damaged, or its disk fails", "see the kernel's log first", "restore a backup")
 	if errors.Is(err, token.ErrNotFound) {
 		t.Error("damage passes for an unknown token")
 	}

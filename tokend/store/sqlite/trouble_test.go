@@ -98,6 +98,41 @@ func leaveWAL(t *testing.T, path string) {
 	}
 }
 
+// TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps: the file system has space
+// left, and no inode.
+func TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps(t *testing.T) {
+	if !withOwnMounts(t) {
+		return
+	}
+	dir := t.TempDir()
+	check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m,nr_inodes=8"))
+	defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+	path := filepath.Join(dir, "tokend.db")
+	s := open(t, path)
+	kept := mint(t, s)
+	closeStore(t, s)
+	var fillers []string
+	for {
+		file, err := os.CreateTemp(dir, "filler")
+		if errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+		check(err)
+		check(file.Close())
+		fillers = append(fillers, file.Name())
+	}
+	s = open(t, path)
+	wantRecord(t, s, kept)
+	wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "start tokend again", "look-ups go on")
+	closeStore(t, s)
+	check(os.Remove(fillers[0]))
+	wantUnwritable(t, openFails(t, filepath.Join(dir, "new.db")), "no room for another file in "+dir, "remove some")
+	for _, filler := range fillers[1:] {
+		check(os.Remove(filler))
+	}
+	mint(t, open(t, path))
+}
+
 // TestNoReadHasToWriteAfterAChange: in the -shm, which is mapped into memory, SQLite
 // notes what is read. While the file system is frozen for a snapshot, who writes
 // there waits, and takes one of Go's processors along.
