@@ -39,6 +39,7 @@ type node struct {
 	hangup     <-chan os.Signal // each is a wish to reload the configuration
 	log        *slog.Logger
 	level      *slog.LevelVar
+	notifier   *notifier
 	registry   *prometheus.Registry
 	reloaded   prometheus.Gauge
 	store      *sqlite.Store
@@ -63,6 +64,7 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 		stderr = w
 	}
 	n.log, n.level = newLogger(stderr, cfg.Log)
+	n.notifier = &notifier{log: n.log}
 	n.takeNote(read)
 	if n.store, err = sqlite.Open(ctx, sqlite.Config{
 		Path: strings.TrimPrefix(cfg.Store.URL, "sqlite:"), Logger: n.log, Registerer: n.registry,
@@ -179,23 +181,16 @@ func (n *node) run(ctx context.Context) error {
 	group.Go(func() error { return n.reloadOnHangup(ctx) })
 	group.Go(func() error {
 		<-ctx.Done()
-		n.notify(daemon.SdNotifyStopping)
+		n.notifier.tell(daemon.SdNotifyStopping)
 		return nil
 	})
 	n.log.Info("tokend serves", "version", version.Version, "pid", os.Getpid(), "config", n.path,
 		"auth", n.cfg.Auth.Socket, "admin", n.cfg.Admin.Socket, "metrics", n.cfg.HTTP.Metrics)
-	n.notify(daemon.SdNotifyReady)
+	n.notifier.tell(daemon.SdNotifyReady)
 	err := group.Wait()
 	if err != nil {
 		return err // the last that is said
 	}
 	n.log.Info("tokend ends")
 	return nil
-}
-
-// notify tells the service manager, if one listens.
-func (n *node) notify(state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		n.log.Warn("service manager was not told", "state", state, "err", err)
-	}
 }

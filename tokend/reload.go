@@ -26,9 +26,9 @@ func (n *node) reloadOnHangup(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-n.hangup:
-			n.notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+			n.notifier.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 			n.reload(ctx)
-			n.notify(daemon.SdNotifyReady)
+			n.notifier.tell(daemon.SdNotifyReady)
 		}
 	}
 }
