@@ -36,7 +36,7 @@ func inherited(auth, admin string) (map[string]*socket.Listener, error) {
 			return nil, fmt.Errorf("systemd passed the socket %s, which is neither [auth] socket (%s) nor [admin] socket (%s)", path, auth, admin)
 		}
 		if byPath[path], err = socket.Adopt(u); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("take over a socket of systemd: %w", err)
 		}
 	}
 	return byPath, nil

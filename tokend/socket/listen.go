@@ -35,11 +35,39 @@ type Listener struct {
 // Adopt takes over a listener that somebody else made, such as systemd.
 func Adopt(l *net.UnixListener) (*Listener, error) {
 	path := l.Addr().String()
+	if err := checkKind(l); err != nil {
+		return nil, fmt.Errorf("%s is no Unix stream socket that listens: its socket unit needs ListenStream= and Accept=no: %w", path, err)
+	}
 	file, err := os.Lstat(path)
 	if err != nil {
-		return nil, fmt.Errorf("look at a socket that was passed: %w", err)
+		return nil, fmt.Errorf("look at the socket: %w", err)
 	}
 	return &Listener{UnixListener: l, path: path, file: file}, nil
+}
+
+// checkKind refuses what only looks like a listener, and would answer nobody.
+func checkKind(l *net.UnixListener) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var kind, listens int
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		if kind, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE); failed == nil {
+			listens, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		}
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	if kind != unix.SOCK_STREAM {
+		return errors.New("it takes packets")
+	}
+	if listens == 0 {
+		return errors.New("it is a connection")
+	}
+	return nil
 }
 
 // InPlace says what is wrong when the file was removed or replaced, so that

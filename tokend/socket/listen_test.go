@@ -279,6 +279,52 @@ func TestWhatTookASocketsPlaceIsLeftAlone(t *testing.T) {
 	mustConnect(t, next, path)
 }
 
+// TestOnlyAStreamSocketThatListensIsTakenOver: systemd's ListenSequentialPacket=
+// and Accept=yes pass what Go takes for a listener, and what answers nobody.
+func TestOnlyAStreamSocketThatListensIsTakenOver(t *testing.T) {
+	path := filepath.Join(folder(t), "packets")
+	packets, err := net.Listen("unixpacket", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packets.Close()
+	refused(t, packets, path, "it takes packets")
+
+	path = filepath.Join(folder(t), "s")
+	listener := listen(t, path)
+	caller, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	conn, err := listener.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	file, err := conn.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	connected, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connected.Close()
+	refused(t, connected, path, "it is a connection")
+}
+
+func refused(t *testing.T, listener net.Listener, words ...string) {
+	t.Helper()
+	_, err := socket.Adopt(listener.(*net.UnixListener))
+	for _, word := range append(words, "ListenStream= and Accept=no") {
+		if err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("the error does not say %q: %v", word, err)
+		}
+	}
+}
+
 // TestASocketThatWasPassedIsLeftAsItIs: systemd made it, and will pass it again.
 func TestASocketThatWasPassedIsLeftAsItIs(t *testing.T) {
 	path := filepath.Join(folder(t), "s")
