@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
@@ -181,6 +182,34 @@ func TestReadinessIsTheStoresAndTheSockets(t *testing.T) {
 	}
 	if status, text := get("/metrics"); status != http.StatusOK || strings.Contains(text, "tokend_tokens{") {
 		t.Errorf("/metrics: %d, with a count of tokens that nobody knows:\n%s", status, text)
+	}
+}
+
+// TestWhoAsksForReadinessDoesNotFillTheLog: anybody on the machine may ask.
+func TestWhoAsksForReadinessDoesNotFillTheLog(t *testing.T) {
+	n := assembled(t, "")
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := socket.Listen(t.Context(), path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.auth = socket.NewGuard(listener, socket.Peers{}, n.log, socket.NewRejections(nil))
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	n.log = slog.New(slog.NewTextHandler(&log, nil))
+	health := n.health()
+	const asked = 500
+	for range asked {
+		page := httptest.NewRecorder()
+		health.ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		if page.Code != http.StatusServiceUnavailable {
+			t.Fatalf("got %d", page.Code)
+		}
+	}
+	if lines := strings.Count(log.String(), "not ready"); lines == 0 || lines > asked/5 {
+		t.Errorf("%d lines of the log for %d questions", lines, asked)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/time/rate"
 
 	"tokend/tokend/store"
 )
@@ -49,11 +50,12 @@ func (n *node) health() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintln(w, "ok")
 	})
+	seldom := rate.Sometimes{First: 10, Interval: time.Second} // strangers may ask as often as they like
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
 		if why, err := n.unready(ctx); err != nil {
-			n.log.WarnContext(ctx, "not ready", "err", err)
+			seldom.Do(func() { n.log.WarnContext(ctx, "not ready", "err", err) })
 			http.Error(w, "not ready: "+why+"; the log says more", http.StatusServiceUnavailable)
 			return
 		}
