@@ -98,6 +98,7 @@ func TestWhatIsRefusedIsAnsweredWithTheRemedy(t *testing.T) {
 		{"DELETE " + tokens + "/nosuchtoken1", "", absent, `no token has the ID "nosuchtoken1"; the list of tokens shows the IDs`},
 		{"DELETE " + tokens, "", invalid, "required query parameter is missing (query.user)"},
 		{"DELETE " + tokens + "?user=", "", invalid, "required query parameter is missing (query.user)"},
+		{"DELETE " + tokens + "?user=alice&user=bob", "", invalid, `the query parameter "user" is given 2 times: once is right`},
 		{"DELETE " + tokens + "?user=bob%23zone", "", invalid, "without #zone"},
 		{"DELETE " + tokens + "?user=nobody", "", absent, "a user is known from the first token on"},
 		{"POST " + tokens + "/found", `{"secret":"swordfish"}`, invalid, "it does not begin with irt_"},

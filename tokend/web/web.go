@@ -5,6 +5,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -37,8 +38,24 @@ func NewAPI(cfg Config) http.Handler {
 	description.RejectUnknownQueryParameters = true
 	description.Transformers = append(description.Transformers, withoutValues)
 	a := &api{manager: cfg.Manager, log: cfg.Logger}
-	a.register(humago.New(mux, description))
+	h := humago.New(mux, description)
+	h.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) { onceEach(h, ctx, next) })
+	a.register(h)
 	return mux
+}
+
+// onceEach refuses a query parameter that is given twice: one of them would be
+// passed over, the user whose tokens are revoked among others.
+func onceEach(h huma.API, ctx huma.Context, next func(huma.Context)) {
+	url := ctx.URL()
+	for name, values := range url.Query() {
+		if len(values) > 1 {
+			said := fmt.Sprintf("the query parameter %.40q is given %d times: once is right", token.Redact(name), len(values))
+			_ = huma.WriteErr(h, ctx, http.StatusUnprocessableEntity, said) // the caller is gone
+			return
+		}
+	}
+	next(ctx)
 }
 
 // withoutValues takes what was sent out of an error that says what is wrong with
