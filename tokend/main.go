@@ -27,7 +27,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := forgotten(args)
+	err := forgotten(root, args)
 	if err == nil {
 		err = root.Execute()
 	}
@@ -69,6 +69,29 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newServe(), newToken(), newUser(), newAudit(), newCheck(), newVersion())
 	strict(root)
 	return root
+}
+
+// forgotten says that a flag was left without its value, as by a variable of the
+// shell that is empty: --label --expires=1h would be a label, and a token without
+// the expiry. What is wrong otherwise, the command itself finds.
+func forgotten(root *cobra.Command, args []string) error {
+	cmd, _, err := root.Find(args)
+	if err != nil {
+		return nil
+	}
+	for i, arg := range args[:max(len(args)-1, 0)] {
+		name, isFlag := strings.CutPrefix(arg, "--")
+		if isFlag && name == "" {
+			return nil // what follows is no flag
+		}
+		next := args[i+1]
+		flag := cmd.Flag(name)
+		if !isFlag || flag == nil || flag.NoOptDefVal != "" || !strings.HasPrefix(next, "--") {
+			continue
+		}
+		return fmt.Errorf("%s needs a value, and %.40q looks like a flag; if it is meant, write %[1]s=%.40[2]s", arg, next)
+	}
+	return nil
 }
 
 // nearFlag offers the flags of which the one that isn't there is the beginning, or

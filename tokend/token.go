@@ -172,7 +172,7 @@ returned.`,
 				return err
 			}
 			ways := 0
-			for _, chosen := range []bool{len(ids) > 0, user.name != "" || all, secret != ""} {
+			for _, chosen := range []bool{len(ids) > 0, user.given || all, secret != ""} {
 				if chosen {
 					ways++
 				}
@@ -202,8 +202,8 @@ returned.`,
 func (c *client) revokeEach(cmd *cobra.Command, ids []string) error {
 	var failures []error
 	for _, id := range ids {
-		if id == "" {
-			failures = append(failures, errors.New("an ID is empty; tokend token list shows the IDs"))
+		if strings.Trim(id, ".") == "" { // which would not reach the daemon as an ID
+			failures = append(failures, fmt.Errorf("%q is no ID; tokend token list shows the IDs", id))
 			continue
 		}
 		if _, err := token.Parse(id); err == nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -37,17 +36,6 @@ func requireUser(cmd *cobra.Command, usage string) *userFlag {
 		return fmt.Errorf("%s needs --user NAME: see %s --help", cmd.CommandPath(), cmd.CommandPath())
 	}
 	return f
-}
-
-// forgotten says that a name was left out: --user --json would be about a user of
-// that name, whom iRODS may have.
-func forgotten(args []string) error {
-	for i, arg := range args[:max(len(args)-1, 0)] {
-		if next := args[i+1]; arg == "--user" && strings.HasPrefix(next, "--") {
-			return fmt.Errorf("--user needs a name, and %.40q looks like a flag; for a user of that name write --user=%.40s", next, next)
-		}
-	}
-	return nil
 }
 
 // String is the name, or nothing.
