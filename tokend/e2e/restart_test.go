@@ -140,27 +140,35 @@ func TestWaitingInTheQueueGetsTheRightAnswer(t *testing.T) {
 }
 
 // TestOrdinaryRestartLosesNoLogin: without systemd the socket is away for a
-// moment, and helpers wait for it.
+// moment, and helpers wait up to two seconds for it. On a machine so busy that the
+// start alone takes that long, a no is right.
 func TestOrdinaryRestartLosesNoLogin(t *testing.T) {
+	const tooLong = 1500 * time.Millisecond
 	site := newSite(t)
 	daemon, err := site.Start(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	good := create(t, site, "alice", "never")
-	ctx, stop := context.WithCancel(t.Context())
-	var load sync.WaitGroup
-	for range 4 {
-		load.Go(func() {
-			for ctx.Err() == nil {
-				if answer, err := site.AskAsIRODS(context.WithoutCancel(ctx), "alice", good); err != nil || !answer.OK() {
-					t.Errorf("got %+v, %v", answer, err)
+	for restarts, lossless := 0, 0; lossless < 5; restarts++ {
+		if restarts == 20 {
+			t.Fatalf("of %d restarts only %d took less than %s", restarts, lossless, tooLong)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var load sync.WaitGroup
+		var lost atomic.Int32
+		for range 4 {
+			load.Go(func() {
+				for ctx.Err() == nil {
+					if answer, err := site.AskAsIRODS(context.WithoutCancel(ctx), "alice", good); err != nil || !answer.OK() {
+						lost.Add(1)
+						t.Logf("got %+v, %v", answer, err)
+					}
 				}
-			}
-		})
-	}
-	for i := range 5 {
-		if i%2 == 0 {
+			})
+		}
+		begun := time.Now()
+		if restarts%2 == 0 {
 			err = daemon.Stop()
 		} else {
 			err = daemon.Kill()
@@ -171,9 +179,19 @@ func TestOrdinaryRestartLosesNoLogin(t *testing.T) {
 		if daemon, err = site.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		away := time.Since(begun)
+		stop()
+		load.Wait()
+		switch {
+		case away > tooLong:
+			t.Logf("away for %s, %d logins lost", away, lost.Load())
+		case lost.Load() > 0:
+			t.Errorf("away for %s only, and %d logins lost", away, lost.Load())
+			lossless++
+		default:
+			lossless++
+		}
 	}
-	stop()
-	load.Wait()
 	if err := daemon.Stop(); err != nil {
 		t.Error(err)
 	}
