@@ -13,7 +13,8 @@ import (
 
 // defaults runs tokend without a configuration, in a place of its own where the
 // paths and the port of the defaults are free and there is a user irods, and
-// logs in as iRODS's agent does.
+// logs in as iRODS's agent does. Then a configuration comes, a user whom it names
+// does, and it goes again.
 const defaults = `set -eu
 ip link set lo up
 mount -t tmpfs tmpfs /run
@@ -22,9 +23,17 @@ grep -v ^irods: /etc/passwd >/run/passwd
 echo irods:x:64123:64123::/:/bin/sh >>/run/passwd
 mount --bind /run/passwd /etc/passwd
 as_irods="setpriv --reuid 64123 --regid 64123 --clear-groups"
-"$1" serve --config /run/absent.toml &
+"$1" serve --config /run/absent.toml 2>/run/log &
 daemon=$!
-trap 'kill "$daemon"' EXIT
+trap 'kill "$daemon"; cat /run/log >&2' EXIT
+reload() {
+	kill -HUP "$daemon"
+	for try in $(seq 500); do
+		grep -q "$1" /run/log && return
+		sleep 0.02
+	done
+	echo "the log does not say $1"
+}
 for try in $(seq 500); do
 	"$1" user list >/run/users 2>/dev/null && break
 	kill -0 "$daemon"
@@ -36,10 +45,19 @@ tr -d '\n' </run/token | PAM_USER=alice $as_irods "$3"
 tr -d '\n' </run/token | $as_irods "$2" bob || echo "bob is not"
 $as_irods "$1" token list 2>/dev/null || echo "irods may not manage"
 "$1" check --user alice </run/token
+reload 'configuration reloaded.*changed=nothing'
+printf '[auth]\npeers = ["irods", "late"]\n[tokens]\nmax_expiry = "1s"\n' >/run/absent.toml
+reload 'changed="auth.peers tokens.default_expiry tokens.max_expiry"'
+echo late:x:64124:64124::/:/bin/sh >>/run/passwd
+reload 'changed=auth.peers$'
+rm /run/absent.toml
+reload 'is empty or gone'
+"$1" token create --user alice --expires never 2>/dev/null || echo "the limit holds"
 stat -c '%a %n' /run/tokend /run/tokend/*.sock /var/lib/tokend /var/lib/tokend/tokend.db
 trap - EXIT
 kill "$daemon"
 wait "$daemon"
+cat /run/log >&2
 echo "$(find /run/tokend -type s | wc -l) sockets are left"`
 
 // TestWithoutAConfigurationEverythingIsInItsPlace takes what make build makes.
@@ -63,6 +81,7 @@ Not Authenticated
 bob is not
 irods may not manage
 yes
+the limit holds
 755 /run/tokend
 600 /run/tokend/admin.sock
 666 /run/tokend/auth.sock

@@ -145,7 +145,9 @@ func TestSIGTERMBeforeItServesIsNoFailure(t *testing.T) {
 func TestReloadTakesOverEveryKeyThatItCan(t *testing.T) {
 	site, daemon := running(t)
 	own := peersLine(t, site)
-	reconfigure(t, site, own, strings.Replace(own, "[", "[\"54321\", ", 1))
+	for range 2 { // of the auth socket, and of the admin socket
+		reconfigure(t, site, own, strings.Replace(own, "[", "[\"54321\", ", 1))
+	}
 	reconfigure(t, site, `level = "debug"`, `level = "info"`)
 	text, err := os.ReadFile(site.Config())
 	if err != nil {
@@ -159,7 +161,7 @@ default_expiry = "2h"
 max_expiry = "3h"
 max_per_user = 1
 `)
-	hangup(t, site, daemon, `"changed":"auth.peers cache.ttl cache.stale tokens.default_expiry tokens.max_expiry tokens.max_per_user log.level"`)
+	hangup(t, site, daemon, `"changed":"auth.peers admin.peers cache.ttl cache.stale tokens.default_expiry tokens.max_expiry tokens.max_per_user log.level"`)
 	hangup(t, site, daemon, `"changed":"nothing"`)
 	if list := tokend(t, site, "", "token", "create", "--user", "alice", "--json"); strings.Contains(list, `"expires": null`) {
 		t.Errorf("the default expiry is not in force:\n%s", list)
