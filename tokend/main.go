@@ -73,12 +73,9 @@ func newRoot() *cobra.Command {
 
 // forgotten says that a flag was left without its value, as by a variable of the
 // shell that is empty: --label --expires=1h would be a label, and a token without
-// the expiry. What is wrong otherwise, the command itself finds.
+// the expiry.
 func forgotten(root *cobra.Command, args []string) error {
-	cmd, _, err := root.Find(args)
-	if err != nil {
-		return nil
-	}
+	cmd, _, _ := root.Find(args) // what is no command, it says when it is run
 	for i, arg := range args[:max(len(args)-1, 0)] {
 		name, isFlag := strings.CutPrefix(arg, "--")
 		if isFlag && name == "" {
