@@ -29,7 +29,7 @@ func TestWhatAReloadCanTakeOver(t *testing.T) {
 		{"[tokens]\ndefault_expiry = '1h'", nil, []string{"tokens.default_expiry"}},
 		{"[tokens]\nmax_expiry = '1h'", nil, []string{"tokens.default_expiry", "tokens.max_expiry"}},
 		{"[tokens]\nmax_per_user = 1", nil, []string{"tokens.max_per_user"}},
-		{"[log]\nlevel = 'error'", nil, []string{"log.level"}},
+		{"[log]\nlevel = 'debug'", nil, []string{"log.level"}},
 		{"[log]\nformat = 'json'", []string{"log.format"}, nil},
 		{"[log]\nformat = 'json'\nlevel = 'debug'", []string{"log.format"}, []string{"log.level"}},
 	} {

@@ -103,8 +103,8 @@ type Tokens struct {
 
 // Log is [log]: what is written to the standard error, and how.
 type Log struct {
-	// Level is the least grave level that is written: debug, info, warn or
-	// error. Default: info.
+	// Level is the least grave level that is written: info, at which every
+	// verdict and change is told, or debug. Default: info.
 	Level slog.Level
 
 	// Format is "text" or "json". Default: text.

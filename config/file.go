@@ -51,7 +51,8 @@ func (f *file) walk() bool {
 		at = int(parser.Range(syntax.Highlight).Offset)
 	}
 	hint := ""
-	if before := bytes.TrimRight(f.data[:at], " \t"); bytes.HasSuffix(before, []byte("=")) {
+	line := f.data[bytes.LastIndexByte(f.data[:at], '\n')+1 : at]
+	if _, value, ok := bytes.Cut(line, []byte("=")); ok && !bytes.ContainsAny(value, `"'[{`) && !strings.Contains(err.Error(), "quoted") {
 		hint = "; text stands in quotes"
 	}
 	f.problem(at, "this is no TOML: %s%s", err, hint)

@@ -59,9 +59,11 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[cache]\nstale = '24h1s'", `2:1: [cache] stale: "24h1s" is out of range; write 0s (off) or more and at most 24h`},
 		{"[tokens]\nmax_expiry = 30", `2:1: [tokens] max_expiry: this is a whole number; write text in quotes, such as "30d"`},
 		{"[tokens]\nmax_expiry = '1y'", `2:1: [tokens] max_expiry: "1y" is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never`},
+		{"[tokens]\nmax_expiry = '90'", `2:1: [tokens] max_expiry: "90" has no unit; write 90h or 90d`},
 		{"[tokens]\nmax_per_user = '50'", `2:1: [tokens] max_per_user: this is text; write a whole number without quotes, such as 50`},
 		{"[tokens]\nmax_per_user = -1", `2:1: [tokens] max_per_user: -1 is out of range; write 1 to 1000000000`},
-		{"[log]\nlevel = 'INFO'", `2:1: [log] level: "INFO" is none of debug, info, warn, error`},
+		{"[log]\nlevel = 'INFO'", `2:1: [log] level: "INFO" is none of debug, info`},
+		{"[log]\nlevel = 'warn'", `2:1: [log] level: "warn" is none of debug, info`},
 		{"[log]\nformat = 'xml'", `2:1: [log] format: "xml" is none of text, json`},
 	} {
 		refused(t, tt.text, tt.want)
@@ -121,6 +123,9 @@ func TestWhatIsSaidOfTextThatIsNoTOML(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"[cache]\nttl = 60s\nstale = 1", `2:9: this is no TOML: strings must be quoted`},
 		{"[log]\nlevel = warn", `2:9: this is no TOML: unexpected character U+0077 'w' at start of value; text stands in quotes`},
+		{"[log]\nlevel = info", `2:12: this is no TOML: expected newline but got U+006F 'o'; text stands in quotes`},
+		{"[http]\nmetrics = 127.0.0.1:9480", `2:16: this is no TOML: expected newline but got U+002E '.'; text stands in quotes`},
+		{"[log]\nlevel = 'info' 1", `2:16: this is no TOML: expected newline but got U+0031 '1'`},
 		{"\xef\xbb\xbf[cache", `1:6: this is no TOML: expected ']' to close table name`},
 		{"[auth]\nsocket = '\xff'", `2:11: this is no TOML: invalid UTF-8 character in literal string`},
 		{"\nauth = {}\n auth.socket = '/a'\n\n", `3:2: this is no TOML: key auth is already defined`},

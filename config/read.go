@@ -152,13 +152,19 @@ func readLife(v value) (token.Life, error) {
 	if err != nil {
 		return 0, err
 	}
-	return token.ParseLife(text)
+	life, err := token.ParseLife(text)
+	if err == nil && life != token.Forever && strings.Trim(text, "0123456789") == "" { // hours on the command line, but beside "30d" easily days
+		return 0, fmt.Errorf("%.40[1]q has no unit; write %.40[1]sh or %.40[1]sd", text)
+	}
+	return life, err
 }
 
 func readFormat(v value) (string, error) { return word(v, "text", "json") }
 
+// readLevel knows none above info, at which verdicts and changes are told: without
+// them nobody could say why a login was refused.
 func readLevel(v value) (slog.Level, error) {
-	text, err := word(v, "debug", "info", "warn", "error")
+	text, err := word(v, "debug", "info")
 	if err != nil {
 		return 0, err
 	}

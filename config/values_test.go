@@ -34,7 +34,7 @@ default_expiry = "30d"
 max_expiry = "52w"
 max_per_user = 5
 [log]
-level = "warn"
+level = "debug"
 format = "json"
 `
 
@@ -45,7 +45,7 @@ func fullConfig() config.Config {
 		Store:  config.Store{URL: "sqlite:/srv/tokend.db"},
 		Cache:  config.Cache{URL: "memory:", Entries: 2000, TTL: 90 * time.Second},
 		Tokens: config.Tokens{DefaultExpiry: 30 * 86400, MaxExpiry: 364 * 86400, MaxPerUser: 5},
-		Log:    config.Log{Level: slog.LevelWarn, Format: "json"},
+		Log:    config.Log{Level: slog.LevelDebug, Format: "json"},
 	}
 }
 
@@ -54,8 +54,8 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"sections":              full,
 		"windows":               "\xef\xbb\xbf" + strings.ReplaceAll(full, "\n", "\r\n"),
 		"sections out of order": "[log]" + after(full, "[log]") + before(full, "[log]"),
-		"section in braces":     `log = { level = "warn", format = "json" }` + before(full, "[log]"),
-		"dotted keys":           "log.level = \"warn\"\nlog.format = 'json'\n" + before(full, "[log]"),
+		"section in braces":     `log = { level = "debug", format = "json" }` + before(full, "[log]"),
+		"dotted keys":           "log.level = \"debug\"\nlog.format = 'json'\n" + before(full, "[log]"),
 	} {
 		got, err := config.Parse("tokend.toml", []byte(text))
 		if err != nil {
@@ -85,7 +85,7 @@ func TestValuesAtTheirLimitsAreAccepted(t *testing.T) {
 		"[cache]\nstale = '24h'",
 		"[tokens]\nmax_per_user = 1",
 		"[tokens]\ndefault_expiry = 'never'\nmax_expiry = '0'",
-		"[tokens]\ndefault_expiry = '24'\nmax_expiry = '1d'",
+		"[tokens]\ndefault_expiry = '24h'\nmax_expiry = '1d'",
 	} {
 		if _, err := config.Parse("tokend.toml", []byte(text)); err != nil {
 			t.Errorf("%s\n%v", text, err)
