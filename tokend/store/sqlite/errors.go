@@ -30,7 +30,7 @@ func explain(path string, err error) error {
 	case code.SQLITE_FULL:
 		return fmt.Errorf("%w: the disk is full; free some space for %s: %w", store.ErrUnwritable, path, err)
 	case code.SQLITE_READONLY:
-		return fmt.Errorf("%w: %s is read-only; make it and its file system writable and start tokend again: %w", store.ErrUnwritable, path, err)
+		return fmt.Errorf("%w: %s or its folder is read-only; make both and their file system writable and start tokend again: %w", store.ErrUnwritable, path, err)
 	case code.SQLITE_IOERR:
 		return fmt.Errorf("%w: the disk of %s is full or failing; free some space, or see the kernel's log: %w", store.ErrUnwritable, path, err)
 	case code.SQLITE_BUSY, code.SQLITE_LOCKED:

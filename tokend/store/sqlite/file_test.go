@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -40,14 +42,21 @@ func TestFilesAreTheOwnersAlone(t *testing.T) {
 	}
 }
 
-func TestFileOpenToOthersIsWarnedOf(t *testing.T) {
+func TestFileOrFolderOpenToOthersIsWarnedOf(t *testing.T) {
 	path := newPath(t)
-	closeStore(t, open(t, path))
+	folder := filepath.Dir(path)
+	const file, place = "open to other users", "other users can replace the database"
+	check(os.Chmod(folder, 0o755))
 	for _, c := range []struct {
-		mode os.FileMode
-		warn bool
-	}{{0o600, false}, {0o640, true}, {0o604, true}} {
-		if err := os.Chmod(path, c.mode); err != nil {
+		path     string
+		mode     os.FileMode
+		warnings []string
+	}{
+		{path, 0o600, []string{"a new, empty database was made"}},
+		{path, 0o640, []string{file}}, {path, 0o604, []string{file}}, {path, 0o600, nil},
+		{folder, 0o775, []string{place}}, {folder, 0o757, []string{place}}, {folder, 0o1777, []string{place}}, {folder, 0o755, nil},
+	} {
+		if err := os.Chmod(c.path, c.mode); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
 		var log bytes.Buffer
@@ -56,8 +65,13 @@ func TestFileOpenToOthersIsWarnedOf(t *testing.T) {
 			t.Fatal(err)
 		}
 		closeStore(t, s)
-		if warned := bytes.Contains(log.Bytes(), []byte("open to other users")); warned != c.warn {
-			t.Errorf("mode %v: warned %v, want %v", c.mode, warned, c.warn)
+		if got := strings.Count(log.String(), "level=WARN"); got != len(c.warnings) {
+			t.Errorf("mode %v of %s: %d warnings, want %q:\n%s", c.mode, c.path, got, c.warnings, &log)
+		}
+		for _, warning := range c.warnings {
+			if !strings.Contains(log.String(), warning) {
+				t.Errorf("mode %v of %s: the log lacks %q:\n%s", c.mode, c.path, warning, &log)
+			}
 		}
 	}
 }

@@ -51,8 +51,12 @@ func (s *Store) upgrade(ctx context.Context, mode access, log *slog.Logger) erro
 	if err != nil {
 		return fmt.Errorf("upgrade the schema from version %d to %d: %w", version, known, err)
 	}
-	if len(done) > 0 {
-		log.Info("schema made or upgraded", "path", s.path, "from", version, "to", known)
+	switch {
+	case len(done) == 0:
+	case version == 0: // where tokens are expected, the database is elsewhere
+		log.Warn("a new, empty database was made: no token is known", "path", s.path)
+	default:
+		log.Info("schema upgraded", "path", s.path, "from", version, "to", known)
 	}
 	return nil
 }
