@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tokend/pamhelper/wire"
 )
 
 // TestHelperNeedsNextToNothing takes away what a Go program would miss.
@@ -166,6 +168,71 @@ func TestHelperTellsAPersonAtATerminalAndNobodyElse(t *testing.T) {
 	out, _ := cmd.CombinedOutput() // the status is the helper's
 	if text := string(out); !strings.Contains(text, `refused "alice", tokend says: malformed`) || !strings.Contains(text, "Not Authenticated") {
 		t.Errorf("it said %q", text)
+	}
+}
+
+// TestHelperEscapesWhatTheDaemonSays: whoever answers on the socket forges no line
+// of the log, and sends nothing to a terminal.
+func TestHelperEscapesWhatTheDaemonSays(t *testing.T) {
+	site := newSite(t)
+	listener, err := net.Listen("unix", site.AuthSocket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // the test has ended
+			}
+			_, _ = conn.Write(wire.EncodeReply(false, "evil\nline\x1b[31m"))
+			_ = conn.Close()
+		}
+	}()
+	log, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: site.Syslog(), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(t.Context(), "script", "-qec", "echo secret | "+site.Checker()+" alice", "/dev/null")
+	shown, _ := cmd.CombinedOutput() // the status is the helper's
+	if err := log.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, 2048)
+	n, err := log.Read(buffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `]: refused "alice", tokend says: evil\x0aline\x1b[31m`
+	if got := string(buffer[:n]); !strings.HasSuffix(got, want) {
+		t.Errorf("the log was told %q, want %s", got, want)
+	}
+	if !strings.Contains(string(shown), want+"\r\n") {
+		t.Errorf("the terminal got %q, want %s", shown, want)
+	}
+}
+
+// TestASecretThatIsTooLongIsReadToItsEnd: an agent that could not write all of it
+// would fail in another way.
+func TestASecretThatIsTooLongIsReadToItsEnd(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), newSite(t).Checker(), "alice")
+	var stdout strings.Builder
+	cmd.Stdout = &stdout
+	secret, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(secret, strings.Repeat("x", 1_000_000)); err != nil {
+		t.Errorf("who wrote it was told: %v", err)
+	}
+	_ = secret.Close()
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 || stdout.String() != "Not Authenticated\n" {
+		t.Errorf("it ended with %v and %q", err, &stdout)
 	}
 }
 
