@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -271,6 +272,37 @@ func TestSignalsDoNotShortenThePauses(t *testing.T) {
 	if n := connections.Load(); n < 2 || n > 20 {
 		t.Errorf("it was asked %d times", n)
 	}
+}
+
+// TestWhoSleptTooLongStillSaysWhatWasWrong: the machine was asleep, or the process
+// stopped, until the time was over. Why it paused is of use, "no answer in time"
+// is not.
+func TestWhoSleptTooLongStillSaysWhatWasWrong(t *testing.T) {
+	t.Parallel()
+	const within, pauses = 2 * time.Second, 6 // from then on they last 200 ms
+	for range 5 {
+		pausing := make(chan struct{}, 1)
+		daemon := slices.Repeat([]handler{answer(t, "")}, pauses)
+		daemon[pauses-1] = func(c net.Conn) {
+			mustReadTheRequest(t, c)
+			_ = c.(*net.UnixConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, c) // until it has seen that, and ends its side
+			select {
+			case pausing <- struct{}{}:
+			default: // it was told before
+			}
+		}
+		path, connections := serve(t, daemon...)
+		got := runStopped(t, child(t, "GODEBUG=asyncpreemptoff=1", path, login, secret, within), pausing, within)
+		if connections.Load() > pauses { // it was too late to stop it in its pause
+			continue
+		}
+		if got.result != failed(wire.Closed) {
+			t.Errorf("got %v, want %v", got.result, failed(wire.Closed))
+		}
+		return
+	}
+	t.Error("it was never stopped in its pause")
 }
 
 func TestASignalInTheMiddleChangesNothing(t *testing.T) {

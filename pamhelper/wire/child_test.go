@@ -2,10 +2,12 @@ package wire_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -116,9 +118,38 @@ func run(t *testing.T, child *exec.Cmd) timedResult {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return readResult(t, string(out))
+}
+
+// runStopped does the same, and stops the child for a time when it is told to.
+func runStopped(t *testing.T, child *exec.Cmd, when <-chan struct{}, long time.Duration) timedResult {
+	t.Helper()
+	var out strings.Builder
+	child.Stdout, child.Stderr = &out, os.Stderr
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-when:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the time to stop it never came")
+	}
+	if err := child.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(long)
+	if err := errors.Join(child.Process.Signal(syscall.SIGCONT), child.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	return readResult(t, out.String())
+}
+
+// readResult reads what the child printed.
+func readResult(t *testing.T, out string) timedResult {
+	t.Helper()
 	var got timedResult
-	if _, err := fmt.Sscanf(string(out), "%d %t %d %q", &got.failure, &got.ok, &got.took, &got.reason); err != nil {
-		t.Fatalf("%s: %v", strconv.Quote(string(out)), err)
+	if _, err := fmt.Sscanf(out, "%d %t %d %q", &got.failure, &got.ok, &got.took, &got.reason); err != nil {
+		t.Fatalf("%s: %v", strconv.Quote(out), err)
 	}
 	return got
 }
