@@ -157,7 +157,7 @@ func syslog(priority string, text []byte) {
 	l.add(priority)
 	l.size += copy(l.text[l.size:], text)
 	if l.sendTo(&address, syscall.SOCK_DGRAM) == syscall.EPROTOTYPE {
-		l.add("\x00") // ends a line in a stream, which some daemons listen on
+		l.add("\x00")                               // ends a line in a stream, which some daemons listen on
 		_ = l.sendTo(&address, syscall.SOCK_STREAM) // there is nobody else to tell
 	}
 }
