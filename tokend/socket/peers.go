@@ -34,11 +34,13 @@ func (p Peer) String() string {
 	return "uid=" + id
 }
 
-// PeerOf asks the kernel who is at the other end.
+// PeerOf asks the kernel who is at the other end. With an error comes a Peer whom
+// no Peers can allow: the zero Peer is root.
 func PeerOf(conn *net.UnixConn) (Peer, error) {
+	unknown := Peer{UID: nobody, GID: nobody}
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return Peer{}, fmt.Errorf("ask who is calling: %w", err)
+		return unknown, fmt.Errorf("ask who is calling: %w", err)
 	}
 	var peer Peer
 	var failed error
@@ -52,7 +54,7 @@ func PeerOf(conn *net.UnixConn) (Peer, error) {
 		peer.Groups, failed = peerGroups(fd)
 	})
 	if err := errors.Join(err, failed); err != nil {
-		return Peer{}, fmt.Errorf("ask who is calling: %w", err)
+		return unknown, fmt.Errorf("ask who is calling: %w", err)
 	}
 	return peer, nil
 }

@@ -154,15 +154,26 @@ func TestTheKernelSaysWhoIsCalling(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
 
-	if err := conn.Close(); err != nil {
+// TestWhoCannotBeAskedForIsNobodysPeer: an error that was overlooked must not let
+// root in, whose number is zero.
+func TestWhoCannotBeAskedForIsNobodysPeer(t *testing.T) {
+	everybody, _ := socket.ResolvePeers([]string{"root", "@root", "0", "@0", "nobody", "@nogroup", "65534", "@65534"})
+	path := filepath.Join(folder(t), "s")
+	listener := listen(t, path)
+	dial(t, path)
+	closed, err := listener.AcceptUnix()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := socket.PeerOf(conn); err == nil || !cmp.Equal(got, socket.Peer{}) {
-		t.Errorf("of a closed connection: got %+v, %v", got, err)
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
 	}
-	if got, err := socket.PeerOf(&net.UnixConn{}); err == nil || !cmp.Equal(got, socket.Peer{}) {
-		t.Errorf("of no connection: got %+v, %v", got, err)
+	for what, conn := range map[string]*net.UnixConn{"closed": closed, "never open": {}} {
+		if got, err := socket.PeerOf(conn); err == nil || everybody.Allow(got) {
+			t.Errorf("%s: got %+v, %v", what, got, err)
+		}
 	}
 }
 
