@@ -1,0 +1,150 @@
+package socket_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tokend/tokend/verify"
+)
+
+// pipes is a listener without a network, for tests of times: synctest's clock
+// doesn't wait for the kernel.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	close  func()
+}
+
+// servePipes answers until the test ends.
+func servePipes(t *testing.T, most int, check check) (*serving, *pipes) {
+	t.Helper()
+	s := &serving{registry: prometheus.NewRegistry(), log: &syncBuffer{}}
+	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	p.close = sync.OnceFunc(func() { close(p.closed) })
+	run(t, s.server(most, check), p)
+	return s, p
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error { p.close(); return nil }
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+
+// dial returns the caller's end of a connection that was accepted.
+func (p *pipes) dial(t *testing.T) net.Conn {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	p.conns <- theirs
+	t.Cleanup(func() { _ = ours.Close() })
+	return ours
+}
+
+func TestWhoSaysNothingIsCutAfterASecond(t *testing.T) {
+	for _, half := range []string{"", request("alice", "right")[:9]} {
+		synctest.Test(t, func(t *testing.T) {
+			_, p := servePipes(t, 0, never(t))
+			begun := time.Now()
+			got, err := converse(p.dial(t), half)
+			if took := time.Since(begun); got != no("malformed") || err != nil || took != time.Second {
+				t.Errorf("after %q: got %q, %v in %v", half, got, err, took)
+			}
+		})
+	}
+}
+
+// TestWhoDoesNotReadIsLeftAfterASecond: until then the reply is there.
+func TestWhoDoesNotReadIsLeftAfterASecond(t *testing.T) {
+	for wait, want := range map[time.Duration]string{time.Second - 1: yes, time.Second + 1: ""} {
+		synctest.Test(t, func(t *testing.T) {
+			_, p := servePipes(t, 0, alice)
+			conn := p.dial(t)
+			if _, err := conn.Write([]byte(request("alice", "right"))); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(wait)
+			if got, _ := converse(conn, ""); got != want { // a pipe that was closed is an error
+				t.Errorf("after %v: got %q", wait, got)
+			}
+		})
+	}
+}
+
+func TestAVerdictMayTakeASecondAndAHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, p := servePipes(t, 0, func(ctx context.Context, _, _ string) verify.Verdict {
+			<-ctx.Done()
+			return verify.Verdict{Reason: verify.Unavailable}
+		})
+		begun := time.Now()
+		got, err := converse(p.dial(t), request("alice", "right"))
+		if took := time.Since(begun); got != no("unavailable") || err != nil || took != 1500*time.Millisecond {
+			t.Errorf("got %q, %v in %v", got, err, took)
+		}
+	})
+}
+
+func TestByDefault1024MayBeOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := servePipes(t, 0, alice)
+		for range 1024 {
+			p.dial(t)
+		}
+		if got, err := converse(p.dial(t), ""); got != no("busy") || err != nil {
+			t.Errorf("one more: got %q, %v", got, err)
+		}
+		if got := rejected(t, s.registry)["busy"]; got != 1 {
+			t.Errorf("%v were turned away", got)
+		}
+	})
+}
+
+// TestAFloodDoesNotFillTheLog: the first ten are told, then one a second.
+func TestAFloodDoesNotFillTheLog(t *testing.T) {
+	for reason, line := range map[string]string{"busy": "too many are open", "incomplete": "it did not come whole"} {
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			defer close(release)
+			s, p := servePipes(t, 1, func(context.Context, string, string) verify.Verdict {
+				<-release
+				return verify.Verdict{}
+			})
+			if reason == "busy" { // somebody has the only place
+				if _, err := p.dial(t).Write([]byte(request("alice", "right"))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, want := range []int{10, 11, 12} {
+				for range 200 {
+					conn := p.dial(t)
+					synctest.Wait() // it is being read, or refused
+					if err := conn.Close(); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
+				if got := strings.Count(s.log.String(), line); got != want {
+					t.Errorf("%s: %d lines, want %d", reason, got, want)
+				}
+				time.Sleep(1001 * time.Millisecond)
+			}
+			if got := rejected(t, s.registry)[reason]; got != 600 {
+				t.Errorf("%s: %v were counted", reason, got)
+			}
+		})
+	}
+}
