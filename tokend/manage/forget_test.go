@@ -174,21 +174,33 @@ func TestATokenThatMayHaveBeenMadeIsNamed(t *testing.T) {
 	}
 }
 
+// TestWhatMayHaveBeenChangedIsForgottenToo, though the caller's time is over, and
+// that it could not be is said.
 func TestWhatMayHaveBeenChangedIsForgottenToo(t *testing.T) {
-	for name, change := range changes {
-		f := newFixture(t, manage.Limits{})
-		secret, record := f.create(t, "alice", "")
-		f.Manager = manage.New(manage.Config{
-			Store: unsureStore{f.store}, Logger: slog.New(slog.DiscardHandler),
-			Forget: func(_ context.Context, digests ...token.Digest) error {
-				f.forgotten = append(f.forgotten, digests...)
-				return nil
-			},
-		})
-		err := change.do(t.Context(), f, record)
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "it may have been done all the same, see the list") {
-			t.Errorf("%s: got %v", name, err)
+	for _, failure := range []error{nil, errors.New("the cache is broken")} {
+		for name, change := range changes {
+			f := newFixture(t, manage.Limits{})
+			secret, record := f.create(t, "alice", "")
+			ctx, giveUp := context.WithDeadline(t.Context(), time.Now().Add(time.Hour))
+			f.Manager = manage.New(manage.Config{
+				Store: unsureStore{f.store}, Logger: slog.New(slog.DiscardHandler),
+				Forget: func(ctx context.Context, digests ...token.Digest) error {
+					giveUp()
+					if _, limited := ctx.Deadline(); limited || ctx.Err() != nil {
+						t.Errorf("%s: it must be over when the caller's time is", name)
+					}
+					f.forgotten = append(f.forgotten, digests...)
+					return failure
+				},
+			})
+			err := change.do(ctx, f, record)
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "it may have been done all the same, see the list") {
+				t.Errorf("%s: got %v", name, err)
+			}
+			if failure != nil && !errors.Is(err, failure) {
+				t.Errorf("%s: got %v, which does not say that %v", name, err, failure)
+			}
+			same(t, name, f.forgotten, []token.Digest{secret.Digest()})
 		}
-		same(t, name, f.forgotten, []token.Digest{secret.Digest()})
 	}
 }
