@@ -156,6 +156,61 @@ func TestAMangledTokenIsNoName(t *testing.T) {
 	}
 }
 
+// TestHowMuchOfATokenIsNoName: 30 letters and digits in all, or 16 at once with the
+// blanks between them.
+func TestHowMuchOfATokenIsNoName(t *testing.T) {
+	const eight = "irt_AbCdEfGh"
+	type row struct {
+		name   string
+		hidden bool
+	}
+	rows := []row{
+		{eight + "-" + strings.Repeat("a.", 22), true},
+		{eight + "-" + strings.Repeat("a.", 21), false},
+		{eight + "ijklmnop", true},
+		{eight + "ijklmno", false},
+		{eight + "-ijklmnop", false},
+		{eight + "\u00a0ijklmnop", false},
+	}
+	for _, blank := range []string{" ", "\t", "\n", "\v", "\f", "\r"} {
+		rows = append(rows, row{eight + blank + "ijklmno", true}, row{eight + blank + "ijklmn", false})
+	}
+	for _, row := range rows {
+		want := row.name
+		if row.hidden {
+			want = "irt_[redacted]"
+		}
+		if got := token.RedactName(row.name); got != want {
+			t.Errorf("%q is shown as %q, want %q", row.name, got, want)
+		}
+	}
+}
+
+// TestNoTextShowsAToken, however its prefix is written: what is printed and logged
+// of an error goes through Redact.
+func TestNoTextShowsAToken(t *testing.T) {
+	const twelve = "0123456789aZ"
+	for given, want := range map[string]string{
+		"irt_" + twelve: "irt_[redacted]",
+		"IRT_" + twelve: "irt_[redacted]",
+		"Irt_" + twelve: "irt_[redacted]",
+		"iRT_" + twelve: "irt_[redacted]",
+		"open irt_" + twelve + ": no; IRT_" + twelve + twelve + ", not": "open irt_[redacted]: no; irt_[redacted], not",
+		"shirt_" + twelve:   "shirt_[redacted]",
+		"irt_" + twelve[1:]: "irt_" + twelve[1:],
+		"IRT_" + twelve[1:]: "IRT_" + twelve[1:],
+		"irt-" + twelve:     "irt-" + twelve,
+		"irt_0123456-89aZ":  "irt_0123456-89aZ",
+	} {
+		if got := token.Redact(given); got != want {
+			t.Errorf("%q is shown as %q, want %q", given, got, want)
+		}
+		if err := token.CheckLabel(given); (err != nil) != (given != want) {
+			t.Errorf("%q as a label: got %v", given, err)
+		}
+	}
+}
+
 // TestNobodyIsKeptOutForTheLookOfAName: these are people, not tokens.
 func TestNobodyIsKeptOutForTheLookOfAName(t *testing.T) {
 	for _, name := range []string{"kirt_vandenberghe", "shirt_department12", "0123456789abcdef0123456789abcdef", "irt_team"} {
