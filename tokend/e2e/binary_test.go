@@ -7,12 +7,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"tokend/tokend/e2e/rig"
 )
@@ -181,55 +179,67 @@ func TestHelperBuiltWithoutItsEntryIsANo(t *testing.T) {
 	}
 }
 
-func TestHelperOfTheOtherArchitectureAnswersToo(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		t.Fatal("this test runs the arm64 helper in qemu's user mode; make it run the amd64 one here")
-	}
-	site, _ := running(t)
-	made := createTokens(t, site)
-	path := site.Path("pamhelper-arm64")
-	if err := site.BuildHelper(t.Context(), path, "arm64"); err != nil {
+// emulators run the helper of an architecture on whichever this is.
+var emulators = map[string]string{"amd64": "qemu-x86_64-static", "arm64": "qemu-aarch64-static"}
+
+// emulated builds the checker for an architecture, and returns what runs it for a
+// user.
+func emulated(t *testing.T, site *rig.Site, arch string) func(user string) *exec.Cmd {
+	t.Helper()
+	path := site.Path("pamhelper-" + arch)
+	if err := site.BuildHelper(t.Context(), path, arch); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct {
-		user, password string
-		yes            bool
-	}{{"alice", made.good, true}, {"bob", made.good, false}, {"alice", made.expired, false}, {"alice", strings.Repeat("x", 2000), false}} {
-		cmd := exec.CommandContext(t.Context(), "qemu-aarch64-static", "-0", rig.CheckerName, path, c.user)
-		cmd.Stdin = strings.NewReader(c.password)
-		out, err := cmd.CombinedOutput()
-		want := "Not Authenticated\n"
-		if c.yes {
-			want = "Authenticated\n"
-		}
-		if (err == nil) != c.yes || string(out) != want {
-			t.Errorf("%s: %v, %s", c.user, err, out)
+	return func(user string) *exec.Cmd {
+		return exec.CommandContext(t.Context(), emulators[arch], "-0", rig.CheckerName, path, user)
+	}
+}
+
+func TestHelperOfEitherArchitectureAnswers(t *testing.T) {
+	site, _ := running(t)
+	made := createTokens(t, site)
+	for arch := range emulators {
+		checker := emulated(t, site, arch)
+		for _, c := range []struct {
+			user, password string
+			yes            bool
+		}{{"alice", made.good, true}, {"bob", made.good, false}, {"alice", made.expired, false}, {"alice", strings.Repeat("x", 2000), false}} {
+			cmd := checker(c.user)
+			cmd.Stdin = strings.NewReader(c.password)
+			out, err := cmd.CombinedOutput()
+			want := "Not Authenticated\n"
+			if c.yes {
+				want = "Authenticated\n"
+			}
+			if (err == nil) != c.yes || string(out) != want {
+				t.Errorf("%s, %s: %v, %s", arch, c.user, err, out)
+			}
 		}
 	}
 }
 
-// TestHelperOfTheOtherArchitectureEndsByItself: its assembler is another.
-func TestHelperOfTheOtherArchitectureEndsByItself(t *testing.T) {
+// TestHelperOfEitherArchitectureEndsByItself: each has an assembler of its own.
+func TestHelperOfEitherArchitectureEndsByItself(t *testing.T) {
 	site, _ := running(t)
-	path := site.Path("pamhelper-arm64")
-	if err := site.BuildHelper(t.Context(), path, "arm64"); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "qemu-aarch64-static", "-0", rig.CheckerName, path, "alice")
-	secret, err := cmd.StdinPipe() // never closed: only a signal ends it so soon
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer secret.Close()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(500 * time.Millisecond) // until it waits for its secret
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait() // the status tells more
-	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status != 1<<8 {
-		t.Errorf("wait status %#x, want 0x100", int(status))
+	for arch := range emulators {
+		cmd := emulated(t, site, arch)("alice")
+		var stdout strings.Builder
+		cmd.Stdout = &stdout
+		secret, err := cmd.StdinPipe() // never closed: only a signal ends it so soon
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer secret.Close()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		waitForRead(t, cmd.Process.Pid)
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // the status tells more
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status != 1<<8 || stdout.Len() > 0 {
+			t.Errorf("%s: wait status %#x and %q, want 0x100 and not a word", arch, int(status), stdout.String())
+		}
 	}
 }
