@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,7 +48,7 @@ type node struct {
 	manager    *manage.Manager
 	auth       *socket.Guard
 	admin      *socket.Guard
-	metrics    net.Listener // nil: turned off
+	metrics    net.Listener // nil: turned off, or its address is somebody else's
 	server     *socket.Server
 }
 
@@ -131,19 +132,49 @@ func (n *node) listen(ctx context.Context) error {
 				return fmt.Errorf("[%s] socket: %w", s.name, err)
 			}
 		}
+		warnOfFolder(n.log, s.name, s.path)
 		*s.guard = socket.NewGuard(listener, peers, n.log, rejections)
 	}
 	if n.cfg.HTTP.Metrics == "" {
 		return nil
 	}
-	metrics, err := new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics)
+	err = n.listenMetrics(ctx)
+	if errors.Is(err, syscall.EADDRINUSE) { // anybody on the machine can take the port: logins go on
+		n.log.Error("metrics are not served until the address is free", "address", n.cfg.HTTP.Metrics, "err", err)
+		return nil
+	}
+	return err
+}
+
+// listenMetrics opens [http] metrics.
+func (n *node) listenMetrics(ctx context.Context) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics)
 	if err != nil {
 		return fmt.Errorf("[http] metrics: %w; choose another address, or \"\" for none", err)
 	}
 	// Anybody on the machine can connect: let them not use up the descriptors
 	// that logins need.
-	n.metrics = netutil.LimitListener(metrics, maxMetricsConnections)
+	n.metrics = netutil.LimitListener(listener, maxMetricsConnections)
 	return nil
+}
+
+// metricsRetry is how often an address for the metrics is tried that somebody
+// else has.
+const metricsRetry = 3 * time.Second
+
+// serveMetrics serves [http] metrics, as soon as the address can be had.
+func (n *node) serveMetrics(ctx context.Context) error {
+	for n.metrics == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(metricsRetry):
+		}
+		if n.listenMetrics(ctx) == nil { // what is in the way was told
+			n.log.Info("metrics are served", "address", n.cfg.HTTP.Metrics)
+		}
+	}
+	return n.serveHTTP(ctx, n.metrics, n.health(), nil)
 }
 
 // hangUp closes what was opened when not all could be, so that no socket is left
@@ -175,8 +206,8 @@ func (n *node) run(ctx context.Context) error {
 	admin.Handle("/api/", web.NewAPI(web.Config{Manager: n.manager, Version: version.Version, Logger: n.log}))
 	admin.Handle("/", n.health()) // where strangers can't crowd admins out
 	group.Go(func() error { return n.serveHTTP(ctx, n.admin, stillPeers(n.admin, admin), withPeer) })
-	if n.metrics != nil {
-		group.Go(func() error { return n.serveHTTP(ctx, n.metrics, n.health(), nil) })
+	if n.cfg.HTTP.Metrics != "" {
+		group.Go(func() error { return n.serveMetrics(ctx) })
 	}
 	group.Go(func() error { return n.reloadOnHangup(ctx) })
 	group.Go(func() error {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -191,32 +190,6 @@ func TestHealthAndReadiness(t *testing.T) {
 	}
 }
 
-// TestCrowdDoesNotKeepAdminsFromHealthAndMetrics: strangers fill the port, the
-// admin socket is for admins.
-func TestCrowdDoesNotKeepAdminsFromHealthAndMetrics(t *testing.T) {
-	site, _, metrics := observed(t)
-	for range 100 {
-		conn, err := net.Dial("tcp", metrics)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-	}
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", site.AdminSocket())
-	}}}
-	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n", "/metrics": "tokend_build_info{"} {
-		reply, err := client.Get("http://tokend" + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer reply.Body.Close()
-		if text, err := io.ReadAll(reply.Body); err != nil || !strings.Contains(string(text), want) {
-			t.Errorf("%s: %s, %v", path, text, err)
-		}
-	}
-}
-
 func TestFailedReloadIsSeenFromOutside(t *testing.T) {
 	site, daemon, metrics := observed(t)
 	reloaded := func() float64 { return scrape(t, metrics)["tokend_config_last_reload_successful"] }
@@ -229,42 +202,6 @@ func TestFailedReloadIsSeenFromOutside(t *testing.T) {
 	hangup(t, site, daemon, "configuration reloaded")
 	if got := reloaded(); got != 1 {
 		t.Errorf("mended: %v, want 1", got)
-	}
-}
-
-// TestCrowdAtTheMetricsStopsNoLogin: anybody on the machine may connect there.
-func TestCrowdAtTheMetricsStopsNoLogin(t *testing.T) {
-	site := newSite(t)
-	metrics, err := rig.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := site.WriteConfig(metrics); err != nil {
-		t.Fatal(err)
-	}
-	limited := exec.Command("prlimit", "--nofile=100:100", site.Tokend(), "serve", "--config", site.Config())
-	daemon, err := site.Launch(limited)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := daemon.Wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	good := create(t, site, "alice", "never")
-	for range 300 {
-		conn, err := net.Dial("tcp", metrics)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-	}
-	for range 20 {
-		if answer, err := site.AskAsIRODS(t.Context(), "alice", good); err != nil || !answer.OK() {
-			t.Errorf("got %+v, %v", answer, err)
-		}
-	}
-	if err := daemon.Stop(); err != nil {
-		t.Error(err)
 	}
 }
 
