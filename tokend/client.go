@@ -116,7 +116,7 @@ func (c *client) explain(method string, err error) error {
 		return fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
 	}
 	// A connection that ends early is told in many ways, some without a name.
-	return fmt.Errorf("the daemon at %s hung up: uid %d is not among [admin] peers in tokend.toml, or the daemon was stopped; its log says which", c.socket, os.Getuid())
+	return fmt.Errorf("the daemon at %s hung up: uid %d is not among [admin] peers in tokend.toml, the daemon was stopped, or this is no admin socket; its log says which", c.socket, os.Getuid())
 }
 
 func isDial(err error) bool {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,8 +124,18 @@ func (s *Server) misread(conn net.Conn, err error) {
 		reason = malformed
 	}
 	s.rejected.count(reason)
-	s.seldom.Do(func() { s.log.Warn("request refused: it did not come whole", "reason", reason, "err", err) })
+	s.seldom.Do(func() {
+		s.log.Warn("request refused: it did not come whole, or was none of pamhelper's", slices.Concat([]any{"reason", reason, "err", err}, whose(conn))...)
+	})
 	s.reply(conn, false, string(verify.Malformed))
+}
+
+// whose says for the log who is calling, where that is known.
+func whose(conn net.Conn) []any {
+	if c, ok := conn.(*Conn); ok {
+		return []any{"peer", c.Peer.String(), "pid", c.Peer.PID}
+	}
+	return nil
 }
 
 func (s *Server) reply(conn net.Conn, ok bool, reason string) {
