@@ -152,9 +152,9 @@ func (s unsureStore) Revoke(ctx context.Context, what token.Selection, at time.T
 	return records, cmp.Or(err, context.DeadlineExceeded)
 }
 
-func (s unsureStore) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) ([]token.Digest, error) {
-	digests, err := s.Store.SetDisabled(ctx, user, disabled, at, e)
-	return digests, cmp.Or(err, context.DeadlineExceeded)
+func (s unsureStore) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) ([]token.Digest, bool, error) {
+	digests, changed, err := s.Store.SetDisabled(ctx, user, disabled, at, e)
+	return digests, changed, cmp.Or(err, context.DeadlineExceeded)
 }
 
 func (s unsureStore) Mint(ctx context.Context, r token.Record, q token.Quota, e token.Event) error {

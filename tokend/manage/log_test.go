@@ -42,6 +42,12 @@ func TestEveryChangeIsLogged(t *testing.T) {
 		}
 		same(t, row.what, lines, []line{row.want})
 	}
+	lines := f.logged(t, func() {
+		if err := f.Enable(t.Context(), actor, "alice"); err != nil {
+			t.Error(err)
+		}
+	})
+	same(t, "enable who is enabled", lines, []line{})
 }
 
 // TestNoSecretIsLogged covers debug level, and what goes wrong.

@@ -27,7 +27,7 @@ import (
 type Store interface {
 	Mint(ctx context.Context, r token.Record, q token.Quota, e token.Event) error
 	Revoke(ctx context.Context, s token.Selection, at time.Time, e token.Event) ([]token.Record, error)
-	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) ([]token.Digest, error)
+	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) (digests []token.Digest, changed bool, err error)
 	Reader
 }
 

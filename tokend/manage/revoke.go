@@ -99,13 +99,15 @@ func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled 
 		action = token.UserDisabled
 	}
 	now := token.Time(m.now())
-	digests, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
+	digests, changed, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
 	if err != nil {
 		return m.unsure(ctx, digests, notFound(err, noSuchUser(user)))
 	}
-	if disabled {
+	switch {
+	case !changed: // somebody else did it before
+	case disabled:
 		m.log.InfoContext(ctx, "user disabled", "user", user, "by", actor)
-	} else {
+	default:
 		m.log.InfoContext(ctx, "user enabled", "user", user, "by", actor)
 	}
 	return m.forgetNow(ctx, digests)

@@ -135,7 +135,7 @@ func (f *fixture) revoke(t *testing.T, secret token.Secret) {
 // disable disables a user in the store, and nowhere else.
 func (f *fixture) disable(t *testing.T, user string) {
 	t.Helper()
-	if _, err := f.source.SetDisabled(t.Context(), user, true, time.Now(), token.Event{At: time.Now()}); err != nil {
+	if _, _, err := f.source.SetDisabled(t.Context(), user, true, time.Now(), token.Event{At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 }

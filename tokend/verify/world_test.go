@@ -133,7 +133,7 @@ func (w *world) revokeIn(ctx context.Context, slot int) error {
 }
 
 func (w *world) setDisabled(ctx context.Context, user string, disabled bool) error {
-	digests, err := w.source.SetDisabled(ctx, user, disabled, time.Now(), token.Event{At: time.Now()})
+	digests, _, err := w.source.SetDisabled(ctx, user, disabled, time.Now(), token.Event{At: time.Now()})
 	w.disabled[user] = disabled
 	return errors.Join(err, w.Forget(ctx, digests...))
 }

@@ -123,7 +123,7 @@ func TestEverythingIsThereAfterReopening(t *testing.T) {
 	if _, err := s.Revoke(t.Context(), token.Selection{ID: gone.ID}, now, revoked); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.SetDisabled(t.Context(), "alice", true, now, created); err != nil {
+	if _, _, err := s.SetDisabled(t.Context(), "alice", true, now, created); err != nil {
 		t.Fatal(err)
 	}
 	before, err := s.Events(t.Context(), token.EventPage{Limit: 10})
@@ -213,7 +213,7 @@ func TestEveryMethodIsMeasured(t *testing.T) {
 	wantRecord(t, s, r)
 	_, lookup := s.Lookup(ctx, unknown.Digest)
 	_, revoke := s.Revoke(ctx, token.Selection{ID: unknown.ID}, now, revoked)
-	_, disable := s.SetDisabled(ctx, "nobody", true, now, created)
+	_, _, disable := s.SetDisabled(ctx, "nobody", true, now, created)
 	_, records := s.Records(ctx, token.Page{Limit: 0})
 	_, users := s.Users(ctx, now, token.Forever)
 	_, events := s.Events(ctx, token.EventPage{})

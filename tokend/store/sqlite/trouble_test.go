@@ -36,7 +36,7 @@ func TestLookUpsGoOnWhenTheDiskIsFull(t *testing.T) {
 	wantUnwritable(t, err, "the disk is full; free some space", "look-ups go on")
 	_, err = s.Revoke(t.Context(), token.Selection{Owner: "alice"}, now, revoked)
 	wantUnwritable(t, err, "the disk is full; free some space")
-	_, err = s.SetDisabled(t.Context(), "alice", true, now, created)
+	_, _, err = s.SetDisabled(t.Context(), "alice", true, now, created)
 	wantUnwritable(t, err, "the disk is full; free some space")
 	for _, r := range kept {
 		wantRecord(t, s, r)
@@ -303,7 +303,7 @@ func TestWhatACommitThatHangsIsAboutIsKnown(t *testing.T) {
 		made func(token.Record) bool
 	}{
 		{"disable", func(ctx context.Context) (token.Digest, error) {
-			digests, err := s.SetDisabled(ctx, "alice", true, now, created)
+			digests, _, err := s.SetDisabled(ctx, "alice", true, now, created)
 			return append(digests, token.Digest{})[0], err
 		}, func(r token.Record) bool { return r.OwnerDisabled }},
 		{"revoke", func(ctx context.Context) (token.Digest, error) {
@@ -375,7 +375,7 @@ func everyChange(s *sqlite.Store, kept token.Record) map[string]func(context.Con
 	return map[string]func(context.Context) error{
 		"mint": func(ctx context.Context) error { return s.Mint(ctx, newRecordOf("bob"), token.Quota{}, created) },
 		"disable": func(ctx context.Context) error {
-			_, err := s.SetDisabled(ctx, kept.Owner, true, now, created)
+			_, _, err := s.SetDisabled(ctx, kept.Owner, true, now, created)
 			return err
 		},
 		"revoke": func(ctx context.Context) error {

@@ -118,33 +118,40 @@ func selected(ctx context.Context, tx *sql.Tx, selection token.Selection) (where
 }
 
 // SetDisabled disables or enables a user, and writes an event, whose User it
-// fills in, if that changes anything. It returns the digests of all tokens of
-// the user that are not revoked, for caches to forget, also with an error that
-// leaves open whether it was done. An unknown user is token.ErrNotFound.
-func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, error) {
+// fills in, if that changes anything, and reports whether it did. It returns the
+// digests of all tokens of the user that are not revoked, for caches to forget,
+// also with an error that leaves open whether it was done. An unknown user is
+// token.ErrNotFound.
+func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, bool, error) {
 	event.User, event.Token = user, ""
-	return write(ctx, s, store.Disable, func(ctx context.Context, tx *sql.Tx) ([]token.Digest, error) {
+	type result struct {
+		digests []token.Digest
+		changed bool
+	}
+	r, err := write(ctx, s, store.Disable, func(ctx context.Context, tx *sql.Tx) (r result, err error) {
 		if at.IsZero() {
-			return nil, errors.New("a user is disabled at some time, not at the zero time")
+			return r, errors.New("a user is disabled at some time, not at the zero time")
 		}
 		since, err := disabledSince(ctx, tx, user)
 		if err != nil {
-			return nil, fmt.Errorf("user %q: %w", user, err)
+			return r, fmt.Errorf("user %q: %w", user, err)
 		}
-		if disabled == since.IsZero() {
+		if r.changed = disabled == since.IsZero(); r.changed {
 			var to time.Time
 			if disabled {
 				to = at
 			}
 			if _, err := tx.ExecContext(ctx, `UPDATE users SET disabled = ? WHERE name = ?`, orNull(to), user); err != nil {
-				return nil, err
+				return r, err
 			}
 			if err := insertEvent(ctx, tx, event); err != nil {
-				return nil, err
+				return r, err
 			}
 		}
-		return query(ctx, tx, scanDigest, `SELECT digest FROM tokens WHERE owner = ? AND revoked IS NULL`, user)
+		r.digests, err = query(ctx, tx, scanDigest, `SELECT digest FROM tokens WHERE owner = ? AND revoked IS NULL`, user)
+		return r, err
 	})
+	return r.digests, r.changed, err
 }
 
 // write runs f in a transaction of the operation. What f returned is returned

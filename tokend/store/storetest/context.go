@@ -80,7 +80,7 @@ func calls(s Store, r token.Record) map[string]func(context.Context) error {
 			return err
 		},
 		"set disabled": func(ctx context.Context) error {
-			_, err := s.SetDisabled(ctx, r.Owner, true, now, told(token.UserDisabled))
+			_, _, err := s.SetDisabled(ctx, r.Owner, true, now, told(token.UserDisabled))
 			return err
 		},
 		"records": func(ctx context.Context) error { _, err := s.Records(ctx, token.Page{Limit: all}); return err },

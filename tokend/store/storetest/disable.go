@@ -15,7 +15,7 @@ var disablings = []claim{
 		mintNew(t, s, "alice", 1)
 		mintNew(t, s, "bob", 1)
 		at := now.Add(999 * time.Nanosecond).In(time.FixedZone("", 3600))
-		if _, err := s.SetDisabled(t.Context(), "alice", true, at, told(token.UserDisabled)); err != nil {
+		if _, _, err := s.SetDisabled(t.Context(), "alice", true, at, told(token.UserDisabled)); err != nil {
 			t.Fatal(err)
 		}
 		got := users(t, s)
@@ -29,9 +29,11 @@ var disablings = []claim{
 
 	{"DisablingTwiceKeepsTheFirstTimeAndWritesOneEvent", func(t *testing.T, s Store) {
 		mintNew(t, s, "alice", 1)
-		setDisabled(t, s, "alice", true)
-		if _, err := s.SetDisabled(t.Context(), "alice", true, now.Add(time.Hour), told(token.UserDisabled)); err != nil {
-			t.Fatal(err)
+		for i, first := range []bool{true, false} {
+			at := now.Add(time.Duration(i) * time.Hour)
+			if _, changed, err := s.SetDisabled(t.Context(), "alice", true, at, told(token.UserDisabled)); err != nil || changed != first {
+				t.Fatalf("changed %v, %v", changed, err)
+			}
 		}
 		same(t, "users", users(t, s), []token.User{{Name: "alice", Disabled: now, Tokens: 1}})
 		same(t, "actions", actions(t, s, ""), []token.Action{token.UserDisabled, token.TokenCreated})
@@ -47,7 +49,7 @@ var disablings = []claim{
 		mintNew(t, s, "alice", 1)
 		event := told(token.UserDisabled)
 		event.User, event.Token = "mallory", "somebodyelse"
-		if _, err := s.SetDisabled(t.Context(), "alice", true, now, event); err != nil {
+		if _, _, err := s.SetDisabled(t.Context(), "alice", true, now, event); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "event", events(t, s, "")[0], of(event, "alice", ""))
@@ -76,7 +78,7 @@ var disablings = []claim{
 	{"DisablingAnUnknownUserIsNotFound", func(t *testing.T, s Store) {
 		mintNew(t, s, "alice", 1)
 		for _, disabled := range []bool{true, false} {
-			_, err := s.SetDisabled(t.Context(), "Alice", disabled, now, told(token.UserDisabled))
+			_, _, err := s.SetDisabled(t.Context(), "Alice", disabled, now, told(token.UserDisabled))
 			fails(t, "disable", err, token.ErrNotFound)
 		}
 		same(t, "users", users(t, s), []token.User{{Name: "alice", Tokens: 1}})
@@ -85,7 +87,7 @@ var disablings = []claim{
 
 	{"DisablingAtTheZeroTimeIsRefused", func(t *testing.T, s Store) {
 		mintNew(t, s, "alice", 1)
-		_, err := s.SetDisabled(t.Context(), "alice", true, time.Time{}, told(token.UserDisabled))
+		_, _, err := s.SetDisabled(t.Context(), "alice", true, time.Time{}, told(token.UserDisabled))
 		refused(t, "disable at the zero time, which means not disabled", err)
 		same(t, "actions", actions(t, s, ""), []token.Action{token.TokenCreated})
 	}},
@@ -95,7 +97,7 @@ var disablings = []claim{
 		var group sync.WaitGroup
 		for range 10 {
 			group.Go(func() {
-				if _, err := s.SetDisabled(t.Context(), "alice", true, now, told(token.UserDisabled)); err != nil {
+				if _, _, err := s.SetDisabled(t.Context(), "alice", true, now, told(token.UserDisabled)); err != nil {
 					t.Errorf("disable: %v", err)
 				}
 			})

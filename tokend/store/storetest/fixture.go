@@ -78,7 +78,7 @@ func setDisabled(t *testing.T, s Store, user string, disabled bool) []token.Dige
 	if disabled {
 		action = token.UserDisabled
 	}
-	digests, err := s.SetDisabled(t.Context(), user, disabled, now, told(action))
+	digests, _, err := s.SetDisabled(t.Context(), user, disabled, now, told(action))
 	if err != nil {
 		t.Fatalf("set disabled of %s to %v: %v", user, disabled, err)
 	}

@@ -133,17 +133,18 @@ func (m *model) Revoke(ctx context.Context, selection token.Selection, at time.T
 	return found, nil
 }
 
-func (m *model) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, error) {
+func (m *model) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, bool, error) {
 	leave, err := m.enter(ctx, zero(at))
 	defer leave()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	since, known := m.disabled[user]
 	if !known {
-		return nil, token.ErrNotFound
+		return nil, false, token.ErrNotFound
 	}
-	if disabled == since.IsZero() {
+	changed := disabled == since.IsZero()
+	if changed {
 		m.disabled[user] = time.Time{}
 		if disabled {
 			m.disabled[user] = token.Time(at)
@@ -156,7 +157,7 @@ func (m *model) SetDisabled(ctx context.Context, user string, disabled bool, at 
 			digests = append(digests, r.Digest)
 		}
 	}
-	return digests, nil
+	return digests, changed, nil
 }
 
 func (m *model) Records(ctx context.Context, page token.Page) ([]token.Record, error) {

@@ -94,9 +94,13 @@ func (p pair) revoke(t *rapid.T) {
 func (p pair) setDisabled(t *rapid.T) {
 	user, disabled := someUser.Draw(t, "user"), rapid.Bool().Draw(t, "disabled")
 	at, event := someTime.Draw(t, "at"), someEvent.Draw(t, "event")
-	compare(t, p, func(ctx context.Context, s Store) ([]token.Digest, error) {
-		digests, err := s.SetDisabled(ctx, user, disabled, at, event)
-		return sorted(digests...), err
+	type result struct {
+		Digests []token.Digest
+		Changed bool
+	}
+	compare(t, p, func(ctx context.Context, s Store) (result, error) {
+		digests, changed, err := s.SetDisabled(ctx, user, disabled, at, event)
+		return result{sorted(digests...), changed}, err
 	})
 }
 
