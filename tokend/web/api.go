@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -71,15 +72,31 @@ func add[In, Out any](a *api, h huma.API, method, path string, status int, summa
 		}
 		out, err := handle(ctx, actor, in)
 		if err != nil {
-			return nil, a.problem(ctx, err)
+			return nil, a.problem(ctx, err, "request", summary, "about", fmt.Sprintf("%.80s", token.RedactName(about(in))), "by", actor)
 		}
 		return out, nil
 	})
 }
 
+// about says whose or which token a request is about, if that is known.
+func about(in any) string {
+	switch in := in.(type) {
+	case *body[NewToken]:
+		return in.Body.User
+	case *tokenID:
+		return in.ID
+	case *ofUser:
+		return in.User
+	case *userChange:
+		return in.Name
+	}
+	return ""
+}
+
 // problem is the one place where an error becomes an HTTP status. Errors quote
-// names and IDs, and somebody may have given a token for one.
-func (a *api) problem(ctx context.Context, err error) error {
+// names and IDs, and somebody may have given a token for one. The log is told of
+// what is no fault of the caller's, with the given attributes.
+func (a *api) problem(ctx context.Context, err error, attrs ...any) error {
 	said := token.Redact(err.Error())
 	status := http.StatusInternalServerError
 	switch {
@@ -90,9 +107,9 @@ func (a *api) problem(ctx context.Context, err error) error {
 	case errors.Is(err, token.ErrTooMany), errors.Is(err, token.ErrUserDisabled):
 		status = http.StatusConflict
 	case errors.Is(ctx.Err(), context.Canceled):
-		a.log.InfoContext(ctx, "the caller did not wait for the answer", "err", said)
+		a.log.InfoContext(ctx, "the caller did not wait for the answer", append(attrs, "err", said)...)
 	default:
-		a.log.ErrorContext(ctx, "request failed", "err", said)
+		a.log.ErrorContext(ctx, "request failed", append(attrs, "err", said)...)
 	}
 	return huma.NewError(status, said)
 }

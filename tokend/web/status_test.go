@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -184,6 +185,12 @@ func TestWhatTheStoreFailsAtIsAnsweredAndLogged(t *testing.T) {
 	f := newFixture(t, manage.Limits{})
 	made := f.create(t, "alice")
 	f.close(t)
+	whose := map[string]string{
+		"POST " + tokens:                         "bob",
+		"DELETE " + tokens + "/" + made.Token.ID: made.Token.ID,
+		"DELETE " + tokens + "?user=alice":       "alice",
+		"PUT " + users + "/alice":                "alice",
+	}
 	for request, body := range everyOperation(made) {
 		f.log.Reset()
 		reply := f.ask(t, request, body)
@@ -191,8 +198,11 @@ func TestWhatTheStoreFailsAtIsAnsweredAndLogged(t *testing.T) {
 		if err != nil || reply.Code != http.StatusInternalServerError || !strings.Contains(said, "database is closed") {
 			t.Errorf("%s: got %d, %v, %s", request, reply.Code, err, said)
 		}
-		if log := f.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, `level=ERROR msg="request failed" err="`+said) {
-			t.Errorf("%s: logged %s", request, log)
+		about := cmp.Or(whose[request], `""`)
+		for _, words := range []string{`level=ERROR msg="request failed" request="`, " about=" + about + ` by="` + actor + `" err="` + said} {
+			if log := f.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, words) {
+				t.Errorf("%s: logged %s, want %s", request, log, words)
+			}
 		}
 	}
 }
