@@ -72,13 +72,20 @@ func ask(socket, user, secret string) (answered, error) {
 	case failure != wire.Answered:
 		return answered{Outcome: "no", Reason: "unavailable"}, fmt.Errorf("ask the daemon at %s: %w", socket, failure)
 	case !reply.OK():
-		no := answered{Outcome: "no", Reason: string(reply.Reason())}
-		if _, err := token.Parse(secret); err != nil && no.Reason == "malformed" {
-			no.Detail = err.Error()
-		}
-		return no, errSaid
+		return answered{Outcome: "no", Reason: string(reply.Reason()), Detail: whyNot(user, secret)}, errSaid
 	}
 	return answered{Outcome: "yes", Reason: "ok"}, nil
+}
+
+// whyNot says what is wrong with the name or the secret, where that can be seen.
+func whyNot(user, secret string) string {
+	if err := token.CheckUser(user); err != nil {
+		return err.Error()
+	}
+	if _, err := token.Parse(secret); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 func printAnswer(w io.Writer, a answered) error {

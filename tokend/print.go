@@ -21,7 +21,7 @@ import (
 // How a time is shown to people, in their time zone.
 const (
 	minute = "2006-01-02 15:04"
-	second = "2006-01-02 15:04:05"
+	second = "2006-01-02 15:04:05 MST" // with the zone, beside a log that is in UTC
 )
 
 // soon is when a coming expiry stands out.

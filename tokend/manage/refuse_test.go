@@ -32,8 +32,8 @@ func TestABadRequestIsRefusedWithItsRemedy(t *testing.T) {
 		{"al\x00ice", "", "", limited, alphabet},
 		{"al ice", "", "", limited, alphabet},
 		{"..", "", "", limited, alphabet},
-		{secret, "", "", limited, "looks like a token: was it meant for another field?"},
-		{secret[:20], "", "", limited, "looks like a token: was it meant for another field?"},
+		{secret, "", "", limited, "looks like a token: does it belong elsewhere?"},
+		{secret[:20], "", "", limited, "looks like a token: does it belong elsewhere?"},
 
 		{"alice", strings.Repeat("ä", 257), "", limited, "at most 256 are kept"},
 		{"alice", "two\nlines", "", limited, "leave it out"},

@@ -86,7 +86,7 @@ func CheckUser(name string) error {
 	case name == "":
 		return errors.New("the user name is empty")
 	case tokenForName.MatchString(name):
-		return errors.New("the user name looks like a token: was it meant for another field?")
+		return errors.New("the user name looks like a token: does it belong elsewhere?")
 	case userName.MatchString(name) && name != "." && name != "..":
 		return nil
 	}

@@ -51,6 +51,7 @@ func TestEveryVerdictIsOneLine(t *testing.T) {
 		{"alice", old.Reveal(), nil, line{Outcome: "no", Reason: "expired", Token: id}},
 		{"alice", gone.Reveal(), nil, line{Outcome: "no", Reason: "revoked", Token: id}},
 		{"alice", other.Reveal(), nil, line{Outcome: "no", Reason: "wrong-user", Token: id, Detail: "the token is bob's"}},
+		{"bob#zone", other.Reveal(), nil, line{Outcome: "no", Reason: "wrong-user", Token: id, Detail: `the token is bob's, and "bob#zone" is no iRODS user name: those have 1 to 63 characters of A-Z a-z 0-9 _ . @ -, without #zone`}},
 		{"carol", locked.Reveal(), nil, line{Outcome: "no", Reason: "user-disabled", Token: id}},
 		{"alice", token.Mint().Reveal(), nil, line{Outcome: "no", Reason: "unknown"}},
 		{"alice", token.Mint().Reveal(), away, line{Outcome: "no", Reason: "unavailable", Detail: errAway.Error()}},

@@ -148,6 +148,9 @@ func (v *Verifier) decide(record token.Record, user string) Verdict {
 	case record.Owner != user:
 		verdict.Reason = WrongUser
 		verdict.Detail = fmt.Errorf("the token is %s's", record.Owner)
+		if err := token.CheckUser(user); err != nil { // such as alice#zone
+			verdict.Detail = fmt.Errorf("%w, and %w", verdict.Detail, err)
+		}
 	}
 	return verdict
 }
