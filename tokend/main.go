@@ -64,7 +64,7 @@ func newRoot() *cobra.Command {
 		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 { // the flag was meant for a command
 			return knownCommand(cmd, args)
 		}
-		return fmt.Errorf("%w%s: see %s --help", err, nearFlag(cmd, err), cmd.CommandPath())
+		return fmt.Errorf("%w%s: see %s --help", badValue(err), nearFlag(cmd, err), cmd.CommandPath())
 	})
 	root.AddCommand(newServe(), newToken(), newUser(), newAudit(), newCheck(), newVersion())
 	strict(root)
@@ -89,6 +89,19 @@ func forgotten(root *cobra.Command, args []string) error {
 		return fmt.Errorf("%s needs a value, and %.40q looks like a flag; if it is meant, write %[1]s=%.40[2]s", arg, next)
 	}
 	return nil
+}
+
+// badValue says what a flag wants that is no text.
+func badValue(err error) error {
+	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	wanted, ok := map[string]string{"int": "a whole number", "bool": "true or false"}[bad.GetFlag().Value.Type()]
+	if !ok {
+		return err
+	}
+	return fmt.Errorf("--%s wants %s, not %.40q", bad.GetFlag().Name, wanted, bad.GetValue())
 }
 
 // nearFlag offers the flags of which the one that isn't there is the beginning, or

@@ -172,6 +172,18 @@ func quoted(before, s string) string {
 	return before + strconv.Quote(s)
 }
 
+// leadsNowhere reports whether nobody sees what is written: where a program is
+// started with the standard output closed, Go opens /dev/null in its place.
+func leadsNowhere(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	to, err := f.Stat()
+	null, errNull := os.Stat(os.DevNull)
+	return err != nil || errNull == nil && os.SameFile(to, null)
+}
+
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

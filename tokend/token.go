@@ -50,7 +50,7 @@ func newTokenCreate() *cobra.Command {
 		Long: `Create a token and print it, alone, on the standard output. It is shown this
 once: what is kept of it cannot be turned back into the token.`,
 		Example: `  tokend token create --user alice --label laptop --expires 30d
-  tokend token create --user alice --expires never | iinit`,
+  tokend token create --user alice --expires never --json`,
 		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ask.User = user.name
@@ -76,6 +76,9 @@ func createToken(cmd *cobra.Command, ask web.NewToken, asJSON bool) error {
 	}
 	if err := errors.Join(token.CheckUser(ask.User), token.CheckLabel(ask.Label)); err != nil {
 		return err
+	}
+	if leadsNowhere(cmd.OutOrStdout()) {
+		return errors.New("the standard output is closed, or /dev/null: the token would be lost")
 	}
 	var made web.Created
 	if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens", nil, ask, &made); err != nil {

@@ -40,6 +40,10 @@ func newUserList() *cobra.Command {
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), users)
 			}
+			if len(users) == 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), "No users: one is known from the first token on.")
+				return nil
+			}
 			return printUsers(cmd.OutOrStdout(), users)
 		},
 	}
