@@ -312,7 +312,7 @@ func peersLine(t *testing.T, site *rig.Site) string {
 }
 
 func TestLimitsHoldWhenATokenIsMade(t *testing.T) {
-	site, _ := running(t, "[tokens]", `default_expiry = "12"`, `max_expiry = "30d"`, "max_per_user = 2")
+	site, _ := running(t, "[tokens]", `default_expiry = "12h"`, `max_expiry = "30d"`, "max_per_user = 2")
 	for _, c := range []struct {
 		args []string
 		want string
