@@ -61,10 +61,10 @@ type logWriter struct {
 	queue  chan logLine
 	queued atomic.Int64 // lines that are not written yet
 	lost   prometheus.Counter
-	failed atomic.Int64 // lines that could not be written, since the last notice
+	failed atomic.Int64 // lines of which no notice tells: they, or their notice, could not be written
 
 	mu      sync.Mutex
-	missing int           // lines since the last one that was queued
+	missing int           // lines since the last notice that was queued
 	budget  time.Duration // for waiting
 	at      time.Time     // when the budget was reckoned
 }
@@ -72,6 +72,7 @@ type logWriter struct {
 type logLine struct {
 	text    []byte
 	begun   bool // the text is the rest of a line
+	tells   int  // of so many missing lines, if it is a notice
 	written chan struct{}
 }
 
@@ -93,18 +94,33 @@ func newLogWriter(file *os.File, format config.Log, reg prometheus.Registerer) *
 func (w *logWriter) run() {
 	torn := false
 	for line := range w.queue {
-		if torn && len(line.text) > 0 {
-			line.text = slices.Concat([]byte("\n"), line.text)
+		if len(line.text) > 0 {
+			torn = w.write(line, torn)
 		}
-		n, err := w.file.Write(line.text)
-		if err != nil {
-			w.failed.Add(1)
-			w.lost.Inc()
-		}
-		torn = err != nil && (torn || n > 0 || line.begun)
 		w.queued.Add(-1)
 		close(line.written)
 	}
+}
+
+// write writes what was queued. Torn says whether the file ends in the middle of
+// a line, before and after.
+func (w *logWriter) write(line logLine, torn bool) bool {
+	if torn {
+		line.text = slices.Concat([]byte("\n"), line.text)
+	}
+	n, err := w.file.Write(line.text)
+	switch {
+	case err == nil:
+	case line.tells > 0:
+		w.failed.Add(int64(line.tells))
+	default:
+		w.failed.Add(1)
+		w.lost.Inc()
+	}
+	if n > 0 {
+		return line.text[n-1] != '\n'
+	}
+	return torn || line.begun
 }
 
 var errLineLost = errors.New("the log is not read: a line was left out")
@@ -114,7 +130,7 @@ var errLineLost = errors.New("the log is not read: a line was left out")
 func (w *logWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if notice := w.notice(); notice != nil && w.put(notice, false) == nil {
+	if notice := w.notice(); notice.tells > 0 && w.put(notice) == nil {
 		return 0, w.lose()
 	}
 	w.missing = 0
@@ -127,7 +143,7 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	if taken == len(line) {
 		return taken, nil
 	}
-	written := w.put(line[taken:], taken > 0)
+	written := w.put(logLine{text: line[taken:], begun: taken > 0})
 	if written == nil {
 		return 0, w.lose()
 	}
@@ -135,16 +151,17 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// notice is the line that tells of those that are missing, or nil if none is.
-func (w *logWriter) notice() []byte {
+// notice is the line that tells of those that are missing, or an empty one if none
+// is.
+func (w *logWriter) notice() logLine {
 	w.missing += int(w.failed.Swap(0))
 	if w.missing == 0 {
-		return nil
+		return logLine{}
 	}
 	var line bytes.Buffer
 	log, _ := newLogger(&line, w.format)
 	log.Error("lines of the log are missing here: they could not be written", "lines", w.missing)
-	return line.Bytes()
+	return logLine{text: line.Bytes(), tells: w.missing}
 }
 
 func (w *logWriter) lose() error {
@@ -153,15 +170,16 @@ func (w *logWriter) lose() error {
 	return errLineLost
 }
 
-// put queues a line and returns what is closed when it is written, or nil if
-// there is no room.
-func (w *logWriter) put(text []byte, begun bool) (written chan struct{}) {
-	line := logLine{slices.Clone(text), begun, make(chan struct{})}
+// put queues a copy of a line and returns what is closed when it is written, or
+// nil if there is no room.
+func (w *logWriter) put(line logLine) (written chan struct{}) {
+	line.text, line.written = slices.Clone(line.text), make(chan struct{})
+	w.queued.Add(1)
 	select {
 	case w.queue <- line:
-		w.queued.Add(1)
 		return line.written
 	default:
+		w.queued.Add(-1)
 		return nil
 	}
 }
@@ -198,12 +216,15 @@ func (w *logWriter) Close() error {
 }
 
 func (w *logWriter) drain() {
-	last := logLine{w.notice(), false, make(chan struct{})}
+	last := w.notice()
+	last.written = make(chan struct{})
 	limit := time.After(lastLogWait)
+	w.queued.Add(1)
 	select {
 	case w.queue <- last:
-		w.queued.Add(1)
+		w.missing = 0
 	case <-limit:
+		w.queued.Add(-1)
 		return
 	}
 	select {

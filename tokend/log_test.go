@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +15,33 @@ import (
 	"tokend/config"
 )
 
+// patience is how long a test waits for what should take a moment.
+const patience = 10 * time.Second
+
+// promptly ends the test if something takes too long.
+func promptly(t *testing.T, what string, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatalf("%s takes more than %s", what, patience)
+	}
+}
+
+// settle waits until all that is queued was written, or could not be.
+func settle(t *testing.T, w *logWriter) {
+	t.Helper()
+	promptly(t, "what is queued", func() { <-w.put(logLine{}) })
+	if queued := w.queued.Load(); queued != 0 {
+		t.Errorf("%d lines are said to be queued, and none is", queued)
+	}
+}
+
 func countLost(t *testing.T, w *logWriter) int {
 	t.Helper()
 	var counted dto.Metric
@@ -23,6 +49,10 @@ func countLost(t *testing.T, w *logWriter) int {
 		t.Fatal(err)
 	}
 	return int(counted.GetCounter().GetValue())
+}
+
+func textLog(file *os.File) *logWriter {
+	return newLogWriter(file, config.Log{Format: "text"}, prometheus.NewRegistry())
 }
 
 func TestLogThatNobodyReadsIsNotWaitedFor(t *testing.T) {
@@ -94,64 +124,5 @@ func TestLongLineIsWrittenWhole(t *testing.T) {
 	}
 	if got, err := bufio.NewReader(reader).ReadString('\n'); got != line || err != nil {
 		t.Errorf("read %d of %d bytes: %v", len(got), len(line), err)
-	}
-}
-
-// TestLinesThatCouldNotBeWrittenAreTold: the disk was full for a while.
-func TestLinesThatCouldNotBeWrittenAreTold(t *testing.T) {
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer full.Close()
-	w := newLogWriter(full, config.Log{Format: "json"}, prometheus.NewRegistry())
-	go w.run()
-	for range 3 {
-		if _, err := w.Write([]byte("gone\n")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	w.drain()
-	w.file, w.atOnce = file, nil
-	if _, err := w.Write([]byte("again\n")); err != nil {
-		t.Fatal(err)
-	}
-	w.drain()
-	text, err := os.ReadFile(file.Name())
-	if err != nil || !strings.HasSuffix(string(text), `"lines":3}`+"\nagain\n") || countLost(t, w) < 3 {
-		t.Errorf("%d are lost, got %q, %v", countLost(t, w), text, err)
-	}
-}
-
-// TestLineThatWasCutHasItsOwnEnd: the disk was full in the middle of it.
-func TestLineThatWasCutHasItsOwnEnd(t *testing.T) {
-	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer full.Close()
-	w := newLogWriter(full, config.Log{Format: "text"}, prometheus.NewRegistry())
-	w.atOnce = func(line []byte) (int, error) { return file.Write(line[:4]) }
-	go w.run()
-	if _, err := w.Write([]byte("half and half\n")); err != nil {
-		t.Fatal(err)
-	}
-	w.file, w.atOnce = file, nil
-	if _, err := w.Write([]byte("again\n")); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(file.Name())
-	if got := string(text); err != nil || !strings.HasPrefix(got, "half\ntime=") || !strings.HasSuffix(got, "lines=1\nagain\n") {
-		t.Errorf("got %q, %v", got, err)
 	}
 }
