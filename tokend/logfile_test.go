@@ -141,3 +141,25 @@ func diskFull(t *testing.T) (room func(size uint64)) {
 	})
 	return func(size uint64) { set(unix.Rlimit{Cur: size, Max: was.Max}) }
 }
+
+// TestFileIsAppendedTo: it has text already, and another program writes to it.
+func TestFileIsAppendedTo(t *testing.T) {
+	file := logFile(t)
+	another, err := os.OpenFile(file.Name(), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer another.Close()
+	say := func(text string) {
+		if _, err := another.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("before\n")
+	w := textLog(file)
+	go w.run()
+	writeAll(t, w, "one\n")
+	say("between\n")
+	writeAll(t, w, "two\n")
+	wantLog(t, file, `before\none\nbetween\ntwo\n`)
+}
