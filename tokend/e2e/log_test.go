@@ -44,12 +44,7 @@ func logged(t *testing.T) (site *rig.Site, daemon *rig.Daemon, log *os.File) {
 // verdicts, and then reads them.
 func TestLogThatNobodyReadsHoldsNoLoginUp(t *testing.T) {
 	site, daemon, log := logged(t)
-	good := create(t, site, "alice", "never")
-	for range 2000 {
-		if got := exchange(t, site, "alice", good); got != "OK" {
-			t.Fatalf("got %q", got)
-		}
-	}
+	good := fill(t, site)
 	if answer, err := site.AskAsIRODS(t.Context(), "alice", good); err != nil || !answer.OK() {
 		t.Errorf("got %+v, %v", answer, err)
 	}
@@ -85,6 +80,29 @@ func TestLogThatNobodyReadsHoldsNoLoginUp(t *testing.T) {
 	<-done
 	if !says("tokend ends") {
 		t.Errorf("the log does not say how the daemon ended:\n%s", last(text.String(), 1000))
+	}
+}
+
+// fill asks so often that the log's pipe and the daemon's queue are full, and
+// returns alice's secret.
+func fill(t *testing.T, site *rig.Site) (good string) {
+	t.Helper()
+	good = create(t, site, "alice", "never")
+	for range 2000 {
+		if got := exchange(t, site, "alice", good); got != "OK" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	return good
+}
+
+// TestDaemonEndsThoughNobodyReadsItsLog: Stop waits for a while only, and wants a
+// clean end.
+func TestDaemonEndsThoughNobodyReadsItsLog(t *testing.T) {
+	site, daemon, _ := logged(t)
+	fill(t, site)
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
 	}
 }
 
