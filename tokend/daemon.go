@@ -54,7 +54,8 @@ type node struct {
 
 // serve runs the daemon until ctx ends, and then lets it end cleanly.
 func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loaded, stderr io.Writer) (err error) {
-	signal.Ignore(syscall.SIGPIPE) // or the daemon ends when nobody reads its log
+	// Or the daemon ends when nobody reads its log, or a file may not grow.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
 	cfg := read.cfg
 	n := &node{path: path, cfg: cfg, hangup: hangup}
 	n.registry, n.reloaded = newRegistry()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -101,6 +102,37 @@ func fill(t *testing.T, site *rig.Site) (good string) {
 func TestDaemonEndsThoughNobodyReadsItsLog(t *testing.T) {
 	site, daemon, _ := logged(t)
 	fill(t, site)
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFilesThatMayNotGrowStopNoLogin: neither the log nor the database may be larger
+// than the process's limit.
+func TestFilesThatMayNotGrowStopNoLogin(t *testing.T) {
+	site := newSite(t)
+	daemon, err := site.Launch(exec.Command("prlimit", "--fsize=200000:200000", site.Tokend(), "serve", "--config", site.Config()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	good := create(t, site, "alice", "never")
+	for tries := 0; err == nil; tries++ {
+		if tries == 1000 {
+			t.Fatal("the limit is never reached")
+		}
+		_, err = site.Run(t.Context(), "", "token", "create", "--user", "u"+strconv.Itoa(tries))
+	}
+	if !strings.Contains(err.Error(), "look-ups go on") {
+		t.Errorf("got %v", err)
+	}
+	for range 2000 { // until the log is full as well
+		if got := exchange(t, site, "alice", good); got != "OK" {
+			t.Fatalf("got %q", got)
+		}
+	}
 	if err := daemon.Stop(); err != nil {
 		t.Error(err)
 	}
