@@ -1,7 +1,6 @@
 package sqlite_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -131,26 +130,6 @@ func TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps(t *testing.T) {
 		check(os.Remove(filler))
 	}
 	mint(t, open(t, path))
-}
-
-// TestNoReadHasToWriteAfterAChange: in the -shm, which is mapped into memory, SQLite
-// notes what is read. While the file system is frozen for a snapshot, who writes
-// there waits, and takes one of Go's processors along.
-func TestNoReadHasToWriteAfterAChange(t *testing.T) {
-	path := newPath(t)
-	s := open(t, path)
-	for range 3 {
-		kept := mint(t, s)
-		before, err := os.ReadFile(path + "-shm")
-		check(err)
-		wantRecord(t, s, kept)
-		if _, err := s.Users(t.Context(), now, token.Forever); err != nil {
-			t.Fatal(err)
-		}
-		if after, err := os.ReadFile(path + "-shm"); err != nil || !bytes.Equal(before, after) {
-			t.Errorf("a look-up wrote to the -shm (%v)", err)
-		}
-	}
 }
 
 // fill writes to the file until the disk is full.

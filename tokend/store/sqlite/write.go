@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tokend/tokend/store"
 	"tokend/tokend/token"
 )
@@ -166,6 +168,7 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		value, err := f(ctx, tx)
 		var moved error
 		if err == nil {
+			s.awaitThaw()
 			moved = s.inPlace()
 		}
 		if err := cmp.Or(err, moved); err != nil {
@@ -193,11 +196,17 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 	return value, err
 }
 
+// awaitThaw waits while the file system is frozen for a snapshot, in a system call.
+// SQLite may write to the -shm first, which is mapped into memory: that would wait
+// in a page fault, which Go's scheduler does not know of, and all others would
+// wait with it.
+func (s *Store) awaitThaw() {
+	_ = unix.Futimes(int(s.file.Fd()), nil) // with an error, too, it is not frozen
+}
+
 // noteRead makes the first read that follows a change. It notes in the -shm, which
 // is mapped into memory, how far the readers are; what comes after it finds that
-// there. A login that had to write it while the file system is frozen for a
-// snapshot would not wait in a system call but in a page fault, which Go's
-// scheduler does not know of, and all others would wait with it.
+// there. A login that had to write it would wait as awaitThaw says.
 func (s *Store) noteRead(ctx context.Context) {
 	_, _ = s.read(ctx, token.Digest{}) // the change is made, whatever this says
 }
