@@ -90,7 +90,7 @@ func CheckUser(name string) error {
 	case userName.MatchString(name) && name != "." && name != "..":
 		return nil
 	}
-	return fmt.Errorf("%.80q is no iRODS user name: those have 1 to 63 characters of A-Z a-z 0-9 _ . @ -, without #zone", name)
+	return fmt.Errorf("%.80q is no iRODS user name: those have 1 to 63 characters of A-Z a-z 0-9 _ . @ -, without #zone", RedactName(name))
 }
 
 // CheckLabel says what is wrong with a label.

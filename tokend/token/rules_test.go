@@ -153,6 +153,23 @@ func TestAMangledTokenIsNoName(t *testing.T) {
 		if got := token.RedactName(given); got != want {
 			t.Errorf("%q is shown as %q, want %q", given, got, want)
 		}
+		if err := token.CheckUser(given + "#zone"); err == nil || strings.Contains(err.Error(), secret[15:30]) {
+			t.Errorf("%q: got %v", given, err)
+		}
+	}
+}
+
+// TestHowMuchOfATokenNoUserIsCalled: 12 characters behind a prefix that begins a
+// word, 30 behind any.
+func TestHowMuchOfATokenNoUserIsCalled(t *testing.T) {
+	const twelve, thirty = "aBcDeFgHiJkL", "aBcDeFgHiJkLmNoPqRsTuVwXyZ0123"
+	for name, no := range map[string]bool{
+		"irt_" + twelve: true, "irt_" + twelve[1:]: false, "bob.irt_" + twelve: true,
+		"birt_" + twelve: false, "birt_" + thirty: true, "birt_" + thirty[1:]: false,
+	} {
+		if err := token.CheckUser(name); (err != nil) != no {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
 
