@@ -185,6 +185,24 @@ func TestReadinessIsTheStoresAndTheSockets(t *testing.T) {
 	}
 }
 
+// TestWhoHangsUpMakesNothingUnready: a probe that is impatient, or a stranger.
+func TestWhoHangsUpMakesNothingUnready(t *testing.T) {
+	n := assembled(t, "")
+	listener, err := socket.Listen(t.Context(), filepath.Join(t.TempDir(), "s"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	n.auth = socket.NewGuard(listener, socket.Peers{}, n.log, socket.NewRejections(nil))
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	page := httptest.NewRecorder()
+	n.health().ServeHTTP(page, httptest.NewRequestWithContext(gone, http.MethodGet, "/readyz", nil))
+	if page.Code != http.StatusOK {
+		t.Errorf("got %d %q", page.Code, page.Body)
+	}
+}
+
 // TestWhoAsksForReadinessDoesNotFillTheLog: anybody on the machine may ask.
 func TestWhoAsksForReadinessDoesNotFillTheLog(t *testing.T) {
 	n := assembled(t, "")

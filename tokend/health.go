@@ -52,7 +52,8 @@ func (n *node) health() http.Handler {
 	})
 	seldom := rate.Sometimes{First: 10, Interval: time.Second} // strangers may ask as often as they like
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+		// One who hangs up is no reason not to be ready.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), readyTimeout)
 		defer cancel()
 		if why, err := n.unready(ctx); err != nil {
 			seldom.Do(func() { n.log.WarnContext(ctx, "not ready", "err", err) })

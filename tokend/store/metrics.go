@@ -18,6 +18,7 @@ const (
 	Mint    Operation = "mint"
 	Revoke  Operation = "revoke"
 	Disable Operation = "disable"
+	Enable  Operation = "enable"
 	Records Operation = "records"
 	Users   Operation = "users"
 	Events  Operation = "events"

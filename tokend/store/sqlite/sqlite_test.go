@@ -271,3 +271,12 @@ func BenchmarkMint(b *testing.B) {
 		mint(b, s)
 	}
 }
+
+func TestErrorNamesWhatWasAskedFor(t *testing.T) {
+	s := open(t, newPath(t))
+	for disabled, want := range map[bool]string{true: "disable: ", false: "enable: "} {
+		if _, _, err := s.SetDisabled(t.Context(), "nobody", disabled, now, created); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}

@@ -126,11 +126,15 @@ func selected(ctx context.Context, tx *sql.Tx, selection token.Selection) (where
 // token.ErrNotFound.
 func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, bool, error) {
 	event.User, event.Token = user, ""
+	operation := store.Enable
+	if disabled {
+		operation = store.Disable
+	}
 	type result struct {
 		digests []token.Digest
 		changed bool
 	}
-	r, err := write(ctx, s, store.Disable, func(ctx context.Context, tx *sql.Tx) (r result, err error) {
+	r, err := write(ctx, s, operation, func(ctx context.Context, tx *sql.Tx) (r result, err error) {
 		if at.IsZero() {
 			return r, errors.New("a user is disabled at some time, not at the zero time")
 		}
