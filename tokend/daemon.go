@@ -48,7 +48,6 @@ type node struct {
 	manager    *manage.Manager
 	auth       *socket.Guard
 	admin      *socket.Guard
-	metrics    net.Listener // nil: turned off, or its address is somebody else's
 	server     *socket.Server
 }
 
@@ -136,46 +135,36 @@ func (n *node) listen(ctx context.Context) error {
 		warnOfFolder(n.log, s.name, s.path)
 		*s.guard = socket.NewGuard(listener, peers, n.log, rejections)
 	}
-	if n.cfg.HTTP.Metrics == "" {
-		return nil
-	}
-	err = n.listenMetrics(ctx)
-	if errors.Is(err, syscall.EADDRINUSE) { // anybody on the machine can take the port: logins go on
-		n.log.Error("metrics are not served until the address is free", "address", n.cfg.HTTP.Metrics, "err", err)
-		return nil
-	}
-	return err
-}
-
-// listenMetrics opens [http] metrics.
-func (n *node) listenMetrics(ctx context.Context) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics)
-	if err != nil {
-		return fmt.Errorf("[http] metrics: %w; choose another address, or \"\" for none", err)
-	}
-	// Anybody on the machine can connect: let them not use up the descriptors
-	// that logins need.
-	n.metrics = netutil.LimitListener(listener, maxMetricsConnections)
 	return nil
 }
 
-// metricsRetry is how often an address for the metrics is tried that somebody
-// else has.
+// metricsRetry is how often an address for the metrics is tried that cannot be
+// had.
 const metricsRetry = 3 * time.Second
 
-// serveMetrics serves [http] metrics, as soon as the address can be had.
+// serveMetrics serves [http] metrics as soon as the address can be had. It may be
+// somebody else's, who needs no right to take it, or not there yet: logins don't
+// wait for it.
 func (n *node) serveMetrics(ctx context.Context) error {
-	for n.metrics == nil {
+	said := ""
+	for {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics)
+		if err == nil {
+			n.log.Info("metrics are served", "address", n.cfg.HTTP.Metrics)
+			// Anybody on the machine can connect: let them not use up the
+			// descriptors that logins need.
+			return n.serveHTTP(ctx, netutil.LimitListener(listener, maxMetricsConnections), n.health(), nil)
+		}
+		if said != err.Error() && ctx.Err() == nil {
+			said = err.Error()
+			n.log.Error("metrics are not served until the address can be had; choose another in [http] metrics, or \"\" for none", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(metricsRetry):
 		}
-		if n.listenMetrics(ctx) == nil { // what is in the way was told
-			n.log.Info("metrics are served", "address", n.cfg.HTTP.Metrics)
-		}
 	}
-	return n.serveHTTP(ctx, n.metrics, n.health(), nil)
 }
 
 // hangUp closes what was opened when not all could be, so that no socket is left
@@ -217,7 +206,7 @@ func (n *node) run(ctx context.Context) error {
 		return nil
 	})
 	n.log.Info("tokend serves", "version", version.Version, "pid", os.Getpid(), "config", n.path,
-		"auth", n.cfg.Auth.Socket, "admin", n.cfg.Admin.Socket, "metrics", n.cfg.HTTP.Metrics)
+		"auth", n.cfg.Auth.Socket, "admin", n.cfg.Admin.Socket)
 	n.notifier.tell(daemon.SdNotifyReady)
 	err := group.Wait()
 	if err != nil {

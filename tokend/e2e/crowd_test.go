@@ -57,6 +57,7 @@ func TestCrowdAtTheMetricsStopsNoLogin(t *testing.T) {
 	if err := daemon.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	waitForLog(t, site, 0, "metrics are served")
 	good := create(t, site, "alice", "never")
 	for range 300 {
 		conn, err := net.Dial("tcp", metrics)
@@ -75,31 +76,48 @@ func TestCrowdAtTheMetricsStopsNoLogin(t *testing.T) {
 	}
 }
 
-// TestPortThatSomebodyElseHasStopsNoLogin: it needs no right to take one.
-func TestPortThatSomebodyElseHasStopsNoLogin(t *testing.T) {
-	site := newSite(t)
+// TestMetricsThatCannotBeServedStopNoLogin: somebody else has the port, which needs
+// no right; the machine has no such address yet; the name is nobody's.
+func TestMetricsThatCannotBeServedStopNoLogin(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
+	for _, address := range []string{"192.0.2.1:9480", "nobody.invalid:9480", taken.Addr().String()} {
+		site := newSite(t)
+		if err := site.WriteConfig(address); err != nil {
+			t.Fatal(err)
+		}
+		daemon := start(t, site)
+		good := create(t, site, "alice", "never")
+		if answer, err := site.AskAsIRODS(t.Context(), "alice", good); err != nil || !answer.OK() {
+			t.Errorf("%s: got %+v, %v", address, answer, err)
+		}
+		waitForLog(t, site, 0, "metrics are not served until the address can be had")
+		if err := daemon.Stop(); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+func TestMetricsAreServedOnceTheirAddressIsFree(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	site := newSite(t)
 	if err := site.WriteConfig(taken.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	daemon := start(t, site)
-	good := create(t, site, "alice", "never")
-	if answer, err := site.AskAsIRODS(t.Context(), "alice", good); err != nil || !answer.OK() {
-		t.Errorf("got %+v, %v", answer, err)
-	}
-	waitForLog(t, site, 0, "metrics are not served until the address is free")
+	start(t, site)
+	waitForLog(t, site, 0, "metrics are not served until the address can be had")
 	if err := taken.Close(); err != nil {
 		t.Fatal(err)
 	}
 	waitForLog(t, site, 0, "metrics are served")
 	if status, text := fetch(t, "http://"+taken.Addr().String()+"/healthz"); status != http.StatusOK {
 		t.Errorf("got %d %q", status, text)
-	}
-	if err := daemon.Stop(); err != nil {
-		t.Error(err)
 	}
 }

@@ -31,7 +31,9 @@ func observed(t *testing.T) (site *rig.Site, daemon *rig.Daemon, metrics string)
 	if err := site.WriteConfig(metrics); err != nil {
 		t.Fatal(err)
 	}
-	return site, start(t, site), metrics
+	daemon = start(t, site)
+	waitForLog(t, site, 0, "metrics are served")
+	return site, daemon, metrics
 }
 
 func fetch(t *testing.T, url string) (status int, text string) {
