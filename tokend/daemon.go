@@ -79,6 +79,7 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 	if err := n.listen(ctx); err != nil {
 		return errors.Join(err, n.hangUp())
 	}
+	n.warnOfPlaces()
 	return n.run(ctx)
 }
 
@@ -132,7 +133,6 @@ func (n *node) listen(ctx context.Context) error {
 				return fmt.Errorf("[%s] socket: %w", s.name, err)
 			}
 		}
-		warnOfFolder(n.log, s.name, s.path)
 		*s.guard = socket.NewGuard(listener, peers, n.log, rejections)
 	}
 	return nil

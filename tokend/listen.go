@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -42,16 +40,6 @@ func inherited(auth, admin string) (map[string]*socket.Listener, error) {
 		}
 	}
 	return byPath, nil
-}
-
-// warnOfFolder tells of a folder in which others can put a socket of their own,
-// and be asked in the daemon's place.
-func warnOfFolder(log *slog.Logger, section, path string) {
-	folder := filepath.Dir(path)
-	if info, err := os.Stat(folder); err == nil && info.Mode().Perm()&0o022 != 0 {
-		log.Warn("other users can replace the socket, and read the tokens that are sent to it; chmod go-w would keep them from it",
-			"section", section, "folder", folder, "mode", info.Mode().Perm().String())
-	}
 }
 
 type peerKey struct{}

@@ -59,6 +59,9 @@ func reportValid(cmd *cobra.Command, path string, read loaded) error {
 			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] peers: not known on this machine (or nobody, which stands for many), and may not ask: %s\n", section, strings.Join(missing, " "))
 		}
 	}
+	for _, weak := range weakPlaces(path) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "other users can change or replace it: %s\n", printable(weak))
+	}
 	verdict := "is valid"
 	if read.origin == config.Absent {
 		verdict = "is not there, which is valid: every key has its default"

@@ -98,7 +98,6 @@ func openFile(path string, log *slog.Logger) (*os.File, access, error) {
 	case errors.Is(err, fs.ErrNotExist) && isLink(path):
 		return nil, 0, errors.New("it is a link to nothing: mend it, or name the file itself")
 	}
-	warnOfFolder(filepath.Dir(path), log)
 	mode := readWrite
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, syscall.EROFS) {
@@ -119,13 +118,6 @@ func openFile(path string, log *slog.Logger) (*os.File, access, error) {
 		return nil, 0, errors.Join(err, file.Close())
 	}
 	return file, mode, nil
-}
-
-// warnOfFolder tells of one in which others can put a database of their own.
-func warnOfFolder(path string, log *slog.Logger) {
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o022 != 0 {
-		log.Warn("other users can replace the database; chmod go-w would keep them from it", "folder", path, "mode", info.Mode().Perm().String())
-	}
 }
 
 func isLink(path string) bool {
