@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -51,13 +52,16 @@ func (f *file) walk() bool {
 		at = int(parser.Range(syntax.Highlight).Offset)
 	}
 	hint := ""
-	line := f.data[bytes.LastIndexByte(f.data[:at], '\n')+1 : at]
-	if _, value, ok := bytes.Cut(line, []byte("=")); ok && !bytes.ContainsAny(value, `"'[{`) && !strings.Contains(err.Error(), "quoted") {
+	if unquoted.Match(f.data[bytes.LastIndexByte(f.data[:at], '\n')+1:]) {
 		hint = "; text stands in quotes"
 	}
 	f.problem(at, "this is no TOML: %s%s", err, hint)
 	return false
 }
+
+// unquoted is a value that was meant for text: it begins with a letter, or is an
+// address.
+var unquoted = regexp.MustCompile(`^[^=\n#]*=[ \t]*([A-Za-z]|[0-9.]+:)`)
 
 // begin takes a section's header, and says whether to judge the keys below it.
 func (f *file) begin(header *unstable.Node) (path []string, judge bool) {

@@ -58,7 +58,7 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[cache]\nstale = '-1s'", `2:1: [cache] stale: "-1s" is out of range; write 0s (off) or more and at most 24h`},
 		{"[cache]\nstale = '24h1s'", `2:1: [cache] stale: "24h1s" is out of range; write 0s (off) or more and at most 24h`},
 		{"[tokens]\nmax_expiry = 30", `2:1: [tokens] max_expiry: this is a whole number; write text in quotes, such as "30d"`},
-		{"[tokens]\nmax_expiry = '1y'", `2:1: [tokens] max_expiry: "1y" is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never`},
+		{"[tokens]\nmax_expiry = '1y'", `2:1: [tokens] max_expiry: "1y" is no expiry; write a duration (90m, 36h, 30d, 2w), or never`},
 		{"[tokens]\nmax_expiry = '90'", `2:1: [tokens] max_expiry: "90" has no unit; write 90h or 90d`},
 		{"[tokens]\nmax_per_user = '50'", `2:1: [tokens] max_per_user: this is text; write a whole number without quotes, such as 50`},
 		{"[tokens]\nmax_per_user = -1", `2:1: [tokens] max_per_user: -1 is out of range; write 1 to 1000000000`},
@@ -112,7 +112,7 @@ func TestWhatIsSaidOfKeysThatConflict(t *testing.T) {
 		{"[admin]\nsocket = '/run/tokend/auth.sock'", `2:1: [auth] socket and [admin] socket are both "/run/tokend/auth.sock"; give each its own`},
 		{"[tokens]\ndefault_expiry = '31d'\nmax_expiry = '30d'", `2:1: [tokens] default_expiry: "31d" is longer than max_expiry, "30d"; write at most that, or leave default_expiry out`},
 		{"[tokens]\nmax_expiry = '30d'\ndefault_expiry = '0'", `3:1: [tokens] default_expiry: "never" is longer than max_expiry, "30d"; write at most that, or leave default_expiry out`},
-		{"[tokens]\nmax_expiry = '30d'\ndefault_expiry = '1y'", `3:1: [tokens] default_expiry: "1y" is no expiry: write hours (24), a duration (90m, 36h, 30d, 2w), or never`},
+		{"[tokens]\nmax_expiry = '30d'\ndefault_expiry = '1y'", `3:1: [tokens] default_expiry: "1y" is no expiry; write a duration (90m, 36h, 30d, 2w), or never`},
 		{"[auth]\nsocket = 'a'\n[admin]\nsocket = '/run/tokend/auth.sock'", `2:1: [auth] socket: "a" is not an absolute path; write one such as /run/tokend/auth.sock`},
 	} {
 		refused(t, tt.text, tt.want)

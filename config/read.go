@@ -152,12 +152,18 @@ func readLife(v value) (token.Life, error) {
 	if err != nil {
 		return 0, err
 	}
-	life, err := token.ParseLife(text)
-	if err == nil && life != token.Forever && strings.Trim(text, "0123456789") == "" { // hours on the command line, but beside "30d" easily days
+	switch {
+	case text == "0" || text == "never":
+		return token.Forever, nil
+	case text != "" && strings.Trim(text, "0123456789") == "": // hours on the command line, but beside "30d" easily days
 		return 0, fmt.Errorf("%.40[1]q has no unit; write %.40[1]sh or %.40[1]sd", text)
+	case !lifeWithUnits.MatchString(text):
+		return 0, fmt.Errorf("%.40q is no expiry; write a duration (90m, 36h, 30d, 2w), or never", token.Redact(text))
 	}
-	return life, err
+	return token.ParseLife(text)
 }
+
+var lifeWithUnits = regexp.MustCompile(`^([0-9]+[smhdw])+$`)
 
 func readFormat(v value) (string, error) { return word(v, "text", "json") }
 

@@ -72,7 +72,11 @@ func ask(socket, user, secret string) (answered, error) {
 	case failure != wire.Answered:
 		return answered{Outcome: "no", Reason: "unavailable"}, fmt.Errorf("ask the daemon at %s: %w", socket, failure)
 	case !reply.OK():
-		return answered{Outcome: "no", Reason: string(reply.Reason()), Detail: whyNot(user, secret)}, errSaid
+		no := answered{Outcome: "no", Reason: string(reply.Reason())}
+		if no.Reason == "malformed" || no.Reason == "wrong-user" {
+			no.Detail = whyNot(user, secret)
+		}
+		return no, errSaid
 	}
 	return answered{Outcome: "yes", Reason: "ok"}, nil
 }

@@ -41,6 +41,9 @@ func newClient(cmd *cobra.Command) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if socket == "" {
+		return nil, errors.New("--admin-socket is empty: name the daemon's admin socket")
+	}
 	return dial(socket), nil
 }
 

@@ -19,29 +19,42 @@ import (
 // maxLine is how long a line of the standard input may be.
 const maxLine = 64 << 10
 
-// readSecret returns the first secret of the standard input.
+// readSecret returns the secret of the standard input, as pamhelper reads it: up to
+// the first NUL, LF or CR LF, or the end.
 func readSecret(cmd *cobra.Command) (string, error) {
-	next, stop := iter.Pull2(secrets(cmd))
-	defer stop()
-	secret, err, _ := next()
-	return secret, err
+	lines, err := scanSecrets(cmd)
+	if err != nil {
+		return "", err
+	}
+	lines.Split(func(data []byte, end bool) (int, []byte, error) {
+		switch i := bytes.IndexAny(data, "\x00\n"); {
+		case i >= 0 && data[i] == '\n':
+			return i + 1, bytes.TrimSuffix(data[:i], []byte("\r")), nil
+		case i >= 0:
+			return i + 1, data[:i], nil
+		case end && len(data) > 0:
+			return len(data), data, nil
+		}
+		return 0, nil, nil
+	})
+	if lines.Scan() && lines.Text() != "" {
+		return lines.Text(), nil
+	}
+	return "", noSecret(lines)
 }
 
 // secrets reads the standard input, a secret each line, as they come; there is
-// one at least, or an error. A person at a terminal is asked for one, and it
-// isn't shown.
+// one at least, or an error.
 func secrets(cmd *cobra.Command) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		input, err := secretInput(cmd)
+		lines, err := scanSecrets(cmd)
 		if err != nil {
-			yield("", fmt.Errorf("read the token from the terminal: %w", err))
+			yield("", err)
 			return
 		}
-		lines := bufio.NewScanner(input)
-		lines.Buffer(nil, maxLine)
 		some := false
 		for lines.Scan() {
-			secret, _, _ := strings.Cut(lines.Text(), "\x00") // as pamhelper reads it
+			secret, _, _ := strings.Cut(lines.Text(), "\x00")
 			if secret == "" {
 				continue
 			}
@@ -49,15 +62,33 @@ func secrets(cmd *cobra.Command) iter.Seq2[string, error] {
 				return
 			}
 		}
-		switch {
-		case errors.Is(lines.Err(), bufio.ErrTooLong):
-			yield("", fmt.Errorf("a line of more than %d bytes is no token", maxLine))
-		case lines.Err() != nil:
-			yield("", fmt.Errorf("read the standard input: %w", lines.Err()))
-		case !some:
-			yield("", fmt.Errorf("no token came on the standard input: send the %d characters that begin with %s", token.Length, token.Prefix))
+		if !some || lines.Err() != nil {
+			yield("", noSecret(lines))
 		}
 	}
+}
+
+// noSecret is why there is none, or no further one.
+func noSecret(lines *bufio.Scanner) error {
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return fmt.Errorf("a line of more than %d bytes is no token", maxLine)
+	case err != nil:
+		return fmt.Errorf("read the standard input: %w", err)
+	}
+	return fmt.Errorf("no token came on the standard input: send the %d characters that begin with %s", token.Length, token.Prefix)
+}
+
+// scanSecrets reads the standard input. A person at a terminal is asked for a
+// secret, and it isn't shown.
+func scanSecrets(cmd *cobra.Command) (*bufio.Scanner, error) {
+	input, err := secretInput(cmd)
+	if err != nil {
+		return nil, fmt.Errorf("read the token from the terminal: %w", err)
+	}
+	lines := bufio.NewScanner(input)
+	lines.Buffer(nil, maxLine)
+	return lines, nil
 }
 
 func secretInput(cmd *cobra.Command) (io.Reader, error) {
