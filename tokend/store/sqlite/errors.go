@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"syscall"
 
@@ -30,7 +29,7 @@ func explain(path string, err error) error {
 	case code.SQLITE_FULL:
 		return fmt.Errorf("%w: the disk is full; free some space for %s: %w", store.ErrUnwritable, path, err)
 	case code.SQLITE_READONLY:
-		return fmt.Errorf("%w: %s or its folder is read-only; make both and their file system writable and start tokend again: %w", store.ErrUnwritable, path, err)
+		return fmt.Errorf("%w: %s was opened for look-ups only, or is read-only; make it, its folder and its file system writable and start tokend again: %w", store.ErrUnwritable, path, err)
 	case code.SQLITE_IOERR:
 		return fmt.Errorf("%w: the disk of %s is full or failing; free some space, or see the kernel's log: %w", store.ErrUnwritable, path, err)
 	case code.SQLITE_BUSY, code.SQLITE_LOCKED:
@@ -48,13 +47,13 @@ func explain(path string, err error) error {
 	return err
 }
 
-// isFull tells whether a file could not be made in the folder for want of room.
+// isFull tells whether the folder's file system has no room for another file.
 func isFull(folder string) bool {
-	file, err := os.CreateTemp(folder, ".room")
-	if err == nil {
-		err = errors.Join(file.Close(), os.Remove(file.Name()))
+	var is syscall.Statfs_t
+	if err := syscall.Statfs(folder, &is); err != nil {
+		return false
 	}
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return is.Bavail == 0 || is.Files > 0 && is.Ffree == 0
 }
 
 // ended tells whether the error says only that the time for it was over.

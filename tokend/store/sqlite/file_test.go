@@ -225,6 +225,10 @@ func TestWhatIsNoFileIsRefused(t *testing.T) {
 	check(syscall.Mkfifo(fifo, 0o600))
 	wantSentence(t, openFails(t, fifo), fifo, "it is no regular file")
 
+	path := newPath(t)
+	check(syscall.Mkfifo(path+"-wal", 0o600))
+	wantSentence(t, openFails(t, path), path+"-wal is in the way", "move it away")
+
 	file := filepath.Join(dir, "file")
 	check(os.WriteFile(file, nil, 0o600))
 	wantSentence(t, openFails(t, filepath.Join(file, "tokend.db")), file, "no directory")

@@ -164,7 +164,14 @@ func (s *Store) lockWAL() error {
 	if s.wal != nil && sameFile(file, s.wal) {
 		return file.Close()
 	}
-	if err := lock(file); err != nil {
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s-wal is in the way and is no regular file: move it away", path)
+	}
+	if err == nil {
+		err = lock(file)
+	}
+	if err != nil {
 		return errors.Join(err, file.Close())
 	}
 	if s.wal != nil { // SQLite removed it, because the database was new

@@ -190,7 +190,7 @@ func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 			if records, err := s.Records(t.Context(), token.Page{Limit: 1000}); err != nil || unclean != (len(records) > 1) {
 				t.Errorf("got %d records and error %v", len(records), err)
 			}
-			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "or its folder is read-only; make both and their file system writable")
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "is read-only; make it, its folder and its file system writable")
 			wantRecord(t, s, kept)
 		})
 	}
