@@ -27,7 +27,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := forgotten(root, args)
+	err := checkFlags(root, args)
 	if err == nil {
 		err = root.Execute()
 	}
@@ -71,22 +71,31 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// forgotten says that a flag was left without its value, as by a variable of the
-// shell that is empty: --label --expires=1h would be a label, and a token without
-// the expiry.
-func forgotten(root *cobra.Command, args []string) error {
+// checkFlags refuses what cobra takes. A flag that was left without its value, as
+// by a variable of the shell that is empty, takes the next one for it: --label
+// --expires=1h would be a label, and a token without an end. Of a flag that is
+// given twice, the first value would be passed over.
+func checkFlags(root *cobra.Command, args []string) error {
 	cmd, _, _ := root.Find(args) // what is no command, it says when it is run
-	for i, arg := range args[:max(len(args)-1, 0)] {
-		name, isFlag := strings.CutPrefix(arg, "--")
-		if isFlag && name == "" {
-			return nil // what follows is no flag
-		}
-		next := args[i+1]
+	given := map[string]bool{}
+	for i := 0; i < len(args) && args[i] != "--"; i++ { // behind it are no flags
+		spelled, isFlag := strings.CutPrefix(args[i], "--")
+		name, _, hasValue := strings.Cut(spelled, "=")
 		flag := cmd.Flag(name)
-		if !isFlag || flag == nil || flag.NoOptDefVal != "" || !strings.HasPrefix(next, "--") {
+		if !isFlag || flag == nil || flag.NoOptDefVal != "" {
 			continue
 		}
-		return fmt.Errorf("%s needs a value, and %.40q looks like a flag; if it is meant, write %[1]s=%.40[2]s", arg, next)
+		if given[name] {
+			return fmt.Errorf("--%s is given twice: one of the two would be passed over", name)
+		}
+		given[name] = true
+		if hasValue {
+			continue
+		}
+		i++
+		if i < len(args) && strings.HasPrefix(args[i], "--") {
+			return fmt.Errorf("--%s needs a value, and %.40q looks like a flag; if it is meant, write --%[1]s=%.40[2]s", name, args[i])
+		}
 	}
 	return nil
 }

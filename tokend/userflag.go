@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -9,8 +8,8 @@ import (
 	"tokend/tokend/token"
 )
 
-// userFlag is the flag --user. Given twice it is a mistake, because the command
-// is about one user, and the other would be passed over.
+// userFlag is the flag --user. Given and empty is not the same as not given, which
+// is about all users.
 type userFlag struct {
 	name  string
 	given bool
@@ -44,11 +43,8 @@ func (f *userFlag) String() string { return f.name }
 // Type is how --help names the value.
 func (f *userFlag) Type() string { return "NAME" }
 
-// Set takes the name. A second one is an error.
+// Set takes the name.
 func (f *userFlag) Set(name string) error {
-	if f.given {
-		return errors.New("it was given twice, and the command is about one user")
-	}
 	f.name, f.given = name, true
 	return nil
 }
