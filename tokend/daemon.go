@@ -65,7 +65,7 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 		stderr = w
 	}
 	n.log, n.level = newLogger(stderr, cfg.Log)
-	n.notifier = &notifier{log: n.log}
+	n.notifier = newNotifier(n.log)
 	n.takeNote(read)
 	if n.store, err = sqlite.Open(ctx, sqlite.Config{
 		Path: strings.TrimPrefix(cfg.Store.URL, "sqlite:"), Logger: n.log, Registerer: n.registry,

@@ -17,8 +17,17 @@ const notifyTimeout = time.Second
 // order, when it goes on.
 type notifier struct {
 	log  *slog.Logger
+	wait time.Duration
+	send func(state string) error
 	mu   sync.Mutex
 	last chan struct{} // closed when the last notice was taken; nil: there was none
+}
+
+func newNotifier(log *slog.Logger) *notifier {
+	return &notifier{log: log, wait: notifyTimeout, send: func(state string) error {
+		_, err := daemon.SdNotify(false, state)
+		return err
+	}}
 }
 
 func (n *notifier) tell(state string) {
@@ -32,14 +41,13 @@ func (n *notifier) tell(state string) {
 		if before != nil {
 			<-before
 		}
-		_, err := daemon.SdNotify(false, state)
-		failed <- err
+		failed <- n.send(state)
 	}()
 	var err error
 	select {
 	case err = <-failed:
-	case <-time.After(notifyTimeout):
-		err = fmt.Errorf("it did not listen within %s", notifyTimeout)
+	case <-time.After(n.wait):
+		err = fmt.Errorf("it did not listen within %s", n.wait)
 	}
 	if err != nil {
 		n.log.Warn("service manager was not told", "state", state, "err", err)

@@ -15,7 +15,7 @@ import (
 )
 
 // TestServiceManagerThatDoesNotListenIsNotWaitedFor: and what it missed it hears
-// in the end, in order.
+// in the end.
 func TestServiceManagerThatDoesNotListenIsNotWaitedFor(t *testing.T) {
 	address := &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"}
 	manager, err := net.ListenUnixgram("unixgram", address)
@@ -27,7 +27,8 @@ func TestServiceManagerThatDoesNotListenIsNotWaitedFor(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", address.Name)
 
 	var log bytes.Buffer
-	n := &notifier{log: slog.New(slog.NewTextHandler(&log, nil))}
+	n := newNotifier(slog.New(slog.NewTextHandler(&log, nil)))
+	n.wait = 100 * time.Millisecond
 	states := []string{daemon.SdNotifyReloading, daemon.SdNotifyReady, daemon.SdNotifyStopping}
 	told := make(chan struct{})
 	go func() {
@@ -59,6 +60,31 @@ func TestServiceManagerThatDoesNotListenIsNotWaitedFor(t *testing.T) {
 			states = states[1:]
 		default:
 			t.Fatalf("heard %q, want %q", got, states[0])
+		}
+	}
+}
+
+func TestNoticesAreSentInOrder(t *testing.T) {
+	n := newNotifier(slog.New(slog.DiscardHandler))
+	if n.wait != time.Second {
+		t.Errorf("it waits for %s", n.wait)
+	}
+	n.wait = time.Millisecond
+	listens, sent := make(chan struct{}), make(chan string, 3)
+	n.send = func(state string) error {
+		if state == "first" {
+			<-listens
+		}
+		sent <- state
+		return nil
+	}
+	for _, state := range []string{"first", "second", "third"} {
+		n.tell(state)
+	}
+	close(listens)
+	for _, want := range []string{"first", "second", "third"} {
+		if got := <-sent; got != want {
+			t.Errorf("%s was sent, want %s", got, want)
 		}
 	}
 }

@@ -14,13 +14,14 @@ import (
 func (n *node) warnOfPlaces() {
 	database := strings.TrimPrefix(n.cfg.Store.URL, "sqlite:")
 	for _, p := range []struct{ what, path, danger string }{
-		{"configuration", n.path, "let themselves manage everybody's tokens"},
-		{"database", filepath.Dir(database), "make any token good"},
-		{"auth socket", filepath.Dir(n.cfg.Auth.Socket), "read the tokens that are sent to it and say yes to any"},
-		{"admin socket", filepath.Dir(n.cfg.Admin.Socket), "take commands that are meant for tokend"},
+		{"configuration", n.path, "they can let themselves manage everybody's tokens"},
+		{"database", filepath.Dir(database), "they can make any token good"},
+		{"auth socket", filepath.Dir(n.cfg.Auth.Socket), "they can read the tokens that are sent to it, and say yes to any"},
+		{"admin socket", filepath.Dir(n.cfg.Admin.Socket), "they can take commands that are meant for tokend"},
 	} {
 		for _, weak := range weakPlaces(p.path) {
-			n.log.Warn("other users can change or replace the "+p.what+", and "+p.danger+"; chmod go-w, or chown, would keep them from it", "because", weak)
+			n.log.Warn("other users can change or replace what tokend trusts; chmod go-w, or chown, would keep them from it",
+				"what", p.what, "because", weak, "danger", p.danger)
 		}
 	}
 	warnOfClosed(n.log, n.cfg.Auth.Socket)

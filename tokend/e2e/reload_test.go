@@ -182,7 +182,7 @@ max_per_user = 1
 		t.Fatal(err)
 	}
 	waitForLog(t, site, len(before), "request refused: it did not come whole")
-	waitForLog(t, site, len(before), fmt.Sprintf(`"pid":%d`, os.Getpid())) // and who it was
+	waitForLog(t, site, len(before), fmt.Sprintf(`"peer":"uid=%d`, os.Getuid())) // and who it was
 	if log, err := os.ReadFile(site.Log()); err != nil || strings.Contains(string(log[len(before):]), `"level":"DEBUG"`) {
 		t.Errorf("it still logs at debug level (%v)", err)
 	}

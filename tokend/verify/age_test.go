@@ -99,6 +99,8 @@ func TestAClockThatIsSetDoesNotProlongBelief(t *testing.T) {
 	}{
 		{set: 0, asks: 0, want: verify.OK},
 		{set: -500 * time.Millisecond, asks: 0, want: verify.OK}, // ntp corrects it
+		{set: -time.Second, asks: 0, want: verify.OK},
+		{set: -time.Second - time.Microsecond, asks: 1, want: verify.Unavailable},
 		{set: -time.Hour, asks: 1, want: verify.Unavailable},
 		{set: ttl, asks: 1, want: verify.OK},
 		{set: time.Hour, asks: 1, want: verify.Unavailable},

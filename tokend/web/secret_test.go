@@ -76,6 +76,7 @@ func TestATokenInTheWrongPlaceIsNotEchoed(t *testing.T) {
 			{"POST " + at(tokens+"?user=%s"), forBob},
 			{"POST " + at(tokens+"?%s=bob"), forBob},
 			{"POST " + at(tokens+"?%s"), forBob},
+			{"GET " + tokens + "?" + url.QueryEscape(pasted) + "=1&" + url.QueryEscape(pasted) + "=2", none},
 			{"GET " + at(tokens+"?after=%s"), none},
 			{"GET " + at(tokens+"?user=bob&after=%s"), none},
 			{"GET " + at(tokens+"?limit=%s"), none},
@@ -99,6 +100,15 @@ func TestATokenInTheWrongPlaceIsNotEchoed(t *testing.T) {
 			}
 			hides(t, what, shown(t, reply), secret)
 		}
+	}
+	hides(t, "the log", f.log.String(), secret)
+
+	f.close(t) // then failures are logged, with what they are about
+	for _, request := range []string{"DELETE " + tokens + "/" + secret, "DELETE " + tokens + "?user=alice" + secret, "PUT " + users + "/" + secret} {
+		hides(t, request[:10], shown(t, f.ask(t, request, disable)), secret)
+	}
+	if log := f.log.String(); !strings.Contains(log, "request failed") {
+		t.Errorf("no failure is logged: %s", log)
 	}
 	hides(t, "the log", f.log.String(), secret)
 }

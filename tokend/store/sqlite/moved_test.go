@@ -112,8 +112,13 @@ func TestDaemonOnWhatTookTheFilesPlaceIsRefused(t *testing.T) {
 			run(t, shell(t, path), `VACUUM INTO '`+path+`.backup'`)
 			check(os.Rename(path, path+".old"))
 			check(os.Rename(path+".backup", path))
+			before, err := os.Stat(path + "-wal")
+			check(err)
 			if err := openFails(t, path); !errors.Is(err, store.ErrLocked) {
 				t.Errorf("got error %v, want %v", err, store.ErrLocked)
+			}
+			if after, err := os.Stat(path + "-wal"); err != nil || !os.SameFile(before, after) || before.Size() != after.Size() {
+				t.Errorf("the -wal was changed (%v)", err)
 			}
 			closeStore(t, s)
 			mint(t, open(t, path))
