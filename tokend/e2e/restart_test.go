@@ -297,7 +297,7 @@ func TestSIGTERMAnswersWhoIsBeingServed(t *testing.T) {
 	if _, err := conn.Write([]byte(request[:20])); err != nil {
 		t.Fatal(err)
 	}
-	if got := exchange(t, site, "alice", good); got != "OK" { // then the one before it was accepted
+	if got := exchange(t, site, good); got != "OK" { // then the one before it was accepted
 		t.Fatalf("got %q", got)
 	}
 	if err := daemon.Signal(syscall.SIGTERM); err != nil {
