@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		work(path)
 	case "hold":
 		hold(path)
+	case "stray":
+		stray(path)
 	case "block readers":
 		blockReaders(path)
 	default:
@@ -70,6 +72,19 @@ func hold(path string) {
 	fmt.Println("open")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	check(s.Close())
+}
+
+// stray mints, tries it again when stdin ends, and closes the database.
+func stray(path string) {
+	s, err := sqlite.Open(context.Background(), sqlite.Config{Path: path})
+	check(err)
+	for range 5 {
+		check(s.Mint(context.Background(), newRecord(), token.Quota{}, created))
+	}
+	fmt.Println("minted")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	fmt.Println(s.Mint(context.Background(), newRecord(), token.Quota{}, created))
+	fmt.Println(s.Close())
 }
 
 // blockReaders locks the bytes of the -shm file that SQLite's readers lock, and

@@ -52,6 +52,7 @@ type Store struct {
 	lookup  *sql.Stmt // on logins
 	anchor  *sql.Conn // never closed before the store, so that SQLite keeps the -wal
 	metrics *store.Metrics
+	closed  bool
 }
 
 // Open opens the database, makes it if it is missing, and upgrades its schema.
@@ -275,14 +276,23 @@ func isAt(path string, file fs.FileInfo) bool {
 // left behind, it would be applied to what has taken the file's place.
 // The anchor does it, because the writer's connection may be gone.
 func (s *Store) letGo() {
-	for path, file := range s.opened {
-		if strings.HasSuffix(path, "-shm") && !isAt(path, file) {
-			return // what this one says of the -wal may be long past
-		}
+	if s.strayed() {
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), otherTimeout)
 	defer cancel()
 	_, _ = s.anchor.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // what failed before says why
+}
+
+// strayed reports whether the -shm is not in its place: then another program may
+// have made one, and what ours says of the -wal may be long past.
+func (s *Store) strayed() bool {
+	for path, file := range s.opened {
+		if strings.HasSuffix(path, "-shm") && !isAt(path, file) {
+			return true
+		}
+	}
+	return false
 }
 
 // disconnect leaves s.lookup to its connections: to close it would be to wait
@@ -305,14 +315,20 @@ func (s *Store) disconnect() error {
 // Close ends all work on the database and gives it free for another daemon.
 // Closing twice is no error.
 func (s *Store) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
 	if s.anchor != nil && s.inPlace() != nil {
 		s.letGo()
 	}
+	if s.strayed() { // SQLite would fold the -wal into the file, too: the end of the process doesn't
+		return fmt.Errorf("%s-shm was moved or removed: %[1]s is left as it is, for the next start to clear up", s.path)
+	}
 	err := s.disconnect()
-	for _, file := range []**os.File{&s.wal, &s.file} {
-		if *file != nil {
-			err = errors.Join(err, (*file).Close())
-			*file = nil
+	for _, file := range []*os.File{s.wal, s.file} {
+		if file != nil {
+			err = errors.Join(err, file.Close())
 		}
 	}
 	return err

@@ -22,7 +22,7 @@ func TestLookUpsGoOnWhenTheDiskIsFull(t *testing.T) {
 	}
 	dir := t.TempDir()
 	check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
-	defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	s := open(t, filepath.Join(dir, "tokend.db"))
 	kept := []token.Record{mint(t, s), mint(t, s)}
 	filler := filepath.Join(dir, "filler")
@@ -61,7 +61,7 @@ func TestDaemonThatStartsOnAFullDiskAnswersLookUps(t *testing.T) {
 		t.Run(fmt.Sprint("unclean=", unclean), func(t *testing.T) {
 			dir := t.TempDir()
 			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
-			defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+			t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
 			path := filepath.Join(dir, "tokend.db")
 			s := open(t, path)
 			kept := mint(t, s)
@@ -105,7 +105,7 @@ func TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps(t *testing.T) {
 	}
 	dir := t.TempDir()
 	check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m,nr_inodes=8"))
-	defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	path := filepath.Join(dir, "tokend.db")
 	s := open(t, path)
 	kept := mint(t, s)
@@ -176,7 +176,7 @@ func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 		t.Run(fmt.Sprint("unclean=", unclean), func(t *testing.T) {
 			dir := t.TempDir()
 			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, ""))
-			defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+			t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
 			path := filepath.Join(dir, "tokend.db")
 			s := open(t, path)
 			kept := mint(t, s)
@@ -202,7 +202,7 @@ func TestReadOnlyFileSystemWithoutADatabaseIsRefused(t *testing.T) {
 	}
 	dir := t.TempDir()
 	check(syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_RDONLY, ""))
-	defer func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) }()
+	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	path := filepath.Join(dir, "tokend.db")
 	wantSentence(t, openFails(t, path), path, "it is missing and cannot be made on a read-only file system")
 	further := filepath.Join(dir, "further")
