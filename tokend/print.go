@@ -18,10 +18,10 @@ import (
 	"tokend/tokend/web"
 )
 
-// How a time is shown to people, in their time zone.
+// How a time is shown to people, in their time zone and with it: the log is in UTC.
 const (
-	minute = "2006-01-02 15:04"
-	second = "2006-01-02 15:04:05 MST" // with the zone, beside a log that is in UTC
+	minute = "2006-01-02 15:04 MST"
+	second = "2006-01-02 15:04:05 MST"
 )
 
 // soon is when a coming expiry stands out.
