@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -138,5 +139,43 @@ func TestKillWhileTheDatabaseIsMadeLeavesOneThatOpens(t *testing.T) {
 		wantRecord(t, s, mint(t, s))
 		closeStore(t, s)
 		wantConsistent(t, path)
+	}
+}
+
+// crashes are what a daemon may find when it starts: whether a -wal was left with
+// changes in it, and whether the path is a link.
+var crashes = []struct{ unclean, linked bool }{{false, false}, {true, false}, {true, true}}
+
+// leaveWAL leaves a -wal with changes in it, as a killed daemon does.
+func leaveWAL(t *testing.T, path string) {
+	t.Helper()
+	c := startChild(t, "work", path)
+	for range 10 {
+		c.line()
+	}
+	c.kill()
+	_ = c.cmd.Wait() // killed
+	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
+		t.Fatalf("the -wal holds nothing (%v)", err)
+	}
+}
+
+// spelled is the path, or a link to it in another folder.
+func spelled(t *testing.T, path string, linked bool) string {
+	t.Helper()
+	if !linked {
+		return path
+	}
+	link := filepath.Join(t.TempDir(), "link.db")
+	check(os.Symlink(path, link))
+	return link
+}
+
+// wantAllKept fails if the record is not kept, or what was left in the -wal isn't.
+func wantAllKept(t *testing.T, s *sqlite.Store, kept token.Record, unclean bool) {
+	t.Helper()
+	wantRecord(t, s, kept)
+	if records, err := s.Records(t.Context(), token.Page{Limit: 1000}); err != nil || unclean != (len(records) > 1) {
+		t.Errorf("got %d records and error %v", len(records), err)
 	}
 }

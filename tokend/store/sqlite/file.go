@@ -55,6 +55,45 @@ func fileName(path string, query url.Values) string {
 	return name.String()
 }
 
+// resolved is where the links of a path lead; the file itself need not be there.
+func resolved(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	if folder, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		return filepath.Join(folder, filepath.Base(path))
+	}
+	return path
+}
+
+// checkCompanions refuses what stands at the places of SQLite's own files and was
+// not made by the database's owner: SQLite would believe it.
+func (s *Store) checkCompanions() error {
+	database, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+		path := s.path + suffix
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is in the way and is no regular file: move it away", path)
+		}
+		if owner := ownerOf(info); owner != ownerOf(database) && owner != uint32(os.Geteuid()) && owner != 0 {
+			return fmt.Errorf("%s is of uid %d, who is not the database's owner: see how it came there, and move it away", path, owner)
+		}
+	}
+	return nil
+}
+
+func ownerOf(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
+
 // makeDirectory makes what is missing of the path, and makes sure that a power
 // loss does not take it away again.
 func makeDirectory(path string) error {

@@ -225,9 +225,11 @@ func TestWhatIsNoFileIsRefused(t *testing.T) {
 	check(syscall.Mkfifo(fifo, 0o600))
 	wantSentence(t, openFails(t, fifo), fifo, "it is no regular file")
 
-	path := newPath(t)
-	check(syscall.Mkfifo(path+"-wal", 0o600))
-	wantSentence(t, openFails(t, path), path+"-wal is in the way", "move it away")
+	for _, companion := range []string{"-wal", "-shm", "-journal"} {
+		path := newPath(t)
+		check(syscall.Mkfifo(path+companion, 0o600))
+		wantSentence(t, openFails(t, path), path+companion+" is in the way", "move it away")
+	}
 
 	file := filepath.Join(dir, "file")
 	check(os.WriteFile(file, nil, 0o600))
@@ -247,4 +249,22 @@ func TestFileOfAnotherUserIsRefused(t *testing.T) {
 	check(os.Chmod(filepath.Dir(path), 0))
 	defer func() { check(os.Chmod(filepath.Dir(path), 0o700)) }()
 	wantSentence(t, openFails(t, path), path, fmt.Sprintf("the user with uid %d may not", os.Geteuid()))
+}
+
+// TestCompanionOfAnotherUserIsRefused: in a folder that others can write to, they
+// can put one there while no daemon runs, and SQLite would believe it.
+func TestCompanionOfAnotherUserIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("only root can make another user's file")
+		return
+	}
+	for _, companion := range []string{"-wal", "-shm", "-journal"} {
+		path := newPath(t)
+		closeStore(t, open(t, path))
+		check(os.WriteFile(path+companion, nil, 0o600))
+		check(os.Chown(path+companion, 12345, -1))
+		wantSentence(t, openFails(t, path), path+companion+" is of uid 12345", "move it away")
+		check(os.Chown(path+companion, os.Geteuid(), -1))
+		closeStore(t, open(t, path))
+	}
 }

@@ -42,7 +42,8 @@ type Config struct {
 // that ends with an error was not made; only where the context or the method's
 // own time has ended may it have been.
 type Store struct {
-	path    string
+	named   string                 // the path as it is spelled
+	path    string                 // where its links lead, and SQLite has its files
 	file    *os.File               // keeps other daemons out
 	wal     *os.File               // the same: one may have been opened over a file that is gone
 	opened  map[string]fs.FileInfo // what must stay in its place, by path
@@ -69,7 +70,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil || cfg.Path == "" {
 		return nil, errors.Join(errors.New("open the database: it has no path"), err)
 	}
-	s := &Store{path: path}
+	s := &Store{named: path, path: resolved(path)}
 	if err := s.open(ctx, log); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			err = notOurs(err)
@@ -81,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context, log *slog.Logger) error {
-	if err := makeDirectory(filepath.Dir(s.path)); err != nil {
+	if err := makeDirectory(filepath.Dir(s.named)); err != nil {
 		return err
 	}
 	file, mode, err := openFile(s.path, log)
@@ -89,6 +90,9 @@ func (s *Store) open(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	s.file = file
+	if err := s.checkCompanions(); err != nil {
+		return err
+	}
 	if err := s.lockWAL(); err != nil && !errors.Is(err, fs.ErrNotExist) { // before SQLite reads it
 		return err
 	}
@@ -154,25 +158,14 @@ func (s *Store) connect(ctx context.Context, mode access, log *slog.Logger) (err
 // lockWAL locks the -wal that is there now. A daemon that was started on what took
 // another's file's place shares that one's -wal, and would lose what it writes to it.
 func (s *Store) lockWAL() error {
-	path, err := filepath.EvalSymlinks(s.path)
-	if err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path+"-wal", os.O_RDONLY|syscall.O_NONBLOCK, 0) // whatever stands there
+	file, err := os.OpenFile(s.path+"-wal", os.O_RDONLY|syscall.O_NONBLOCK, 0) // whatever stands there
 	if err != nil {
 		return err
 	}
 	if s.wal != nil && sameFile(file, s.wal) {
 		return file.Close()
 	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s-wal is in the way and is no regular file: move it away", path)
-	}
-	if err == nil {
-		err = lock(file)
-	}
-	if err != nil {
+	if err := lock(file); err != nil {
 		return errors.Join(err, file.Close())
 	}
 	if s.wal != nil { // SQLite removed it, because the database was new
@@ -237,19 +230,17 @@ func (c connector) Driver() driver.Driver { return new(sqlite.Driver) }
 
 // remember notes which files are open.
 func (s *Store) remember(mode access) error {
-	path, err := filepath.EvalSymlinks(s.path)
-	if err != nil {
-		return err
-	}
-	paths := []string{s.path, path}
+	paths := []string{s.named, s.path}
 	if mode == readWrite {
-		paths = append(paths, path+"-wal", path+"-shm")
+		paths = append(paths, s.path+"-wal", s.path+"-shm")
 	}
 	opened := map[string]fs.FileInfo{}
 	for _, path := range paths {
-		if opened[path], err = os.Stat(path); err != nil {
+		info, err := os.Stat(path)
+		if err != nil {
 			return err
 		}
+		opened[path] = info
 	}
 	s.opened = opened
 	return nil

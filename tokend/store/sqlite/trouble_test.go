@@ -57,8 +57,8 @@ func TestDaemonThatStartsOnAFullDiskAnswersLookUps(t *testing.T) {
 	if !withOwnMounts(t) {
 		return
 	}
-	for _, unclean := range []bool{false, true} {
-		t.Run(fmt.Sprint("unclean=", unclean), func(t *testing.T) {
+	for _, c := range crashes {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 			dir := t.TempDir()
 			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
 			t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
@@ -66,34 +66,20 @@ func TestDaemonThatStartsOnAFullDiskAnswersLookUps(t *testing.T) {
 			s := open(t, path)
 			kept := mint(t, s)
 			closeStore(t, s)
-			if unclean {
+			if c.unclean {
 				leaveWAL(t, path)
 				check(os.Remove(path + "-shm")) // else its room would be enough to start
 			}
 			filler := filepath.Join(dir, "filler")
 			fill(t, filler)
-			s = open(t, path)
-			wantRecord(t, s, kept)
+			s = open(t, spelled(t, path, c.linked))
+			wantAllKept(t, s, kept, c.unclean)
 			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "is read-only", "start tokend again", "look-ups go on")
 			wantUnwritable(t, openFails(t, filepath.Join(dir, "new.db")), "new.db", "full", "free some space")
 			closeStore(t, s)
 			check(os.Remove(filler))
 			mint(t, open(t, path))
 		})
-	}
-}
-
-// leaveWAL leaves a -wal with changes in it, as a killed daemon does.
-func leaveWAL(t *testing.T, path string) {
-	t.Helper()
-	c := startChild(t, "work", path)
-	for range 10 {
-		c.line()
-	}
-	c.kill()
-	_ = c.cmd.Wait() // killed
-	if info, err := os.Stat(path + "-wal"); err != nil || info.Size() == 0 {
-		t.Fatalf("the -wal holds nothing (%v)", err)
 	}
 }
 
@@ -172,8 +158,8 @@ func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 	if !withOwnMounts(t) {
 		return
 	}
-	for _, unclean := range []bool{false, true} { // whether a -wal is left with changes in it
-		t.Run(fmt.Sprint("unclean=", unclean), func(t *testing.T) {
+	for _, c := range crashes {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 			dir := t.TempDir()
 			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, ""))
 			t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
@@ -181,15 +167,12 @@ func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 			s := open(t, path)
 			kept := mint(t, s)
 			closeStore(t, s)
-			if unclean {
+			if c.unclean {
 				leaveWAL(t, path)
 			}
 			check(syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
-			s = open(t, path)
-			wantRecord(t, s, kept)
-			if records, err := s.Records(t.Context(), token.Page{Limit: 1000}); err != nil || unclean != (len(records) > 1) {
-				t.Errorf("got %d records and error %v", len(records), err)
-			}
+			s = open(t, spelled(t, path, c.linked))
+			wantAllKept(t, s, kept, c.unclean)
 			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "is read-only; make it, its folder and its file system writable")
 			wantRecord(t, s, kept)
 		})
