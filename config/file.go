@@ -59,9 +59,9 @@ func (f *file) walk() bool {
 	return false
 }
 
-// unquoted is a value that was meant for text: it begins with a letter, or is an
-// address.
-var unquoted = regexp.MustCompile(`^[^=\n#]*=[ \t]*([A-Za-z]|[0-9.]+:)`)
+// unquoted is a value, or the first of a list, that was meant for text: a word, a
+// path or an address.
+var unquoted = regexp.MustCompile(`^[^=\n#]*=[ \t]*\[?[ \t]*([A-Za-z/:@]|[0-9.]+:)`)
 
 // begin takes a section's header, and says whether to judge the keys below it.
 func (f *file) begin(header *unstable.Node) (path []string, judge bool) {

@@ -153,7 +153,7 @@ func readLife(v value) (token.Life, error) {
 		return 0, err
 	}
 	switch {
-	case text == "0" || text == "never":
+	case text == "never" || text != "" && strings.Trim(text, "0") == "":
 		return token.Forever, nil
 	case text != "" && strings.Trim(text, "0123456789") == "": // hours on the command line, but beside "30d" easily days
 		return 0, fmt.Errorf("%.40[1]q has no unit; write %.40[1]sh or %.40[1]sd", text)

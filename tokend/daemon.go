@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/common/version"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"tokend/cache"
 	"tokend/config"
@@ -53,8 +54,7 @@ type node struct {
 
 // serve runs the daemon until ctx ends, and then lets it end cleanly.
 func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loaded, stderr io.Writer) (err error) {
-	// Or the daemon ends when nobody reads its log, or a file may not grow.
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
+	signal.Ignore(syscall.SIGPIPE) // or the daemon ends when nobody reads its log
 	cfg := read.cfg
 	n := &node{path: path, cfg: cfg, hangup: hangup}
 	n.registry, n.reloaded = newRegistry()
@@ -146,7 +146,7 @@ const metricsRetry = 3 * time.Second
 // somebody else's, who needs no right to take it, or not there yet: logins don't
 // wait for it.
 func (n *node) serveMetrics(ctx context.Context) error {
-	said := ""
+	seldom := rate.Sometimes{First: 1, Interval: time.Minute}
 	for {
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics)
 		if err == nil {
@@ -155,10 +155,12 @@ func (n *node) serveMetrics(ctx context.Context) error {
 			// descriptors that logins need.
 			return n.serveHTTP(ctx, netutil.LimitListener(listener, maxMetricsConnections), n.health(), nil)
 		}
-		if said != err.Error() && ctx.Err() == nil {
-			said = err.Error()
-			n.log.Error("metrics are not served until the address can be had; choose another in [http] metrics, or \"\" for none", "err", err)
+		if ctx.Err() != nil {
+			return nil
 		}
+		seldom.Do(func() {
+			n.log.Error("metrics are not served until the address can be had; choose another in [http] metrics, or \"\" for none", "err", err)
+		})
 		select {
 		case <-ctx.Done():
 			return nil

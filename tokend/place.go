@@ -12,12 +12,11 @@ import (
 
 // warnOfPlaces looks at the way to all that the daemon trusts, and to its sockets.
 func (n *node) warnOfPlaces() {
-	database := strings.TrimPrefix(n.cfg.Store.URL, "sqlite:")
 	for _, p := range []struct{ what, path, danger string }{
 		{"configuration", n.path, "they can let themselves manage everybody's tokens"},
-		{"database", filepath.Dir(database), "they can make any token good"},
-		{"auth socket", filepath.Dir(n.cfg.Auth.Socket), "they can read the tokens that are sent to it, and say yes to any"},
-		{"admin socket", filepath.Dir(n.cfg.Admin.Socket), "they can take commands that are meant for tokend"},
+		{"database", strings.TrimPrefix(n.cfg.Store.URL, "sqlite:"), "they can make any token good"},
+		{"auth socket", n.cfg.Auth.Socket, "they can read the tokens that are sent to it, and say yes to any"},
+		{"admin socket", n.cfg.Admin.Socket, "they can take commands that are meant for tokend"},
 	} {
 		for _, weak := range weakPlaces(p.path) {
 			n.log.Warn("other users can change or replace what tokend trusts; chmod go-w, or chown, would keep them from it",
@@ -28,20 +27,79 @@ func (n *node) warnOfPlaces() {
 	warnOfClosed(n.log, n.cfg.Admin.Socket)
 }
 
-// weakPlaces says which of the file and the folders on the way to it others can
-// write to, or own. In a sticky folder, such as /tmp, they can rename only what is
-// theirs.
+// weakPlaces says which of the file, the links and the folders on the way to it
+// others can write to, or own.
 func weakPlaces(path string) (weak []string) {
-	for place, info := range onTheWay(path) {
-		owner := info.Sys().(*syscall.Stat_t).Uid
-		switch {
-		case owner != 0 && owner != uint32(os.Geteuid()):
-			weak = append(weak, fmt.Sprintf("%s belongs to uid %d", place, owner))
-		case info.Mode().Perm()&0o022 != 0 && info.Mode()&os.ModeSticky == 0:
-			weak = append(weak, fmt.Sprintf("%s has mode %o", place, info.Mode().Perm()))
+	type place struct {
+		path   string
+		holder bool
+	}
+	seen := map[place]bool{}
+	for hop := range hops(path) {
+		for at, above := hop, ""; at != above; at, above = filepath.Dir(at), at {
+			p := place{at, at == filepath.Dir(hop)}
+			info, err := os.Lstat(at)
+			if err != nil || seen[p] {
+				continue // what is missing is told elsewhere
+			}
+			seen[p] = true
+			if why := weakness(info, p.holder); why != "" {
+				weak = append(weak, at+" "+why)
+			}
 		}
 	}
 	return weak
+}
+
+// weakness is why others can do something with what is there. In a sticky folder,
+// such as /tmp, they can rename only what is theirs; but they can make what is
+// missing, and so it must not be the one that holds the file.
+func weakness(info os.FileInfo, holder bool) string {
+	kind := info.Mode().Type()
+	if kind != 0 && kind != os.ModeDir && kind != os.ModeSymlink {
+		return "" // a socket, which says by itself who may ask, or a device
+	}
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	sticky := kind == os.ModeDir && info.Mode()&os.ModeSticky != 0
+	switch {
+	case owner != 0 && owner != uint32(os.Geteuid()):
+		return fmt.Sprintf("belongs to uid %d", owner)
+	case kind != os.ModeSymlink && info.Mode().Perm()&0o022 != 0 && (holder || !sticky):
+		return fmt.Sprintf("has mode %o", info.Mode().Perm())
+	}
+	return ""
+}
+
+// hops yields the path as it is spelled, and as it is after each of its links.
+func hops(path string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		path, err := filepath.Abs(path)
+		const most = 40 // as the kernel has it
+		for range most {
+			if err != nil || !yield(path) {
+				return
+			}
+			path, err = follow(path)
+		}
+	}
+}
+
+// follow puts where it leads in the place of the first link of a path. Without a
+// link it is an error.
+func follow(path string) (string, error) {
+	at := "/"
+	names := strings.Split(strings.Trim(path, "/"), "/")
+	for i, name := range names {
+		target, err := os.Readlink(filepath.Join(at, name))
+		if err == nil {
+			if !filepath.IsAbs(target) {
+				target = filepath.Join(at, target)
+			}
+			return filepath.Join(append([]string{target}, names[i+1:]...)...), nil
+		}
+		at = filepath.Join(at, name)
+	}
+	return "", os.ErrNotExist
 }
 
 // warnOfClosed tells of a socket that is open to peers in a folder which isn't.
@@ -49,36 +107,10 @@ func warnOfClosed(log *slog.Logger, socket string) {
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm()&0o066 == 0 {
 		return // it is for root and the daemon's own user
 	}
-	for place, info := range onTheWay(filepath.Dir(socket)) {
-		if info.Mode().Perm()&0o011 == 0 {
-			log.Warn("peers cannot get to the socket; chmod 755 would let them", "socket", socket, "folder", place, "mode", fmt.Sprintf("%o", info.Mode().Perm()))
+	folder, err := filepath.EvalSymlinks(filepath.Dir(socket))
+	for above := ""; err == nil && folder != above; folder, above = filepath.Dir(folder), folder {
+		if info, err := os.Stat(folder); err == nil && info.Mode().Perm()&0o011 == 0 {
+			log.Warn("peers cannot get to the socket; chmod 755 would let them", "socket", socket, "folder", folder, "mode", fmt.Sprintf("%o", info.Mode().Perm()))
 		}
-	}
-}
-
-// onTheWay yields what is there of the path, from its end up to the root, as it is
-// spelled and where its links lead.
-func onTheWay(path string) iter.Seq2[string, os.FileInfo] {
-	return func(yield func(string, os.FileInfo) bool) {
-		seen := map[string]bool{}
-		for _, place := range []string{path, resolved(path)} {
-			for ; !seen[place]; place = filepath.Dir(place) {
-				seen[place] = true
-				if info, err := os.Stat(place); err == nil && !yield(place, info) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// resolved is where the links of a path lead, as far as it is there.
-func resolved(path string) string {
-	for {
-		real, err := filepath.EvalSymlinks(path)
-		if err == nil || path == filepath.Dir(path) {
-			return real
-		}
-		path = filepath.Dir(path)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -34,6 +35,16 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	elsewhere := filepath.Join(top, "elsewhere")
+	if err := errors.Join(
+		os.Mkdir(elsewhere, 0o755),
+		os.Symlink(file, filepath.Join(elsewhere, "link")),
+		os.Symlink("../elsewhere", filepath.Join(folder, "on")),
+		os.Symlink("link/on", filepath.Join(top, "chain")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(folder)
 	chmod(top, 0o755)
 	for _, c := range []struct {
 		what, path string
@@ -47,8 +58,12 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 		{"its folder", folder, 0o775, file, []string{folder + " has mode 775"}},
 		{"its folder, the file not there", folder, 0o757, filepath.Join(folder, "none"), []string{folder + " has mode 757"}},
 		{"the folder above", top, 0o777, file, []string{top + " has mode 777"}},
-		{"sticky", top, 0o777 | os.ModeSticky, file, nil},
-		{"behind a link", folder, 0o777, filepath.Join(link, "file"), []string{link + " has mode 777", folder + " has mode 777"}},
+		{"above it, sticky", top, 0o777 | os.ModeSticky, file, nil},
+		{"its folder, sticky", folder, 0o777 | os.ModeSticky, file, []string{folder + " has mode 777"}},
+		{"behind a link", folder, 0o777, filepath.Join(link, "file"), []string{folder + " has mode 777"}},
+		{"in the middle of links", folder, 0o777, filepath.Join(top, "chain", "other"), []string{folder + " has mode 777"}},
+		{"behind the file's own link", folder, 0o777, filepath.Join(top, "elsewhere", "link"), []string{folder + " has mode 777"}},
+		{"above a relative path", top, 0o777, "file", []string{top + " has mode 777"}},
 	} {
 		before, err := os.Stat(c.path)
 		if err != nil {
@@ -63,11 +78,51 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	if err := os.Chown(folder, 12345, -1); err != nil {
-		t.Fatal(err)
+	for _, path := range []string{file, folder} {
+		if err := os.Chown(path, 12345, -1); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{path + " belongs to uid 12345"}, below(top, weakPlaces(file))); diff != "" {
+			t.Errorf("another owner (-want +got):\n%s", diff)
+		}
+		if err := os.Chown(path, 0, -1); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if diff := cmp.Diff([]string{folder + " belongs to uid 12345"}, below(top, weakPlaces(file))); diff != "" {
-		t.Errorf("another owner (-want +got):\n%s", diff)
+}
+
+// TestAllThatIsTrustedIsLookedAt, each in a folder of its own.
+func TestAllThatIsTrustedIsLookedAt(t *testing.T) {
+	top := t.TempDir()
+	place := func(name string, mode os.FileMode) string {
+		t.Helper()
+		folder := filepath.Join(top, name)
+		path := filepath.Join(folder, "file")
+		if err := errors.Join(os.Mkdir(folder, 0o700), os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o644), os.Chmod(folder, mode)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	var log bytes.Buffer
+	n := &node{log: slog.New(slog.NewTextHandler(&log, nil)), path: place("config", 0o777)}
+	n.cfg.Store.URL = "sqlite:" + place("state", 0o777)
+	n.cfg.Auth.Socket, n.cfg.Admin.Socket = place("auth", 0o777), place("admin", 0o777)
+	n.warnOfPlaces()
+	for name, what := range map[string]string{
+		"config": "what=configuration", "state": "what=database", "auth": `what="auth socket"`, "admin": `what="admin socket"`,
+	} {
+		if !strings.Contains(log.String(), what) || !strings.Contains(log.String(), filepath.Join(top, name)+` has mode 777" danger="they can`) {
+			t.Errorf("the log lacks %q of %s:\n%s", what, name, &log)
+		}
+	}
+
+	log.Reset()
+	n.cfg.Auth.Socket, n.cfg.Admin.Socket = place("a", 0o700), place("b", 0o700)
+	n.warnOfPlaces()
+	for _, name := range []string{"a", "b"} {
+		if want := "folder=" + filepath.Join(top, name) + " mode=700"; !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, &log)
+		}
 	}
 }
 

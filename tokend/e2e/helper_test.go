@@ -217,7 +217,16 @@ func TestHelperEscapesWhatTheDaemonSays(t *testing.T) {
 // TestASecretThatIsTooLongIsReadToItsEnd: an agent that could not write all of it
 // would fail in another way.
 func TestASecretThatIsTooLongIsReadToItsEnd(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), newSite(t).Checker(), "alice")
+	site, _ := running(t)
+	good := create(t, site, "alice", "never")
+	for _, filler := range []int{1025, 1026, 2052} { // what is left behind it is none
+		cmd := exec.CommandContext(t.Context(), site.Checker(), "alice")
+		cmd.Stdin = strings.NewReader(strings.Repeat("x", filler) + good)
+		if out, err := cmd.Output(); err == nil || string(out) != "Not Authenticated\n" {
+			t.Errorf("behind %d bytes: %q, %v", filler, out, err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), site.Checker(), "alice")
 	var stdout strings.Builder
 	cmd.Stdout = &stdout
 	secret, err := cmd.StdinPipe()

@@ -303,8 +303,9 @@ func (s *Store) disconnect() error {
 	return errors.Join(errs...)
 }
 
-// Close ends all work on the database and gives it free for another daemon.
-// Closing twice is no error.
+// Close ends all work on the database and gives it free for another daemon. Where
+// the -shm is not in its place, that is left to the end of the process, and an error
+// says so. Closing twice is no error.
 func (s *Store) Close() error {
 	if s.closed {
 		return nil
