@@ -155,12 +155,11 @@ func (n *node) serveMetrics(ctx context.Context) error {
 			// descriptors that logins need.
 			return n.serveHTTP(ctx, netutil.LimitListener(listener, maxMetricsConnections), n.health(), nil)
 		}
-		if ctx.Err() != nil {
-			return nil
+		if ctx.Err() == nil {
+			seldom.Do(func() {
+				n.log.Error("metrics are not served until the address can be had; choose another in [http] metrics, or \"\" for none", "err", err)
+			})
 		}
-		seldom.Do(func() {
-			n.log.Error("metrics are not served until the address can be had; choose another in [http] metrics, or \"\" for none", "err", err)
-		})
 		select {
 		case <-ctx.Done():
 			return nil
