@@ -36,11 +36,16 @@ func weakPlaces(path string) (weak []string) {
 	}
 	seen := map[place]bool{}
 	for hop := range hops(path) {
+		held := false
 		for at, above := hop, ""; at != above; at, above = filepath.Dir(at), at {
-			p := place{at, at == filepath.Dir(hop)}
 			info, err := os.Lstat(at)
-			if err != nil || seen[p] {
-				continue // what is missing is told elsewhere
+			if err != nil {
+				continue // what is missing can be made in the folder above
+			}
+			p := place{at, !held && at != hop}
+			held = held || p.holder
+			if seen[p] {
+				continue
 			}
 			seen[p] = true
 			if why := weakness(info, p.holder); why != "" {

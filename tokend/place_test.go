@@ -60,6 +60,7 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 		{"the folder above", top, 0o777, file, []string{top + " has mode 777"}},
 		{"above it, sticky", top, 0o777 | os.ModeSticky, file, nil},
 		{"its folder, sticky", folder, 0o777 | os.ModeSticky, file, []string{folder + " has mode 777"}},
+		{"its folder not there, the one above sticky", folder, 0o777 | os.ModeSticky, filepath.Join(folder, "none", "none"), []string{folder + " has mode 777"}},
 		{"behind a link", folder, 0o777, filepath.Join(link, "file"), []string{folder + " has mode 777"}},
 		{"in the middle of links", folder, 0o777, filepath.Join(top, "chain", "other"), []string{folder + " has mode 777"}},
 		{"behind the file's own link", folder, 0o777, filepath.Join(top, "elsewhere", "link"), []string{folder + " has mode 777"}},
