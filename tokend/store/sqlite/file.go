@@ -86,7 +86,13 @@ func (s *Store) checkCompanions() error {
 			return fmt.Errorf("%s is in the way and is no regular file: move it away", path)
 		}
 		if owner := ownerOf(info); owner != ownerOf(database) && owner != uint32(os.Geteuid()) && owner != 0 {
-			return fmt.Errorf("%s is of uid %d, who is not the database's owner: see how it came there, and move it away", path, owner)
+			return fmt.Errorf("%s is of uid %d, who is not the database's owner: if tokend made it as another user, give it to the owner (chown), "+
+				"because it may hold the last changes; if not, move it away", path, owner)
+		}
+		if mode := info.Mode().Perm() & database.Mode().Perm(); mode != info.Mode().Perm() {
+			if err := os.Chmod(path, mode); err != nil { // the database was open to others once
+				return err
+			}
 		}
 	}
 	return nil
@@ -133,7 +139,7 @@ func openFile(path string, log *slog.Logger) (*os.File, access, error) {
 	case err == nil && !info.Mode().IsRegular():
 		return nil, 0, errors.New("it is no regular file: name another")
 	case err == nil && info.Mode().Perm()&0o077 != 0:
-		log.Warn("the database is open to other users; chmod 600 would close it", "path", path, "mode", info.Mode().Perm().String())
+		log.Warn("the database is open to other users; chmod 600 would close it, and its -wal and -shm", "path", path, "mode", info.Mode().Perm().String())
 	case errors.Is(err, fs.ErrNotExist) && isLink(path):
 		return nil, 0, errors.New("it is a link to nothing: mend it, or name the file itself")
 	}

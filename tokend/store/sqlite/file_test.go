@@ -263,8 +263,24 @@ func TestCompanionOfAnotherUserIsRefused(t *testing.T) {
 		closeStore(t, open(t, path))
 		check(os.WriteFile(path+companion, nil, 0o600))
 		check(os.Chown(path+companion, 12345, -1))
-		wantSentence(t, openFails(t, path), path+companion+" is of uid 12345", "move it away")
+		wantSentence(t, openFails(t, path), path+companion+" is of uid 12345", "chown", "move it away")
 		check(os.Chown(path+companion, os.Geteuid(), -1))
 		closeStore(t, open(t, path))
+	}
+}
+
+// TestCompanionsAreClosedWithTheDatabase: SQLite made them as open as it was.
+func TestCompanionsAreClosedWithTheDatabase(t *testing.T) {
+	path := newPath(t)
+	closeStore(t, open(t, path))
+	leaveWAL(t, path)
+	for _, companion := range []string{"-wal", "-shm"} {
+		check(os.Chmod(path+companion, 0o666))
+	}
+	open(t, path)
+	for _, companion := range []string{"-wal", "-shm"} {
+		if info, err := os.Stat(path + companion); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", companion, info.Mode(), err)
+		}
 	}
 }
