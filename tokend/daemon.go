@@ -153,7 +153,7 @@ func (n *node) serveMetrics(ctx context.Context) error {
 			n.log.Info("metrics are served", "address", n.cfg.HTTP.Metrics)
 			// Anybody on the machine can connect: let them not use up the
 			// descriptors that logins need.
-			return n.serveHTTP(ctx, netutil.LimitListener(listener, maxMetricsConnections), n.health(), nil)
+			return n.serveHTTP(ctx, netutil.LimitListener(listener, maxMetricsConnections), n.health(), metricsDrainTimeout, nil)
 		}
 		if ctx.Err() == nil {
 			seldom.Do(func() {
@@ -196,7 +196,7 @@ func (n *node) run(ctx context.Context) error {
 	admin := http.NewServeMux()
 	admin.Handle("/api/", web.NewAPI(web.Config{Manager: n.manager, Version: version.Version, Logger: n.log}))
 	admin.Handle("/", n.health()) // where strangers can't crowd admins out
-	group.Go(func() error { return n.serveHTTP(ctx, n.admin, stillPeers(n.admin, admin), withPeer) })
+	group.Go(func() error { return n.serveHTTP(ctx, n.admin, stillPeers(n.admin, admin), drainTimeout, withPeer) })
 	if n.cfg.HTTP.Metrics != "" {
 		group.Go(func() error { return n.serveMetrics(ctx) })
 	}

@@ -15,8 +15,12 @@ import (
 	"tokend/tokend/web"
 )
 
-// drainTimeout is how long requests under way may take when the daemon ends.
-const drainTimeout = 5 * time.Second
+// How long requests under way may take when the daemon ends. Nobody is to hold it up
+// who may only read the metrics.
+const (
+	drainTimeout        = 5 * time.Second
+	metricsDrainTimeout = 100 * time.Millisecond
+)
 
 // inherited returns the listeners that systemd passed, by path. One that is for
 // neither socket is an error.
@@ -65,9 +69,10 @@ func stillPeers(guard *socket.Guard, next http.Handler) http.Handler {
 	})
 }
 
-// serveHTTP serves until ctx ends, then lets the requests under way end. With
-// may add to the context of a connection's requests; nil adds nothing.
-func (n *node) serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, with func(context.Context, net.Conn) context.Context) error {
+// serveHTTP serves until ctx ends, then lets the requests under way end within the
+// given time. With may add to the context of a connection's requests; nil adds
+// nothing.
+func (n *node) serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, end time.Duration, with func(context.Context, net.Conn) context.Context) error {
 	server := &http.Server{
 		Handler:           handler,
 		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
@@ -85,7 +90,7 @@ func (n *node) serveHTTP(ctx context.Context, listener net.Listener, handler htt
 		return fmt.Errorf("serve %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), end)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("end %s: %w", listener.Addr(), err)

@@ -71,9 +71,11 @@ func TestCrowdAtTheMetricsStopsNoLogin(t *testing.T) {
 			t.Errorf("got %+v, %v", answer, err)
 		}
 	}
+	begun := time.Now()
 	if err := daemon.Stop(); err != nil {
 		t.Error(err)
 	}
+	within(t, time.Since(begun), 4*time.Second) // it waits for the requests of admins for five
 }
 
 // TestMetricsThatCannotBeServedStopNoLogin: somebody else has the port, which needs
