@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"tokend/tokend/store"
 )
 
@@ -64,6 +66,24 @@ func resolved(path string) string {
 		return filepath.Join(folder, filepath.Base(path))
 	}
 	return path
+}
+
+// checkMount refuses a file that is mounted by itself, as into a container: its -wal
+// would stay behind in the folder, with the last changes in it.
+func (s *Store) checkMount() error {
+	file, told := mountOf(s.path)
+	folder, toldToo := mountOf(filepath.Dir(s.path))
+	if told && toldToo && file != folder {
+		return fmt.Errorf("%s is mounted without its folder, in which SQLite keeps the last changes beside it (-wal): mount the folder", s.path)
+	}
+	return nil
+}
+
+// mountOf returns the number of the mount that the path is on. Old kernels don't tell.
+func mountOf(path string) (number uint64, told bool) {
+	var is unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &is)
+	return is.Mnt_id, err == nil && is.Mask&unix.STATX_MNT_ID != 0
 }
 
 // checkCompanions refuses what stands at the places of SQLite's own files and was

@@ -284,3 +284,18 @@ func TestCompanionsAreClosedWithTheDatabase(t *testing.T) {
 		}
 	}
 }
+
+func TestFileThatIsMountedByItselfIsRefused(t *testing.T) {
+	if !withOwnMounts(t) {
+		return
+	}
+	path, place := newPath(t), newPath(t)
+	closeStore(t, open(t, path))
+	check(os.WriteFile(place, nil, 0o600))
+	check(syscall.Mount(path, place, "", syscall.MS_BIND, ""))
+	t.Cleanup(func() { check(syscall.Unmount(place, syscall.MNT_DETACH)) })
+	wantSentence(t, openFails(t, place), place+" is mounted without its folder", "mount the folder")
+	check(syscall.Mount(filepath.Dir(path), filepath.Dir(place), "", syscall.MS_BIND, ""))
+	t.Cleanup(func() { check(syscall.Unmount(filepath.Dir(place), syscall.MNT_DETACH)) })
+	mint(t, open(t, place))
+}

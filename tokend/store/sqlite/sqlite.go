@@ -90,7 +90,7 @@ func (s *Store) open(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	s.file = file
-	if err := s.checkCompanions(); err != nil {
+	if err := errors.Join(s.checkMount(), s.checkCompanions()); err != nil {
 		return err
 	}
 	if err := s.lockWAL(); err != nil && !errors.Is(err, fs.ErrNotExist) { // before SQLite reads it
