@@ -19,8 +19,7 @@ const (
 )
 
 // counts is the gauge tokend_tokens{state}, asked of the store when it is scraped
-// and the last count is too old.
-// When the store cannot say, the gauge is absent.
+// and the last count is too old. When the store cannot say, the gauge is absent.
 type counts struct {
 	manager *Manager
 	desc    *prometheus.Desc

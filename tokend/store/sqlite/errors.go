@@ -36,7 +36,7 @@ func explain(path string, err error) error {
 		return fmt.Errorf("another program, a backup say, keeps %s locked; wait for it or end it: %w", path, err)
 	case code.SQLITE_CANTOPEN:
 		if folder := filepath.Dir(path); isFull(folder) {
-			return fmt.Errorf("%w: there is no room for another file in %s (df -i tells); remove some: %w", store.ErrUnwritable, folder, err)
+			return fmt.Errorf("%w: there is no room for another file in %s (df or df -i tells); remove some: %w", store.ErrUnwritable, folder, err)
 		}
 		return fmt.Errorf("%s, or %[1]s-wal or %[1]s-shm, cannot be opened; see that tokend may write them and their directory: %w", path, err)
 	case code.SQLITE_NOTADB:
