@@ -110,7 +110,8 @@ func (s *Store) checkCompanions() error {
 				"because it may hold the last changes; if not, move it away", path, owner)
 		}
 		if mode := info.Mode().Perm() & database.Mode().Perm(); mode != info.Mode().Perm() {
-			if err := os.Chmod(path, mode); err != nil { // the database was open to others once
+			// The database was open to others once.
+			if err := os.Chmod(path, mode); err != nil && !errors.Is(err, syscall.EROFS) {
 				return err
 			}
 		}
