@@ -5,8 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"syscall"
 
 	driver "modernc.org/sqlite"
 	code "modernc.org/sqlite/lib"
@@ -35,25 +33,14 @@ func explain(path string, err error) error {
 	case code.SQLITE_BUSY, code.SQLITE_LOCKED:
 		return fmt.Errorf("another program, a backup say, keeps %s locked; wait for it or end it: %w", path, err)
 	case code.SQLITE_CANTOPEN:
-		if folder := filepath.Dir(path); isFull(folder) {
-			return fmt.Errorf("%w: there is no room for another file in %s (df or df -i tells); remove some: %w", store.ErrUnwritable, folder, err)
-		}
-		return fmt.Errorf("%s, or %[1]s-wal or %[1]s-shm, cannot be opened; see that tokend may write them and their directory: %w", path, err)
+		return fmt.Errorf("%w: %s, or %[2]s-wal or %[2]s-shm, cannot be opened; see that there is room for another file (df, df -i, a quota) "+
+			"and that tokend may write them and their folder: %w", store.ErrUnwritable, path, err)
 	case code.SQLITE_NOTADB:
 		return fmt.Errorf("%s is not an SQLite database; name another file, or restore a backup: %w", path, err)
 	case code.SQLITE_CORRUPT:
 		return fmt.Errorf("%s is damaged, or its disk fails: see the kernel's log first; if the disk is well, stop tokend and restore a backup: %w", path, err)
 	}
 	return err
-}
-
-// isFull tells whether the folder's file system has no room for another file.
-func isFull(folder string) bool {
-	var is syscall.Statfs_t
-	if err := syscall.Statfs(folder, &is); err != nil {
-		return false
-	}
-	return is.Bavail == 0 || is.Files > 0 && is.Ffree == 0
 }
 
 // ended tells whether the error says only that the time for it was over.

@@ -20,9 +20,10 @@ import (
 type access int
 
 const (
-	readWrite   access = iota
-	readOnly           // nothing can be written, and the -wal holds changes to be read
-	readOnlyAll        // nothing can be written, and everything is in the file itself
+	readWrite     access = iota
+	readOnly             // nothing can be written, and the -wal holds changes to be read
+	readOnlyAlone        // the same without the -shm, which cannot be made
+	readOnlyAll          // nothing can be written, and everything is in the file itself
 )
 
 // readerName and writerName are the names by which SQLite opens the file. A
@@ -36,6 +37,10 @@ func readerName(path string, mode access) string {
 	case readOnly:
 		query.Set("mode", "ro")
 		query.Set("readonly_shm", "1") // there may be no room to write even that
+	case readOnlyAlone:
+		query.Set("mode", "ro")
+		query.Set("vfs", "unix-none") // to be alone with the file is to lock it, which takes rights to write
+		query.Add("_pragma", "locking_mode(EXCLUSIVE)")
 	case readOnlyAll:
 		query.Set("mode", "ro")
 		query.Set("immutable", "1")
@@ -205,6 +210,9 @@ func readOnlyAccess(path string) (access, error) {
 	wal, err := os.Stat(path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) || err == nil && wal.Size() == 0 {
 		return readOnlyAll, nil
+	}
+	if _, err := os.Stat(path + "-shm"); errors.Is(err, fs.ErrNotExist) {
+		return readOnlyAlone, nil
 	}
 	return readOnly, err
 }

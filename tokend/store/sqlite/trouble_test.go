@@ -111,11 +111,38 @@ func TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps(t *testing.T) {
 	wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "start tokend again", "look-ups go on")
 	closeStore(t, s)
 	check(os.Remove(fillers[0]))
-	wantUnwritable(t, openFails(t, filepath.Join(dir, "new.db")), "no room for another file in "+dir, "remove some")
+	wantUnwritable(t, openFails(t, filepath.Join(dir, "new.db")), "new.db", "cannot be opened", "room", "df -i")
 	for _, filler := range fillers[1:] {
 		check(os.Remove(filler))
 	}
 	mint(t, open(t, path))
+}
+
+// TestFolderThatTakesNoMoreFilesIsReadFrom: that is all that a quota says, too.
+func TestFolderThatTakesNoMoreFilesIsReadFrom(t *testing.T) {
+	if !withoutPrivileges(t) {
+		return
+	}
+	for _, c := range crashes {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			path := newPath(t)
+			s := open(t, path)
+			kept := mint(t, s)
+			closeStore(t, s)
+			if c.unclean {
+				leaveWAL(t, path)
+				check(os.Remove(path + "-shm")) // else none has to be made
+			}
+			check(os.Chmod(filepath.Dir(path), 0o500))
+			t.Cleanup(func() { check(os.Chmod(filepath.Dir(path), 0o700)) })
+			s = open(t, spelled(t, path, c.linked))
+			wantAllKept(t, s, kept, c.unclean)
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "make it, its folder", "start tokend again", "look-ups go on")
+			closeStore(t, s)
+			check(os.Chmod(filepath.Dir(path), 0o700))
+			wantAllKept(t, open(t, path), kept, c.unclean)
+		})
+	}
 }
 
 // fill writes to the file until the disk is full.
@@ -170,6 +197,9 @@ func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 			if c.unclean {
 				leaveWAL(t, path)
 				check(os.Chmod(path+"-wal", 0o644)) // more open than the database, and to stay so
+				if c.bare {
+					check(os.Remove(path + "-shm"))
+				}
 			}
 			check(syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
 			s = open(t, spelled(t, path, c.linked))
