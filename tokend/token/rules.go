@@ -100,10 +100,15 @@ func CheckLabel(label string) error {
 		return errors.New("the label is not valid UTF-8")
 	case utf8.RuneCountInString(label) > MaxLabel:
 		return fmt.Errorf("the label has %d characters; at most %d are kept", utf8.RuneCountInString(label), MaxLabel)
-	case secretLike.MatchString(label):
+	case secretLike.MatchString(label) || RedactName(label) != label:
 		return errors.New("the label holds what looks like a token; say what it is for instead")
 	case strings.ContainsFunc(label, unicode.IsControl):
 		return errors.New("the label has a control character (a line break or a tab, say); leave it out")
+	case strings.ContainsFunc(label, turnsText):
+		return errors.New("the label has a character that turns the direction of text or breaks the line; leave it out")
 	}
 	return nil
 }
+
+// turnsText reports whether the character makes what stands around it look otherwise.
+func turnsText(r rune) bool { return unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) }

@@ -61,7 +61,7 @@ func TestUserNames(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
-	const ok, long, control, encoding = "", "at most 256 are kept", "control character", "not valid UTF-8"
+	const ok, long, control, encoding, turn, secret = "", "at most 256 are kept", "control character", "not valid UTF-8", "direction", "looks like a token"
 	for _, row := range []struct{ name, label, want string }{
 		{"empty", "", ok},
 		{"words", "laptop, at home", ok},
@@ -85,6 +85,16 @@ func TestLabels(t *testing.T) {
 		{"half an emoji", "😀"[:3], encoding},
 		{"a surrogate", "\xed\xa0\x80", encoding},
 		{"an overlong slash", "\xc0\xaf", encoding},
+		{"Hebrew and Arabic", "מחשב نايد", ok},
+		{"a family of one emoji", "👩\u200d👧", ok},
+		{"text from right to left", "a\u202etxt.exe", turn},
+		{"an isolate", "a\u2066b", turn},
+		{"a line separator", "a\u2028b", turn},
+		{"a paragraph separator", "a\u2029b", turn},
+		{"a token without its prefix", token.Mint().Reveal()[4:], secret},
+		{"a token with a blank behind the prefix", "irt_ " + token.Mint().Reveal()[4:], secret},
+		{"a token with a blank inside", "irt_0123456789a bcdefghijklmnopqrstuvwxyzAB", secret},
+		{"a digest of hexadecimal", strings.Repeat("0a", 32), ok},
 	} {
 		err := token.CheckLabel(row.label)
 		switch {
