@@ -143,8 +143,9 @@ func TestKillWhileTheDatabaseIsMadeLeavesOneThatOpens(t *testing.T) {
 }
 
 // crashes are what a daemon may find when it starts: whether a -wal was left with
-// changes in it, whether the -shm was lost then, and whether the path is a link.
-var crashes = []struct{ unclean, bare, linked bool }{{}, {unclean: true}, {unclean: true, bare: true}, {unclean: true, linked: true}}
+// changes in it, whether it stands there bare, without its -shm, and whether the
+// path is a link.
+var crashes = []struct{ unclean, bare, linked bool }{{}, {bare: true}, {unclean: true}, {unclean: true, bare: true}, {unclean: true, linked: true}}
 
 // leaveWAL leaves a -wal with changes in it, as a killed daemon does.
 func leaveWAL(t *testing.T, path string) {

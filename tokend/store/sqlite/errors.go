@@ -45,9 +45,6 @@ func explain(path string, err error) error {
 
 // ended tells whether the error says only that the time for it was over.
 func ended(err error) bool {
-	if e, ok := errors.AsType[*driver.Error](err); ok {
-		return e.Code()&0xff == code.SQLITE_INTERRUPT
-	}
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, sql.ErrTxDone)
 }
 

@@ -110,7 +110,7 @@ func (s *Store) checkCompanions() error {
 		if !info.Mode().IsRegular() {
 			return fmt.Errorf("%s is in the way and is no regular file: move it away", path)
 		}
-		if owner := ownerOf(info); owner != ownerOf(database) && owner != uint32(os.Geteuid()) && owner != 0 {
+		if owner := ownerOf(info); owner != ownerOf(database) && owner != uint32(os.Geteuid()) {
 			return fmt.Errorf("%s is of uid %d, who is not the database's owner: if tokend made it as another user, give it to the owner (chown), "+
 				"because it may hold the last changes; if not, move it away", path, owner)
 		}
@@ -207,14 +207,13 @@ func readOnlyAccess(path string) (access, error) {
 	if _, err := os.Stat(path); err != nil {
 		return 0, fmt.Errorf("it is missing and cannot be made on a read-only file system: %w", err)
 	}
-	wal, err := os.Stat(path + "-wal")
-	if errors.Is(err, fs.ErrNotExist) || err == nil && wal.Size() == 0 {
+	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
 		return readOnlyAll, nil
 	}
 	if _, err := os.Stat(path + "-shm"); errors.Is(err, fs.ErrNotExist) {
 		return readOnlyAlone, nil
 	}
-	return readOnly, err
+	return readOnly, nil
 }
 
 // lock keeps other daemons out, whatever name they know the file by. The kernel

@@ -144,15 +144,17 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	kept := mint(t, s)
 	closeStore(t, s)
 	db := shell(t, path)
-	run(t, db, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (7, true)`)
-	err := openFails(t, path)
-	var newer *store.NewerSchemaError
-	if !errors.As(err, &newer) || *newer != (store.NewerSchemaError{Database: 7, Known: 1}) {
-		t.Errorf("got error %v, want a newer schema, 7 instead of 1", err)
+	for _, version := range []int64{2, 7} {
+		run(t, db, fmt.Sprintf(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (%d, true)`, version))
+		err := openFails(t, path)
+		var newer *store.NewerSchemaError
+		if !errors.As(err, &newer) || *newer != (store.NewerSchemaError{Database: version, Known: 1}) {
+			t.Errorf("got error %v, want a newer schema, %d instead of 1", err, version)
+		}
+		wantSentence(t, err, path, fmt.Sprintf("the database has schema version %d, this tokend knows up to 1: "+
+			"run the newer tokend, or restore the backup made before the upgrade", version))
 	}
-	wantSentence(t, err, path, "the database has schema version 7, this tokend knows up to 1: "+
-		"run the newer tokend, or restore the backup made before the upgrade")
-	run(t, db, `DELETE FROM goose_db_version WHERE version_id = 7`)
+	run(t, db, `DELETE FROM goose_db_version WHERE version_id > 1`)
 	wantRecord(t, open(t, path), kept) // the refused opening has left nothing behind
 }
 
@@ -186,15 +188,20 @@ func TestWhatIsNoDatabaseIsRefusedAndLeftAlone(t *testing.T) {
 }
 
 func TestDatabaseOfAnotherProgramIsRefusedAndLeftAlone(t *testing.T) {
-	path := newPath(t)
-	db := shell(t, path)
-	run(t, db, `CREATE TABLE cookies (name TEXT)`)
-	check(db.Close())
-	before, err := os.ReadFile(path)
-	check(err)
-	wantSentence(t, openFails(t, path), path, "not one of tokend's", "name another file")
-	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
-		t.Errorf("the file was changed (%v)", err)
+	const cookies, versions = `CREATE TABLE cookies (name TEXT)`, `CREATE TABLE goose_db_version (version_id INTEGER, is_applied INTEGER)`
+	for _, tables := range [][]string{{cookies}, {cookies, versions}} { // the other program may migrate as tokend does
+		path := newPath(t)
+		db := shell(t, path)
+		for _, table := range tables {
+			run(t, db, table)
+		}
+		check(db.Close())
+		before, err := os.ReadFile(path)
+		check(err)
+		wantSentence(t, openFails(t, path), path, "not one of tokend's", "name another file")
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+			t.Errorf("the file was changed (%v)", err)
+		}
 	}
 }
 
@@ -269,18 +276,44 @@ func TestCompanionOfAnotherUserIsRefused(t *testing.T) {
 	}
 }
 
-// TestCompanionsAreClosedWithTheDatabase: SQLite made them as open as it was.
-func TestCompanionsAreClosedWithTheDatabase(t *testing.T) {
+// TestCompanionOfTheDaemonsUserIsBelieved, where the database is another's.
+func TestCompanionOfTheDaemonsUserIsBelieved(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("only root can make another user's file")
+		return
+	}
 	path := newPath(t)
 	closeStore(t, open(t, path))
 	leaveWAL(t, path)
-	for _, companion := range []string{"-wal", "-shm"} {
-		check(os.Chmod(path+companion, 0o666))
+	check(os.Chmod(path, 0o666))
+	for _, folder := range []string{filepath.Dir(path), filepath.Dir(filepath.Dir(path))} {
+		check(os.Chmod(folder, 0o777))
 	}
-	open(t, path)
 	for _, companion := range []string{"-wal", "-shm"} {
-		if info, err := os.Stat(path + companion); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v, %v", companion, info.Mode(), err)
+		check(os.Chown(path+companion, 12345, -1))
+	}
+	check(syscall.Seteuid(12345))
+	defer func() { check(syscall.Seteuid(0)) }()
+	mint(t, open(t, path))
+}
+
+// TestCompanionsAreAsClosedAsTheDatabase: SQLite made them as open as it was.
+func TestCompanionsAreAsClosedAsTheDatabase(t *testing.T) {
+	for _, c := range []struct{ database, before, after os.FileMode }{
+		{0o600, 0o666, 0o600}, {0o600, 0o600, 0o600}, {0o640, 0o604, 0o600}, {0o640, 0o600, 0o600},
+	} {
+		path := newPath(t)
+		closeStore(t, open(t, path))
+		leaveWAL(t, path)
+		for _, companion := range []string{"-wal", "-shm"} {
+			check(os.Chmod(path+companion, c.before))
+		}
+		check(os.Chmod(path, c.database))
+		open(t, path)
+		for _, companion := range []string{"-wal", "-shm"} {
+			if info, err := os.Stat(path + companion); err != nil || info.Mode().Perm() != c.after {
+				t.Errorf("%+v: %s: %v, %v", c, companion, info.Mode(), err)
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"testing"
 	"time"
@@ -47,4 +48,21 @@ func TestChangeTouchesTheFileFirst(t *testing.T) {
 	if !touched.After(old.Add(time.Minute)) {
 		t.Errorf("at the commit the file was as it was at %v", touched)
 	}
+}
+
+// TestWhatBecameOfAChangeIsKnown where its commit ends soon after its time is up.
+func TestWhatBecameOfAChangeIsKnown(t *testing.T) {
+	s := open(t, newPath(t))
+	var err error
+	for range 20 { // the disk may be slow
+		ctx, cancel := context.WithCancel(t.Context())
+		check(s.AtCommit(t.Context(), func() {
+			cancel()
+			time.Sleep(10 * time.Millisecond)
+		}))
+		if err = s.Mint(ctx, newRecord(), token.Quota{}, created); err == nil {
+			return
+		}
+	}
+	t.Errorf("got error %v for a change that was made", err)
 }

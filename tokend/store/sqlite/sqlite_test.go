@@ -175,7 +175,7 @@ func TestAuditTrailIsAppendOnly(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreSetUpToSurvivePowerLoss(t *testing.T) {
+func TestConnectionsAreSetUpAsTheyShouldBe(t *testing.T) {
 	s := open(t, newPath(t))
 	for name, want := range map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "temp_store": "2",
@@ -184,8 +184,12 @@ func TestConnectionsAreSetUpToSurvivePowerLoss(t *testing.T) {
 			t.Errorf("writer's %s is %q (%v), want %q", name, got, err, want)
 		}
 	}
-	if got, err := s.ReaderPragma(t.Context(), "query_only"); got != "1" || err != nil {
-		t.Errorf("reader's query_only is %q (%v), want 1", got, err)
+	for name, want := range map[string]string{
+		"query_only": "1", "temp_store": "2", "busy_timeout": "800", // less than a look-up may take
+	} {
+		if got, err := s.ReaderPragma(t.Context(), name); got != want || err != nil {
+			t.Errorf("reader's %s is %q (%v), want %q", name, got, err, want)
+		}
 	}
 }
 
