@@ -31,8 +31,8 @@ func (n *node) warnOfPlaces() {
 // others can write to, or own.
 func weakPlaces(path string) (weak []string) {
 	type place struct {
-		path   string
-		holder bool
+		device, inode uint64
+		holder        bool
 	}
 	seen := map[place]bool{}
 	for hop := range hops(path) {
@@ -42,7 +42,8 @@ func weakPlaces(path string) (weak []string) {
 			if err != nil {
 				continue // what is missing can be made in the folder above
 			}
-			p := place{at, !held && at != hop}
+			stat := info.Sys().(*syscall.Stat_t)
+			p := place{stat.Dev, stat.Ino, !held && at != hop}
 			held = held || p.holder
 			if seen[p] {
 				continue

@@ -41,6 +41,8 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 		os.Symlink(file, filepath.Join(elsewhere, "link")),
 		os.Symlink("../elsewhere", filepath.Join(folder, "on")),
 		os.Symlink("link/on", filepath.Join(top, "chain")),
+		os.Mkdir(filepath.Join(folder, "deeper"), 0o755),
+		os.Symlink(file, filepath.Join(folder, "deeper", "link")),
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +66,8 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 		{"behind a link", folder, 0o777, filepath.Join(link, "file"), []string{folder + " has mode 777"}},
 		{"in the middle of links", folder, 0o777, filepath.Join(top, "chain", "other"), []string{folder + " has mode 777"}},
 		{"behind the file's own link", folder, 0o777, filepath.Join(top, "elsewhere", "link"), []string{folder + " has mode 777"}},
+		{"above a link, sticky", top, 0o777 | os.ModeSticky, filepath.Join(elsewhere, "link"), nil},
+		{"above a link and then with the file, sticky", folder, 0o777 | os.ModeSticky, filepath.Join(folder, "deeper", "link"), []string{folder + " has mode 777"}},
 		{"above a relative path", top, 0o777, "file", []string{top + " has mode 777"}},
 	} {
 		before, err := os.Stat(c.path)
@@ -79,14 +83,15 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
 	}
-	for _, path := range []string{file, folder} {
-		if err := os.Chown(path, 12345, -1); err != nil {
+	asked := filepath.Join(link, "file")
+	for path, shown := range map[string]string{file: asked, folder: folder, link: link} {
+		if err := os.Lchown(path, 12345, -1); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{path + " belongs to uid 12345"}, below(top, weakPlaces(file))); diff != "" {
+		if diff := cmp.Diff([]string{shown + " belongs to uid 12345"}, below(top, weakPlaces(asked))); diff != "" {
 			t.Errorf("another owner (-want +got):\n%s", diff)
 		}
-		if err := os.Chown(path, 0, -1); err != nil {
+		if err := os.Lchown(path, 0, -1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -139,24 +144,26 @@ func below(top string, places []string) (own []string) {
 
 func TestSocketInAClosedFolderIsTold(t *testing.T) {
 	for mode, told := range map[os.FileMode]bool{0o700: true, 0o744: true, 0o710: false, 0o755: false} {
-		for socketMode, open := range map[os.FileMode]bool{0o600: false, 0o666: true} {
-			folder := filepath.Join(t.TempDir(), "folder")
-			path := filepath.Join(folder, "s")
-			if err := os.Mkdir(folder, 0o700); err != nil {
+		for socketMode, open := range map[os.FileMode]bool{0o600: false, 0o660: true, 0o666: true} {
+			top := t.TempDir()
+			closed, inner, link := filepath.Join(top, "closed"), filepath.Join(top, "closed", "inner"), filepath.Join(top, "link")
+			if err := errors.Join(os.MkdirAll(inner, 0o755), os.Symlink(inner, link)); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(path, nil, socketMode); err != nil {
-				t.Fatal(err)
-			}
-			for path, mode := range map[string]os.FileMode{folder: mode, path: socketMode} {
-				if err := os.Chmod(path, mode); err != nil {
+			for _, path := range []string{filepath.Join(closed, "s"), filepath.Join(inner, "s")} {
+				if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, socketMode)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			var log bytes.Buffer
-			warnOfClosed(slog.New(slog.NewTextHandler(&log, nil)), path)
-			if got := strings.Contains(log.String(), "folder="+folder+fmt.Sprintf(" mode=%o", mode)); got != (told && open) {
-				t.Errorf("folder %o, socket %o: the log says %q", mode, socketMode, &log)
+			if err := os.Chmod(closed, mode); err != nil {
+				t.Fatal(err)
+			}
+			for _, folder := range []string{closed, inner, link} { // the one that is closed, one in it, and a link to that
+				var log bytes.Buffer
+				warnOfClosed(slog.New(slog.NewTextHandler(&log, nil)), filepath.Join(folder, "s"))
+				if got := strings.Contains(log.String(), fmt.Sprintf("folder=%s mode=%o", closed, mode)); got != (told && open) {
+					t.Errorf("%s, folder %o, socket %o: the log says %q", folder, mode, socketMode, &log)
+				}
 			}
 		}
 	}
