@@ -61,7 +61,7 @@ func TestANewTokenIsAnEntryOfTheAuditTrail(t *testing.T) {
 		{"never", "never", "laptop", `expires never, label "laptop"`},
 		{"never", "1d", "", `expires 2026-03-05T04:06:07Z`},
 		{"2w", "", `Zoë's "big" one`, `expires 2026-03-18T04:06:07Z, label "Zoë's \"big\" one"`},
-		{"2w", "1h", "a\u200db", `expires 2026-03-04T05:06:07Z, label "a\u200db"`},
+		{"2w", "1h", "a\u202eb", `expires 2026-03-04T05:06:07Z, label "a\u202eb"`},
 	} {
 		life, err := token.ParseLife(row.defaults)
 		if err != nil {

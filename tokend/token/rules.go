@@ -100,15 +100,28 @@ func CheckLabel(label string) error {
 		return errors.New("the label is not valid UTF-8")
 	case utf8.RuneCountInString(label) > MaxLabel:
 		return fmt.Errorf("the label has %d characters; at most %d are kept", utf8.RuneCountInString(label), MaxLabel)
-	case secretLike.MatchString(label) || RedactName(label) != label:
+	case secretLike.MatchString(label) || holdsToken(label):
 		return errors.New("the label holds what looks like a token; say what it is for instead")
 	case strings.ContainsFunc(label, unicode.IsControl):
 		return errors.New("the label has a control character (a line break or a tab, say); leave it out")
-	case strings.ContainsFunc(label, turnsText):
-		return errors.New("the label has a character that turns the direction of text or breaks the line; leave it out")
 	}
 	return nil
 }
 
-// turnsText reports whether the character makes what stands around it look otherwise.
-func turnsText(r rune) bool { return unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) }
+// holdsToken reports whether a whole token is in the text, with or without its prefix
+// and whatever stands between its letters and digits.
+func holdsToken(text string) bool {
+	text = strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && isWord(byte(r)) {
+			return r
+		}
+		return -1
+	}, text)
+	const body = Length - len(Prefix)
+	for i := range max(len(text)-body+1, 0) {
+		if _, err := Parse(Prefix + text[i:i+body]); err == nil {
+			return true
+		}
+	}
+	return false
+}

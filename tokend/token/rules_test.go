@@ -61,13 +61,13 @@ func TestUserNames(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
-	const ok, long, control, encoding, turn, secret = "", "at most 256 are kept", "control character", "not valid UTF-8", "direction", "looks like a token"
+	const ok, long, control, encoding, secret = "", "at most 256 are kept", "control character", "not valid UTF-8", "looks like a token"
 	for _, row := range []struct{ name, label, want string }{
 		{"empty", "", ok},
 		{"words", "laptop, at home", ok},
 		{"markup", "<script>'\"&\\%s", ok},
 		{"accents", "Größe", ok},
-		{"256 letters", strings.Repeat("a", 256), ok},
+		{"256 letters", strings.Repeat("x", 256), ok},
 		{"256 emoji", strings.Repeat("😀", 256), ok},
 		{"U+FFFD itself", "\ufffd", ok},
 
@@ -85,15 +85,14 @@ func TestLabels(t *testing.T) {
 		{"half an emoji", "😀"[:3], encoding},
 		{"a surrogate", "\xed\xa0\x80", encoding},
 		{"an overlong slash", "\xc0\xaf", encoding},
+		{"text from right to left", "a\u202eb", ok},
 		{"Hebrew and Arabic", "מחשב نايد", ok},
 		{"a family of one emoji", "👩\u200d👧", ok},
-		{"text from right to left", "a\u202etxt.exe", turn},
-		{"an isolate", "a\u2066b", turn},
-		{"a line separator", "a\u2028b", turn},
-		{"a paragraph separator", "a\u2029b", turn},
 		{"a token without its prefix", token.Mint().Reveal()[4:], secret},
 		{"a token with a blank behind the prefix", "irt_ " + token.Mint().Reveal()[4:], secret},
-		{"a token with a blank inside", "irt_0123456789a bcdefghijklmnopqrstuvwxyzAB", secret},
+		{"a token with blanks inside", strings.Join(strings.Split(token.Mint().Reveal(), ""), " "), secret},
+		{"a token in the middle of text", "my laptop" + token.Mint().Reveal()[4:] + "of 2026", secret},
+		{"42 that are no token", "irt " + strings.Repeat("x", 38), ok},
 		{"a digest of hexadecimal", strings.Repeat("0a", 32), ok},
 	} {
 		err := token.CheckLabel(row.label)
