@@ -180,11 +180,15 @@ func (n *node) hangUp() error {
 	return errors.Join(errs...)
 }
 
+const nobodyMayAsk = "nobody may ask: none of the peers is known on this machine"
+
 func (n *node) resolve(section string, names []string) socket.Peers {
-	peers, missing := socket.ResolvePeers(names)
-	if len(missing) > 0 {
-		n.log.Warn("peers are not known on this machine (or nobody, which stands for many), and may not ask; reload (SIGHUP) once they are known",
-			"section", section, "missing", strings.Join(missing, " "))
+	peers, leftOut := socket.ResolvePeers(names)
+	if len(leftOut) > 0 {
+		n.log.Warn("peers are left out; reload (SIGHUP) once they are known", "section", section, "peers", strings.Join(leftOut, ", "))
+	}
+	if peers.Only() {
+		n.log.Error(nobodyMayAsk, "section", section)
 	}
 	return peers
 }

@@ -55,8 +55,12 @@ systemd, sockets that were passed are used and the service manager is told.`,
 func reportValid(cmd *cobra.Command, path string, read loaded) error {
 	cfg := read.cfg
 	for section, names := range map[string][]string{"auth": cfg.Auth.Peers, "admin": cfg.Admin.Peers} {
-		if _, missing := socket.ResolvePeers(names); len(missing) > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] peers: not known on this machine (or nobody, which stands for many), and may not ask: %s\n", section, strings.Join(missing, " "))
+		peers, leftOut := socket.ResolvePeers(names)
+		if len(leftOut) > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] peers are left out: %s\n", section, strings.Join(leftOut, ", "))
+		}
+		if peers.Only() {
+			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] %s\n", section, nobodyMayAsk)
 		}
 	}
 	for _, weak := range weakPlaces(path) {

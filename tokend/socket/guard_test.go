@@ -33,9 +33,9 @@ func guarded(t *testing.T, names ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	peers, missing := socket.ResolvePeers(names)
-	if missing != nil {
-		t.Fatal(missing)
+	peers, leftOut := socket.ResolvePeers(names)
+	if leftOut != nil {
+		t.Fatal(leftOut)
 	}
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	rejections := socket.NewRejections(s.registry)

@@ -88,9 +88,9 @@ type Peers struct {
 const nobody = 65534
 
 // ResolvePeers turns names, @groups and numbers into Peers. A name that this
-// machine doesn't know is left out and returned: it may not be there yet. So is
-// what stands for many: the user nobody and the group nogroup.
-func ResolvePeers(names []string) (peers Peers, missing []string) {
+// machine doesn't know is left out and returned, with the reason: it may not be
+// there yet. So is what stands for many: the user nobody and the group nogroup.
+func ResolvePeers(names []string) (peers Peers, leftOut []string) {
 	peers = Peers{uids: map[uint32]bool{}, gids: map[uint32]bool{}}
 	for _, name := range names {
 		set, find, spelled := peers.uids, findUser, name
@@ -98,13 +98,16 @@ func ResolvePeers(names []string) (peers Peers, missing []string) {
 			set, find, spelled = peers.gids, findGroup, group
 		}
 		id, err := find(spelled)
-		if err != nil || id == nobody {
-			missing = append(missing, name)
-			continue
+		switch {
+		case err != nil:
+			leftOut = append(leftOut, name+" (not known on this machine)")
+		case id == nobody:
+			leftOut = append(leftOut, name+" (stands for many)")
+		default:
+			set[id] = true
 		}
-		set[id] = true
 	}
-	return peers, missing
+	return peers, leftOut
 }
 
 func findUser(name string) (uint32, error) {
