@@ -24,6 +24,7 @@ type (
 	none         struct{}
 	createdReply struct {
 		CacheControl string `header:"Cache-Control"`
+		Location     string `header:"Location"`
 		Body         Created
 	}
 	tokenID struct {
@@ -48,12 +49,14 @@ type (
 	}
 )
 
+const tokensPath = "/api/v1/tokens"
+
 func (a *api) register(h huma.API) {
-	add(a, h, http.MethodPost, "/api/v1/tokens", http.StatusCreated, "Create a token", a.create)
-	add(a, h, http.MethodGet, "/api/v1/tokens", http.StatusOK, "List tokens, newest first", a.tokens)
-	add(a, h, http.MethodDelete, "/api/v1/tokens/{id}", http.StatusOK, "Revoke a token", a.revoke)
-	add(a, h, http.MethodDelete, "/api/v1/tokens", http.StatusOK, "Revoke all tokens of a user", a.revokeAll)
-	add(a, h, http.MethodPost, "/api/v1/tokens/found", http.StatusOK, "Revoke the token whose secret was found", a.revokeFound)
+	add(a, h, http.MethodPost, tokensPath, http.StatusCreated, "Create a token", a.create)
+	add(a, h, http.MethodGet, tokensPath, http.StatusOK, "List tokens, newest first", a.tokens)
+	add(a, h, http.MethodDelete, tokensPath+"/{id}", http.StatusOK, "Revoke a token", a.revoke)
+	add(a, h, http.MethodDelete, tokensPath, http.StatusOK, "Revoke all tokens of a user", a.revokeAll)
+	add(a, h, http.MethodPost, tokensPath+"/found", http.StatusOK, "Revoke the token whose secret was found", a.revokeFound)
 	add(a, h, http.MethodGet, "/api/v1/users", http.StatusOK, "List users", a.users)
 	add(a, h, http.MethodPut, "/api/v1/users/{name}", http.StatusOK, "Disable or enable a user", a.setUser)
 	add(a, h, http.MethodGet, "/api/v1/audit", http.StatusOK, "Read the audit trail, newest first", a.events)
@@ -121,7 +124,7 @@ func (a *api) create(ctx context.Context, actor string, in *body[NewToken]) (*cr
 		return nil, err
 	}
 	made := Created{Token: showToken(a.manager.View(record)), Secret: secret.Reveal()}
-	return &createdReply{CacheControl: "no-store", Body: made}, nil
+	return &createdReply{CacheControl: "no-store", Location: tokensPath + "/" + record.ID, Body: made}, nil
 }
 
 func (a *api) tokens(ctx context.Context, _ string, in *tokenPage) (*body[[]Token], error) {

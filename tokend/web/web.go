@@ -41,7 +41,7 @@ func NewAPI(cfg Config) http.Handler {
 	h := humago.New(mux, description)
 	h.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) { onceEach(h, ctx, next) })
 	a.register(h)
-	return mux
+	return tellUntaken(cfg.Logger, mux)
 }
 
 // onceEach refuses a query parameter that is given twice: one of them would be
