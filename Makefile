@@ -49,9 +49,10 @@ tools:
 unit:
 	go test -race $$(go list ./... | grep -v /e2e)
 
+# What runs in parallel there waits for deadlines.
 .PHONY: e2e
 e2e: tools
-	go test -race -count=1 -timeout 20m ./tokend/e2e/...
+	go test -race -count=1 -parallel 16 -timeout 20m ./tokend/e2e/...
 
 .PHONY: fuzz
 fuzz:

@@ -266,3 +266,17 @@ func TestSoManyScrapesAndNoMoreAreUnderWay(t *testing.T) {
 	close(slow.goOn)
 	scrapes.Wait()
 }
+
+// TestMetricsAddressIsNoMatterAtTheEnd, even if it could not be had.
+func TestMetricsAddressIsNoMatterAtTheEnd(t *testing.T) {
+	taken := httptest.NewServer(nil)
+	defer taken.Close()
+	var log bytes.Buffer
+	n := &node{log: slog.New(slog.NewTextHandler(&log, nil))}
+	n.cfg.HTTP.Metrics = taken.Listener.Addr().String()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := n.serveMetrics(ctx); err != nil || log.Len() > 0 {
+		t.Errorf("got %v, logged %s", err, &log)
+	}
+}

@@ -76,10 +76,9 @@ func (n *node) serveHTTP(ctx context.Context, listener net.Listener, handler htt
 	server := &http.Server{
 		Handler:           handler,
 		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
-		ReadHeaderTimeout: 5 * time.Second, // also of one that says nothing
-		ReadTimeout:       10 * time.Second,
+		ReadHeaderTimeout: 5 * time.Second,  // also of one that says nothing
+		ReadTimeout:       10 * time.Second, // also of one that says nothing more
 		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       20 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ConnContext:       with,
 	}

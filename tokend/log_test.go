@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,24 @@ func settle(t *testing.T, w *logWriter) {
 	if queued := w.queued.Load(); queued != 0 {
 		t.Errorf("%d lines are said to be queued, and none is", queued)
 	}
+}
+
+// TestAMomentCostsNothing of what may be spent on waiting for the log.
+func TestAMomentCostsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for took, left := range map[time.Duration]time.Duration{
+			time.Millisecond: maxLogWait, 2 * time.Millisecond: maxLogWait - 2*time.Millisecond, time.Hour: 0,
+		} {
+			w := &logWriter{budget: maxLogWait, at: time.Now()}
+			written := make(chan struct{})
+			time.AfterFunc(took, func() { close(written) })
+			w.await(written)
+			if w.budget != left {
+				t.Errorf("after %s %s are left, want %s", took, w.budget, left)
+			}
+			<-written
+		}
+	})
 }
 
 func countLost(t *testing.T, w *logWriter) int {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -277,32 +276,6 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 			if at := strings.Index(all, part); at >= 0 {
 				t.Errorf("secret %d is in: %s", i, all[max(0, at-200):at])
 			}
-		}
-	}
-}
-
-// TestWhoSendsNothingIsCutOff from HTTP, too.
-func TestWhoSendsNothingIsCutOff(t *testing.T) {
-	site, _, metrics := observed(t)
-	for _, network := range [][2]string{{"tcp", metrics}, {"unix", site.AdminSocket()}} {
-		for _, sent := range []string{"", "GET / HTTP/1.1\r\nHost:", "POST /api/v1/tokens HTTP/1.1\r\nHost: tokend\r\nContent-Length: 100\r\n\r\n{"} {
-			t.Run(network[0]+" "+sent, func(t *testing.T) {
-				t.Parallel()
-				conn, err := net.Dial(network[0], network[1])
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer conn.Close()
-				if _, err := io.WriteString(conn, sent); err != nil {
-					t.Fatal(err)
-				}
-				if err := conn.SetReadDeadline(time.Now().Add(25 * time.Second)); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Error("it may stay for ever")
-				}
-			})
 		}
 	}
 }
