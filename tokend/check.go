@@ -39,6 +39,9 @@ with 0 or 1.`,
 			answer, err := ask(socket, user.name, secret)
 			show := printAnswer
 			if asJSON {
+				if err != nil && !errors.Is(err, errSaid) {
+					answer.Detail = err.Error()
+				}
 				show = func(w io.Writer, a answered) error { return printJSON(w, a) }
 			}
 			return errors.Join(show(cmd.OutOrStdout(), answer), err)

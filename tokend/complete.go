@@ -24,6 +24,16 @@ func completeNothing(cmd *cobra.Command, flags ...string) {
 	}
 }
 
+// completeNoFiles does the same for the arguments of all commands: none takes files.
+func completeNoFiles(cmd *cobra.Command) {
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	for _, sub := range cmd.Commands() {
+		completeNoFiles(sub)
+	}
+}
+
 func userNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var users []web.User
 	c, err := newClient(cmd)
@@ -43,6 +53,11 @@ func userNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellC
 }
 
 func completeTokens(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	for _, way := range []string{"user", "all", "secret"} { // IDs go with none of these
+		if cmd.Flags().Changed(way) {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
 	c, err := newClient(cmd)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -68,6 +68,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(newServe(), newToken(), newUser(), newAudit(), newCheck(), newVersion())
 	strict(root)
+	completeNoFiles(root)
 	return root
 }
 
