@@ -209,7 +209,26 @@ func TestFailedReloadIsSeenFromOutside(t *testing.T) {
 // TestNoSecretIsEverWritten runs everything at debug level and looks for the
 // secrets that it used in all that was printed, logged, counted and kept.
 func TestNoSecretIsEverWritten(t *testing.T) {
-	site, _, metrics := observed(t)
+	for format, level := range map[string]string{"json": `"level":"DEBUG"`, "text": "level=DEBUG"} {
+		t.Run(format, func(t *testing.T) { noSecretIsWritten(t, format, level) })
+	}
+}
+
+// noSecretIsWritten does all there is to do, with a log in the format.
+func noSecretIsWritten(t *testing.T, format, level string) {
+	t.Helper()
+	site, daemon, metrics := observed(t)
+	if err := daemon.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	config, err := os.ReadFile(site.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(site.Config(), bytes.Replace(config, []byte(`"json"`), []byte(strconv.Quote(format)), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, site)
 	syslog, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: site.Syslog(), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +276,7 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 	run(made.good+made.good, "token", "revoke", "--secret", "-")
 	_, counted := fetch(t, "http://"+metrics+"/metrics")
 	printed.WriteString(counted)
-	for _, path := range []string{site.Log(), site.Path("state/tokend.db"), site.Path("state/tokend.db-wal")} {
+	for _, path := range []string{site.Log(), site.Path("state/tokend.db"), site.Path("state/tokend.db-wal"), site.Path("state/tokend.db-shm")} {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -265,7 +284,7 @@ func TestNoSecretIsEverWritten(t *testing.T) {
 		printed.Write(text)
 	}
 	all := printed.String()
-	for _, seen := range []string{`"level":"DEBUG"`, `"reason":"ok"`, "CREATE TABLE", "irodsPamAuthCheck[", "pamhelper[", "tokend: ", "tokend_tokens{"} {
+	for _, seen := range []string{level, `wrong-user`, "CREATE TABLE", "irodsPamAuthCheck[", "pamhelper[", "tokend: ", "tokend_tokens{"} {
 		if !strings.Contains(all, seen) {
 			t.Errorf("%s was not looked at", seen)
 		}
