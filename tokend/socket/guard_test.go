@@ -47,7 +47,7 @@ func guarded(t *testing.T, names ...string) *site {
 // alice is the only one who may come in, with "right".
 func alice(_ context.Context, user, secret string) verify.Verdict {
 	if user == "alice" && secret == "right" {
-		return verify.Verdict{Reason: verify.OK}
+		return verify.Verdict{Reason: verify.OK, Token: "4k2jx01mfp9a"}
 	}
 	return verify.Verdict{Reason: verify.Unknown}
 }

@@ -94,7 +94,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) refuse(conn net.Conn) {
 	s.rejected.count(tooMany)
 	s.seldom.Do(func() { s.log.Warn("connection refused: too many are open", "most", cap(s.slots)) })
-	s.reply(conn, false, wire.Busy)
+	_ = s.reply(conn, false, wire.Busy) // it has told the log
 }
 
 func (s *Server) converse(ctx context.Context, conn net.Conn) {
@@ -110,7 +110,9 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	verdict := s.check(ctx, string(request.Login), string(request.Secret))
-	s.reply(conn, verdict.OK(), string(verdict.Reason))
+	if err := s.reply(conn, verdict.OK(), string(verdict.Reason)); err != nil && verdict.OK() { // the name is the owner's
+		s.log.Warn("nobody waited for this yes: the login was refused", "user", string(request.Login), "token", verdict.Token, "err", err)
+	}
 }
 
 // misread tells of a request that did not come whole. None of it was a verdict,
@@ -127,7 +129,7 @@ func (s *Server) misread(conn net.Conn, err error) {
 	s.seldom.Do(func() {
 		s.log.Warn("request refused: it did not come whole, or was none of pamhelper's", slices.Concat([]any{"reason", reason, "err", err}, whose(conn))...)
 	})
-	s.reply(conn, false, string(verify.Malformed))
+	_ = s.reply(conn, false, string(verify.Malformed)) // it has told the log
 }
 
 // whose says for the log who is calling, where that is known.
@@ -138,12 +140,14 @@ func whose(conn net.Conn) []any {
 	return nil
 }
 
-func (s *Server) reply(conn net.Conn, ok bool, reason string) {
+// reply tells the caller and hangs up. An error says that the caller did not hear it.
+func (s *Server) reply(conn net.Conn, ok bool, reason string) error {
 	err := conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err == nil {
 		_, err = conn.Write(wire.EncodeReply(ok, reason))
 	}
-	if err := errors.Join(err, conn.Close()); err != nil {
+	if err = errors.Join(err, conn.Close()); err != nil {
 		s.log.Debug("reply was not delivered", "err", err)
 	}
+	return err
 }
