@@ -109,14 +109,7 @@ func Listen(ctx context.Context, path string, mode os.FileMode) (*Listener, erro
 	if err := removeDead(ctx, path); err != nil {
 		return nil, err
 	}
-	// On Linux a socket file takes the mode of its descriptor, less the umask:
-	// it is never wider than this, and made as wide right after.
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), uint32(mode.Perm())) })
-		return errors.Join(err, failed)
-	}}
-	made, err := config.Listen(ctx, "unix", path)
+	made, err := listen(ctx, path, mode)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, fmt.Errorf("%w; give its folder to the user with uid %d (chown)", err, os.Geteuid())
 	}
@@ -129,10 +122,19 @@ func Listen(ctx context.Context, path string, mode os.FileMode) (*Listener, erro
 	}
 	listener.SetUnlinkOnClose(false)
 	listener.own = true
-	if err := listener.SetMode(mode); err != nil {
-		return nil, errors.Join(fmt.Errorf("set the mode of %s: %w", path, err), listener.Close())
-	}
 	return listener, nil
+}
+
+// listen makes the file. On Linux that takes the mode of its descriptor, less the
+// umask, which is the whole process's: what else is made just then says its own mode.
+func listen(ctx context.Context, path string, mode os.FileMode) (net.Listener, error) {
+	defer syscall.Umask(syscall.Umask(int(0o777 &^ mode.Perm())))
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error // a folder may have access rules that go before the umask
+		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), uint32(mode.Perm())) })
+		return errors.Join(err, failed)
+	}}
+	return config.Listen(ctx, "unix", path)
 }
 
 // makeFolder makes a folder that is missing such that peers get through it,

@@ -29,8 +29,8 @@ func listen(t *testing.T, path string) *socket.Listener {
 	return listener
 }
 
-// The mode is looked at all the time while a socket is made, many times over:
-// one that is born wider and narrowed afterwards is seen.
+// The mode is looked at all the time while a socket is made, many times over: one
+// that is born wider or narrower and changed afterwards is seen.
 func TestASocketHasItsModeFromBirth(t *testing.T) {
 	const rounds, looks = 200, 500
 	for _, row := range []struct {
@@ -39,7 +39,7 @@ func TestASocketHasItsModeFromBirth(t *testing.T) {
 	}{{0o600, 0}, {0o660, 0}, {0o666, 0}, {0o600, 0o077}, {0o666, 0o077}, {0o666, 0o777}} {
 		path := filepath.Join(folder(t), "s")
 		before := syscall.Umask(row.umask)
-		wider, looked, stop := watch(path, row.mode)
+		wrong, looked, stop := watch(path, row.mode)
 		begun := time.Now()
 		for made := 0; (made < rounds || looked.Load() < looks) && time.Since(begun) < 20*time.Second; made++ {
 			listener, err := socket.Listen(t.Context(), path, row.mode)
@@ -56,27 +56,27 @@ func TestASocketHasItsModeFromBirth(t *testing.T) {
 		}
 		stop()
 		syscall.Umask(before)
-		if got := fs.FileMode(wider.Load()); got != 0 || looked.Load() < looks {
-			t.Errorf("asked for %v under umask %03o: saw %v too much in %d looks", row.mode, row.umask, got, looked.Load())
+		if got := fs.FileMode(wrong.Load()); got != 0 || looked.Load() < looks {
+			t.Errorf("asked for %v under umask %03o: saw %v wrong in %d looks", row.mode, row.umask, got, looked.Load())
 		}
 	}
 }
 
-// watch looks at a file until it is stopped, and collects what its mode has
-// that it should not have.
-func watch(path string, mode fs.FileMode) (wider *atomic.Uint32, looked *atomic.Int32, stop func()) {
-	wider, looked = new(atomic.Uint32), new(atomic.Int32)
+// watch looks at a file until it is stopped, and collects what its mode has that it
+// should not have, or has not.
+func watch(path string, mode fs.FileMode) (wrong *atomic.Uint32, looked *atomic.Int32, stop func()) {
+	wrong, looked = new(atomic.Uint32), new(atomic.Int32)
 	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for ctx.Err() == nil {
 			if info, err := os.Lstat(path); err == nil {
 				looked.Add(1)
-				wider.Or(uint32(info.Mode().Perm() &^ mode))
+				wrong.Or(uint32(info.Mode().Perm() ^ mode))
 			}
 		}
 	})
-	return wider, looked, func() {
+	return wrong, looked, func() {
 		cancel()
 		watching.Wait()
 	}
