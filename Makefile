@@ -17,8 +17,9 @@ GOLANGCI := v2.15.0
 # A count, not a time: go test may fail when a time is up (context deadline exceeded).
 FUZZTIME ?= 50000x
 
-# The version is stamped below; go's own way fails in somebody else's clone.
-BUILD_FLAGS     := -trimpath -buildvcs=false
+# The version is stamped below; go's own way fails in a tree that another user owns.
+export GOFLAGS  += -buildvcs=false
+BUILD_FLAGS     := -trimpath
 VERSION_PACKAGE := github.com/prometheus/common/version
 TOKEND_FLAGS    := -s -w -X $(VERSION_PACKAGE).Version=$(VERSION) -X $(VERSION_PACKAGE).Revision=$(REVISION)
 # The helper's own entry point instead of Go's runtime: see docs/pamhelper.md.

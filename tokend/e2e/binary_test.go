@@ -168,7 +168,7 @@ func changedHelper(t *testing.T, site *rig.Site, file string, changes ...string)
 func TestHelperBuiltWithoutItsEntryIsANo(t *testing.T) {
 	site, _ := running(t)
 	plain := site.Path(rig.CheckerName + "-plain")
-	out, err := exec.Command("go", "build", "-o", plain, "tokend/pamhelper").CombinedOutput()
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", plain, "tokend/pamhelper").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -97,9 +98,12 @@ func (s *Site) Build(ctx context.Context, race bool) error {
 	return os.Link(s.Helper(), s.Checker())
 }
 
+// buildFlags are those of make build, so that all is compiled once.
+var buildFlags = []string{"build", "-trimpath", "-buildvcs=false"}
+
 // BuildTokend makes the daemon, with the race detector if wanted.
 func (s *Site) BuildTokend(ctx context.Context, race bool) error {
-	args := []string{"build", "-trimpath", "-o", s.Tokend()} // as make build does: it is compiled once
+	args := slices.Concat(buildFlags, []string{"-o", s.Tokend()})
 	env := "CGO_ENABLED=0"
 	if race {
 		args, env = append(args, "-race"), "CGO_ENABLED=1"
@@ -111,7 +115,7 @@ func (s *Site) BuildTokend(ctx context.Context, race bool) error {
 // arguments of go build.
 func (s *Site) BuildHelper(ctx context.Context, path, arch string, more ...string) error {
 	flags := fmt.Sprintf("-E main.entry -X main.socketPath=%s -X main.syslogPath=%s", s.AuthSocket(), s.Syslog())
-	args := append([]string{"build", "-trimpath", "-ldflags", flags, "-o", path}, more...)
+	args := slices.Concat(buildFlags, []string{"-ldflags", flags, "-o", path}, more)
 	return goTool(ctx, []string{"CGO_ENABLED=0", "GOARCH=" + arch}, append(args, "./pamhelper")...)
 }
 
