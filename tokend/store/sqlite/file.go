@@ -207,7 +207,8 @@ func readOnlyAccess(path string) (access, error) {
 	if _, err := os.Stat(path); err != nil {
 		return 0, fmt.Errorf("it is missing and cannot be made on a read-only file system: %w", err)
 	}
-	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+	const header = 32 // of the -wal; changes come behind it
+	if wal, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) || err == nil && wal.Size() <= header {
 		return readOnlyAll, nil
 	}
 	if _, err := os.Stat(path + "-shm"); errors.Is(err, fs.ErrNotExist) {
@@ -227,6 +228,15 @@ func lock(file *os.File) error {
 		return fmt.Errorf("lock it (the database must lie on a local disk): %w", err)
 	}
 	return nil
+}
+
+// lockOut keeps other programs from a file that is read without SQLite's locks: what
+// they change, its readers would not notice. It locks the bytes on which SQLite has
+// its own locks, as one who writes to the file alone.
+func lockOut(file *os.File) error {
+	const first, all = 0x40000000, 512
+	alone := unix.Flock_t{Type: unix.F_WRLCK, Start: first, Len: all}
+	return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &alone) // which no other descriptor's end takes away
 }
 
 // holder names the process that has the lock, as far as the kernel tells.

@@ -115,6 +115,11 @@ func (s *Store) reconnectReadOnly(ctx context.Context, log *slog.Logger) error {
 	if err := s.disconnect(); err != nil {
 		return err
 	}
+	if mode != readOnly {
+		if err := lockOut(s.file); err != nil {
+			log.Warn("another program has the database open: what it changes is not noticed", "path", s.path, "err", err)
+		}
+	}
 	return s.connect(ctx, mode, log)
 }
 

@@ -3,172 +3,18 @@ package sqlite_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"tokend/tokend/store"
 	"tokend/tokend/store/sqlite"
 	"tokend/tokend/token"
 )
 
-func TestLookUpsGoOnWhenTheDiskIsFull(t *testing.T) {
-	if !withOwnMounts(t) {
-		return
-	}
-	dir := t.TempDir()
-	check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
-	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
-	s := open(t, filepath.Join(dir, "tokend.db"))
-	kept := []token.Record{mint(t, s), mint(t, s)}
-	filler := filepath.Join(dir, "filler")
-	fill(t, filler)
-
-	err := s.Mint(t.Context(), newRecord(), token.Quota{}, created)
-	for err == nil { // what the file system had still reserved
-		err = s.Mint(t.Context(), newRecord(), token.Quota{}, created)
-	}
-	wantUnwritable(t, err, "the disk is full; free some space", "look-ups go on")
-	_, err = s.Revoke(t.Context(), token.Selection{Owner: "alice"}, now, revoked)
-	wantUnwritable(t, err, "the disk is full; free some space")
-	_, _, err = s.SetDisabled(t.Context(), "alice", true, now, created)
-	wantUnwritable(t, err, "the disk is full; free some space")
-	for _, r := range kept {
-		wantRecord(t, s, r)
-	}
-	if _, err := s.Records(t.Context(), token.Page{Limit: 1000}); err != nil {
-		t.Error(err)
-	}
-
-	check(os.Remove(filler))
-	wantRecord(t, s, mint(t, s))
-	for _, r := range kept {
-		wantRecord(t, s, r)
-	}
-	closeStore(t, s)
-	wantConsistent(t, filepath.Join(dir, "tokend.db"))
-}
-
-func TestDaemonThatStartsOnAFullDiskAnswersLookUps(t *testing.T) {
-	if !withOwnMounts(t) {
-		return
-	}
-	for _, c := range crashes {
-		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-			dir := t.TempDir()
-			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
-			t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
-			path := filepath.Join(dir, "tokend.db")
-			s := open(t, path)
-			kept := mint(t, s)
-			closeStore(t, s)
-			if c.unclean {
-				leaveWAL(t, path)
-				check(os.Remove(path + "-shm")) // else its room would be enough to start
-			}
-			filler := filepath.Join(dir, "filler")
-			fill(t, filler)
-			s = open(t, spelled(t, path, c.linked))
-			wantAllKept(t, s, kept, c.unclean)
-			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "is read-only", "start tokend again", "look-ups go on")
-			wantUnwritable(t, openFails(t, filepath.Join(dir, "new.db")), "new.db", "full", "free some space")
-			closeStore(t, s)
-			check(os.Remove(filler))
-			mint(t, open(t, path))
-		})
-	}
-}
-
 // TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps: the file system has space
 // left, and no inode.
-func TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps(t *testing.T) {
-	if !withOwnMounts(t) {
-		return
-	}
-	dir := t.TempDir()
-	check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m,nr_inodes=8"))
-	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
-	path := filepath.Join(dir, "tokend.db")
-	s := open(t, path)
-	kept := mint(t, s)
-	closeStore(t, s)
-	var fillers []string
-	for {
-		file, err := os.CreateTemp(dir, "filler")
-		if errors.Is(err, syscall.ENOSPC) {
-			break
-		}
-		check(err)
-		check(file.Close())
-		fillers = append(fillers, file.Name())
-	}
-	s = open(t, path)
-	wantRecord(t, s, kept)
-	wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "start tokend again", "look-ups go on")
-	closeStore(t, s)
-	check(os.Remove(fillers[0]))
-	wantUnwritable(t, openFails(t, filepath.Join(dir, "new.db")), "new.db", "cannot be opened", "room", "df -i")
-	for _, filler := range fillers[1:] {
-		check(os.Remove(filler))
-	}
-	mint(t, open(t, path))
-}
-
 // TestFolderThatTakesNoMoreFilesIsReadFrom: that is all that a quota says, too.
-func TestFolderThatTakesNoMoreFilesIsReadFrom(t *testing.T) {
-	if !withoutPrivileges(t) {
-		return
-	}
-	for _, c := range crashes {
-		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-			path := newPath(t)
-			s := open(t, path)
-			kept := mint(t, s)
-			closeStore(t, s)
-			if c.unclean {
-				leaveWAL(t, path)
-				check(os.Remove(path + "-shm")) // else none has to be made
-			}
-			check(os.Chmod(filepath.Dir(path), 0o500))
-			t.Cleanup(func() { check(os.Chmod(filepath.Dir(path), 0o700)) })
-			s = open(t, spelled(t, path, c.linked))
-			wantAllKept(t, s, kept, c.unclean)
-			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "make it, its folder", "start tokend again", "look-ups go on")
-			closeStore(t, s)
-			check(os.Chmod(filepath.Dir(path), 0o700))
-			wantAllKept(t, open(t, path), kept, c.unclean)
-		})
-	}
-}
-
 // fill writes to the file until the disk is full.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	file, err := os.Create(path)
-	check(err)
-	for _, size := range []int{64 << 10, 4 << 10, 1} {
-		for err = nil; err == nil; {
-			_, err = file.Write(make([]byte, size))
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
-		}
-	}
-	check(file.Close())
-}
-
-func wantUnwritable(t *testing.T, err error, words ...string) {
-	t.Helper()
-	if !errors.Is(err, store.ErrUnwritable) {
-		t.Errorf("got error %v, want %v", err, store.ErrUnwritable)
-	}
-	wantSentence(t, err, words...)
-}
-
 func TestNothingElseHoldsLoginsUp(t *testing.T) {
 	s := open(t, newPath(t))
 	kept := mint(t, s)
@@ -179,50 +25,6 @@ func TestNothingElseHoldsLoginsUp(t *testing.T) {
 	if err := s.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
-}
-
-func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
-	if !withOwnMounts(t) {
-		return
-	}
-	for _, c := range crashes {
-		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-			dir := t.TempDir()
-			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, ""))
-			t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
-			path := filepath.Join(dir, "tokend.db")
-			s := open(t, path)
-			kept := mint(t, s)
-			closeStore(t, s)
-			if c.unclean {
-				leaveWAL(t, path)
-				check(os.Chmod(path+"-wal", 0o644)) // more open than the database, and to stay so
-				if c.bare {
-					check(os.Remove(path + "-shm"))
-				}
-			} else if c.bare {
-				check(os.WriteFile(path+"-wal", nil, 0o600))
-			}
-			check(syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
-			s = open(t, spelled(t, path, c.linked))
-			wantAllKept(t, s, kept, c.unclean)
-			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "is read-only; make it, its folder and its file system writable")
-			wantRecord(t, s, kept)
-		})
-	}
-}
-
-func TestReadOnlyFileSystemWithoutADatabaseIsRefused(t *testing.T) {
-	if !withOwnMounts(t) {
-		return
-	}
-	dir := t.TempDir()
-	check(syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_RDONLY, ""))
-	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
-	path := filepath.Join(dir, "tokend.db")
-	wantSentence(t, openFails(t, path), path, "it is missing and cannot be made on a read-only file system")
-	further := filepath.Join(dir, "further")
-	wantSentence(t, openFails(t, filepath.Join(further, "tokend.db")), further, "read-only file system")
 }
 
 func TestLockedDatabaseIsReadAndSaysWhyItCannotBeWritten(t *testing.T) {
