@@ -134,6 +134,7 @@ func (n *node) listen(ctx context.Context) error {
 			}
 		}
 		*s.guard = socket.NewGuard(listener, peers, n.log, rejections)
+		n.letIn(*s.guard, s.name, peers)
 	}
 	return nil
 }
@@ -180,7 +181,7 @@ func (n *node) hangUp() error {
 	return errors.Join(errs...)
 }
 
-const nobodyMayAsk = "nobody may ask: none of the peers is known on this machine"
+const nobodyMayAsk = "nobody may ask: every peer is left out"
 
 func (n *node) resolve(section string, names []string) socket.Peers {
 	peers, leftOut := socket.ResolvePeers(names)

@@ -122,8 +122,13 @@ func (n *node) takeNote(l loaded) {
 func (n *node) setPeers(guard *socket.Guard, section string, names []string) (changed bool) {
 	peers := n.resolve(section, names)
 	changed = guard.SetPeers(peers)
-	if err := guard.SetMode(peers.Mode()); err != nil {
-		n.log.Error("mode of the socket was not set: new peers may be kept out", "section", section, "err", err)
-	}
+	n.letIn(guard, section, peers)
 	return changed
+}
+
+// letIn sees to it that peers can connect.
+func (n *node) letIn(guard *socket.Guard, section string, peers socket.Peers) {
+	if err := guard.SetMode(peers.Mode()); err != nil {
+		n.log.Error("the mode of the socket keeps peers out", "section", section, "err", err)
+	}
 }

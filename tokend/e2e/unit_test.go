@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"strings"
@@ -19,4 +20,27 @@ func TestSystemdUnderstandsItsUnit(t *testing.T) {
 	if err != nil || len(out) > 0 {
 		t.Errorf("%v\n%s", err, out)
 	}
+}
+
+func TestPassedSocketThatKeepsPeersOutIsTold(t *testing.T) {
+	site := newSite(t)
+	config, err := os.ReadFile(site.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = bytes.Replace(config, []byte("peers = ["), []byte(`peers = ["12345", `), 1)
+	if err := os.WriteFile(site.Config(), config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	launch := exec.Command("sh", "-c", `umask 022; exec systemd-socket-activate "$@"`, "sh", "-l", site.AdminSocket(), "-l", site.AuthSocket(),
+		site.Tokend(), "serve", "--config", site.Config())
+	daemon, err := site.Launch(launch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitForLog(t, site, 0, "the mode of the socket keeps peers out")
+	waitForLog(t, site, 0, "SocketMode=0666 in its socket unit would let them in")
 }

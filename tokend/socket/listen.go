@@ -79,15 +79,24 @@ func (l *Listener) InPlace() error {
 	return nil
 }
 
-// SetMode changes the mode of the file, if it is Listen's.
+// SetMode changes the mode of the file, if it is Listen's. Of another's it is an error
+// that nobody can connect who could with this mode.
 func (l *Listener) SetMode(mode os.FileMode) error {
-	if !l.own {
-		return nil
-	}
 	if err := l.InPlace(); err != nil {
 		return err
 	}
-	return os.Chmod(l.path, mode)
+	if l.own {
+		return os.Chmod(l.path, mode)
+	}
+	info, err := os.Lstat(l.path)
+	if err != nil {
+		return err
+	}
+	const connect = 0o022 // for others than the owner, who can write to it
+	if has := info.Mode().Perm(); mode&connect != 0 && has&connect == 0 {
+		return fmt.Errorf("%s has mode %o: SocketMode=0666 in its socket unit would let them in", l.path, has)
+	}
+	return nil
 }
 
 // Close ends the listening, and removes the file if it is Listen's.

@@ -2,7 +2,6 @@ package socket_test
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"net"
 	"os"
@@ -333,11 +332,25 @@ func TestASocketThatWasPassedIsLeftAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(passed.InPlace(), passed.SetMode(0o666)); err != nil {
+	if err := passed.InPlace(); err != nil {
 		t.Error(err)
 	}
-	if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("its mode is %v (%v)", info.Mode(), err)
+	for _, row := range []struct {
+		has, wanted fs.FileMode
+		closed      bool
+	}{
+		{0o600, 0o600, false}, {0o600, 0o666, true}, {0o644, 0o666, true}, {0o755, 0o666, true},
+		{0o660, 0o666, false}, {0o602, 0o666, false}, {0o666, 0o666, false}, {0o666, 0o600, false},
+	} {
+		if err := os.Chmod(path, row.has); err != nil {
+			t.Fatal(err)
+		}
+		if err := passed.SetMode(row.wanted); (err != nil) != row.closed || row.closed && !strings.Contains(err.Error(), "SocketMode=0666 in its socket unit") {
+			t.Errorf("%o, wanted %o: got %v", row.has, row.wanted, err)
+		}
+		if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != row.has {
+			t.Errorf("its mode is %v (%v)", info.Mode(), err)
+		}
 	}
 	if err := passed.Close(); err != nil {
 		t.Error(err)
