@@ -85,7 +85,7 @@ func CheckUser(name string) error {
 	switch {
 	case name == "":
 		return errors.New("the user name is empty")
-	case tokenForName.MatchString(name):
+	case tokenForName.MatchString(name) || holdsToken(name):
 		return errors.New("the user name looks like a token: does it belong elsewhere?")
 	case userName.MatchString(name) && name != "." && name != "..":
 		return nil

@@ -30,6 +30,7 @@ func TestUserNames(t *testing.T) {
 		{strings.Repeat("a", 63), ok},
 
 		{"", no},
+		{token.Mint().Reveal()[len(token.Prefix):], no},
 		{".", no},
 		{"..", no},
 		{strings.Repeat("a", 64), no},
