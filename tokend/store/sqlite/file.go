@@ -172,6 +172,7 @@ func openFile(path string, log *slog.Logger) (*os.File, access, error) {
 	mode := readWrite
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if errors.Is(err, syscall.EROFS) {
+		log.Warn("the database cannot be opened for changes", "path", path, "err", err)
 		if mode, err = readOnlyAccess(path); err == nil {
 			file, err = os.Open(path)
 		}
