@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,14 @@ var counted = func() map[string]bool {
 	}
 	return names
 }()
+
+// TestTheListOfReasonsIsClosed: who watches them counts on it.
+func TestTheListOfReasonsIsClosed(t *testing.T) {
+	want := []verify.Reason{"ok", "malformed", "unknown", "expired", "revoked", "wrong-user", "user-disabled", "unavailable"}
+	if got := verify.Reasons(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
 
 func TestEverySampleIsThereFromTheStart(t *testing.T) {
 	samples := newFixture(t, verify.Config{}).scrape(t)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // tellUntaken holds each reply back until it is whole, and tells the log of one that
@@ -24,8 +25,8 @@ func tellUntaken(log *slog.Logger, next http.Handler) http.Handler {
 		if err = cmp.Or(err, http.NewResponseController(w).Flush()); err == nil || held.status >= http.StatusBadRequest {
 			return // the log knows of what failed
 		}
-		if made := held.header.Get("Location"); made != "" {
-			log.WarnContext(r.Context(), "the caller did not take the answer: nobody has the new token's secret, so revoke it", "token", made[len(tokensPath)+1:], "err", err)
+		if made, ok := strings.CutPrefix(held.header.Get("Location"), tokensPath+"/"); ok {
+			log.WarnContext(r.Context(), "the caller did not take the answer: nobody has the new token's secret, so revoke it", "token", made, "err", err)
 			return
 		}
 		log.InfoContext(r.Context(), "the caller did not take the answer", "method", r.Method, "err", err)
