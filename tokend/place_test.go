@@ -96,15 +96,17 @@ func (i info) Sys() any          { return &syscall.Stat_t{Uid: i.owner} }
 
 func TestWhatOthersOwnIsWeak(t *testing.T) {
 	self := uint32(os.Geteuid())
+	other := self + 1
+	theirs := fmt.Sprintf("belongs to uid %d", other)
 	for _, c := range []struct {
 		mode  os.FileMode
 		owner uint32
 		want  string
 	}{
-		{0o644, 0, ""}, {0o644, self, ""}, {0o600, 12345, "belongs to uid 12345"},
-		{os.ModeDir | 0o755, 12345, "belongs to uid 12345"}, {os.ModeDir | os.ModeSticky | 0o777, 12345, "belongs to uid 12345"},
-		{os.ModeSymlink | 0o777, self, ""}, {os.ModeSymlink | 0o777, 12345, "belongs to uid 12345"},
-		{os.ModeSocket | 0o666, 12345, ""}, {os.ModeDevice | os.ModeCharDevice | 0o666, 12345, ""},
+		{0o644, 0, ""}, {0o644, self, ""}, {0o600, other, theirs},
+		{os.ModeDir | 0o755, other, theirs}, {os.ModeDir | os.ModeSticky | 0o777, other, theirs},
+		{os.ModeSymlink | 0o777, self, ""}, {os.ModeSymlink | 0o777, other, theirs},
+		{os.ModeSocket | 0o666, other, ""}, {os.ModeDevice | os.ModeCharDevice | 0o666, other, ""},
 	} {
 		if got := weakness(info{mode: c.mode, owner: c.owner}, false); got != c.want {
 			t.Errorf("%v of %d: got %q, want %q", c.mode, c.owner, got, c.want)
