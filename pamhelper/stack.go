@@ -30,16 +30,17 @@ func (a argv) bytes(i int) []byte {
 	return text(a.pointer(i))
 }
 
-// environment returns what stands behind the first variable that begins with
-// the prefix, a name and its equals sign.
-func (a argv) environment(prefix string) []byte {
+// environment returns what stands behind the last variable that begins with the
+// prefix, a name and its equals sign, and how many do.
+func (a argv) environment(prefix string) (value []byte, times int) {
 	for i := a.count + 1; a.pointer(i) != nil; i++ {
 		variable := text(a.pointer(i))
 		if len(variable) >= len(prefix) && string(variable[:len(prefix)]) == prefix {
-			return variable[len(prefix):]
+			value = variable[len(prefix):]
+			times++
 		}
 	}
-	return nil
+	return value, times
 }
 
 // text is a C string's bytes without its NUL.

@@ -31,27 +31,28 @@ func TestArgumentsAreReadFromTheStack(t *testing.T) {
 	if got := none.at(0); got != "" {
 		t.Errorf("without any: got %q", got)
 	}
-	if got := string(none.environment("HOME=")); got != "/" {
-		t.Errorf("without any: got %q from the environment", got)
+	if got, times := none.environment("HOME="); string(got) != "/" || times != 1 {
+		t.Errorf("without any: got %q from the environment, %d times", got, times)
 	}
 }
 
-func TestTheFirstVariableOfThatVeryNameCounts(t *testing.T) {
+func TestTheVariableOfThatVeryNameCounts(t *testing.T) {
 	for _, row := range []struct {
 		environment []string
 		want        string
+		times       int
 	}{
-		{nil, ""},
-		{[]string{"PAM_USER=alice"}, "alice"},
-		{[]string{"PAM_TYPE=auth", "PAM_USER=alice", "PAM_USER=root"}, "alice"},
-		{[]string{"PAM_USER=", "PAM_USER=root"}, ""},
-		{[]string{"PAM_USER==a=b"}, "=a=b"},
-		{[]string{"PAM_USERS=root", "XPAM_USER=root", "pam_user=root", "PAM_USER", "PAM_USE", ""}, ""},
-		{[]string{"X=PAM_USER=root"}, ""},
+		{nil, "", 0},
+		{[]string{"PAM_USER=alice"}, "alice", 1},
+		{[]string{"PAM_USER=root", "PAM_TYPE=auth", "PAM_USER=alice"}, "alice", 2},
+		{[]string{"PAM_USER=root", "PAM_USER="}, "", 2},
+		{[]string{"PAM_USER==a=b"}, "=a=b", 1},
+		{[]string{"PAM_USERS=root", "XPAM_USER=root", "pam_user=root", "PAM_USER", "PAM_USE", ""}, "", 0},
+		{[]string{"X=PAM_USER=root"}, "", 0},
 	} {
 		args := arguments(stack([]string{"pamhelper", "PAM_USER=argument"}, row.environment))
-		if got := string(args.environment("PAM_USER=")); got != row.want {
-			t.Errorf("%q: got %q, want %q", row.environment, got, row.want)
+		if got, times := args.environment("PAM_USER="); string(got) != row.want || times != row.times {
+			t.Errorf("%q: got %q, %d times, want %q, %d times", row.environment, got, times, row.want, row.times)
 		}
 	}
 }
@@ -61,6 +62,7 @@ func TestTheFirstVariableOfThatVeryNameCounts(t *testing.T) {
 func TestWhoAsksUnderPAM(t *testing.T) {
 	const usage = "usage: pamhelper [--socket PATH], run by pam_exec with expose_authtok"
 	const unset = "PAM_USER is not set: this is run by pam_exec"
+	const twice = "PAM_USER is set more than once: something else in the PAM stack sets it"
 	alice := []string{"PAM_TYPE=auth", "PAM_USER=alice"}
 	for _, row := range []struct {
 		arguments, environment []string
@@ -81,6 +83,7 @@ func TestWhoAsksUnderPAM(t *testing.T) {
 		{[]string{"pamhelper", "--socket", "/a/b", "c"}, alice, "alice", socketPath, usage},
 		{[]string{"pamhelper", "--help"}, alice, "alice", socketPath, usage},
 		{[]string{"pamhelper", "alice"}, alice, "alice", socketPath, usage},
+		{[]string{"pamhelper"}, []string{"PAM_USER=bob", "PAM_USER=alice"}, "alice", socketPath, twice},
 		{[]string{"pamhelper"}, nil, "", socketPath, unset},
 		{[]string{"pamhelper"}, []string{"USER=root", "LOGNAME=root", "PAM_USER="}, "", socketPath, unset},
 	} {

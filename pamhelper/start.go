@@ -85,7 +85,8 @@ func whoAsks(args argv) (q question, problem string) {
 		closeInherited()
 		return question{checkerName, args.bytes(1), socketPath}, ""
 	}
-	q = question{"pamhelper", args.environment("PAM_USER="), socketPath}
+	user, times := args.environment("PAM_USER=")
+	q = question{"pamhelper", user, socketPath}
 	switch {
 	case args.count == 3 && args.at(1) == "--socket":
 		q.socket = args.at(2)
@@ -94,6 +95,9 @@ func whoAsks(args argv) (q question, problem string) {
 	}
 	if len(q.user) == 0 {
 		return q, "PAM_USER is not set: this is run by pam_exec"
+	}
+	if times > 1 { // pam_exec sets it once, behind what others have put into PAM's environment
+		return q, "PAM_USER is set more than once: something else in the PAM stack sets it"
 	}
 	return q, ""
 }
