@@ -60,8 +60,22 @@ func TestWhoSaysNothingIsCutAfterASecond(t *testing.T) {
 			_, p := servePipes(t, 0, never(t))
 			begun := time.Now()
 			got, err := converse(p.dial(t), half)
-			if took := time.Since(begun); got != no("malformed") || err != nil || took != time.Second {
+			if took := time.Since(begun); got != no("malformed") || err != nil || took != 1050*time.Millisecond {
 				t.Errorf("after %q: got %q, %v in %v", half, got, err, took)
+			}
+		})
+	}
+}
+
+// TestWhatIsThereWhenTheTimeIsUpIsRead: the daemon itself may have been held up.
+func TestWhatIsThereWhenTheTimeIsUpIsRead(t *testing.T) {
+	for wait, want := range map[time.Duration]string{time.Second: yes, 1049 * time.Millisecond: yes, 1051 * time.Millisecond: ""} {
+		synctest.Test(t, func(t *testing.T) {
+			_, p := servePipes(t, 0, alice)
+			conn := p.dial(t)
+			time.Sleep(wait)
+			if got, _ := converse(conn, request("alice", "right")); got != want {
+				t.Errorf("after %v: got %q, want %q", wait, got, want)
 			}
 		})
 	}

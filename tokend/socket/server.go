@@ -20,6 +20,7 @@ import (
 // The life of a connection. pamhelper waits 2.5 s in all.
 const (
 	readTimeout  = time.Second             // for the whole request
+	lastLook     = 50 * time.Millisecond   // for what is there of it then
 	checkTimeout = 1500 * time.Millisecond // for the verdict
 	writeTimeout = time.Second             // for the reply
 
@@ -94,7 +95,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) refuse(conn net.Conn) {
 	s.rejected.count(tooMany)
 	s.seldom.Do(func() { s.log.Warn("connection refused: too many are open", "most", cap(s.slots)) })
-	_ = s.reply(conn, false, wire.Busy) // it has told the log
+	_ = s.reply(conn, false, wire.Busy) // if it hears it, it asks again
 }
 
 func (s *Server) converse(ctx context.Context, conn net.Conn) {
@@ -102,7 +103,7 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 		_ = conn.Close() // without a deadline, nothing is done with it
 		return
 	}
-	request, err := wire.ReadRequest(conn)
+	request, err := wire.ReadRequest(&lateReader{Conn: conn})
 	if err != nil {
 		s.misread(conn, err)
 		return
@@ -110,9 +111,33 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	verdict := s.check(ctx, string(request.Login), string(request.Secret))
-	if err := s.reply(conn, verdict.OK(), string(verdict.Reason)); err != nil && verdict.OK() { // the name is the owner's
-		s.log.Warn("nobody waited for this yes: the login was refused", "user", string(request.Login), "token", verdict.Token, "err", err)
+	err = s.reply(conn, verdict.OK(), string(verdict.Reason))
+	switch {
+	case err == nil:
+	case verdict.OK(): // so that the name is the owner's
+		s.log.Warn("nobody waited for this yes: to the caller it was a no", "user", string(request.Login), "token", verdict.Token, "err", err)
+	default:
+		s.log.Debug("nobody waited for this no", "err", err)
 	}
+}
+
+// lateReader looks once more when the time to read is up: it may be the daemon that
+// was held up, and the request has been there all along.
+type lateReader struct {
+	net.Conn
+	late bool
+}
+
+func (r *lateReader) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	if n > 0 || r.late || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	r.late = true
+	if err := r.SetReadDeadline(time.Now().Add(lastLook)); err != nil {
+		return 0, err
+	}
+	return r.Conn.Read(p)
 }
 
 // misread tells of a request that did not come whole. None of it was a verdict,
@@ -129,7 +154,7 @@ func (s *Server) misread(conn net.Conn, err error) {
 	s.seldom.Do(func() {
 		s.log.Warn("request refused: it did not come whole, or was none of pamhelper's", slices.Concat([]any{"reason", reason, "err", err}, whose(conn))...)
 	})
-	_ = s.reply(conn, false, string(verify.Malformed)) // it has told the log
+	_ = s.reply(conn, false, string(verify.Malformed)) // it may have gone
 }
 
 // whose says for the log who is calling, where that is known.
@@ -146,8 +171,5 @@ func (s *Server) reply(conn net.Conn, ok bool, reason string) error {
 	if err == nil {
 		_, err = conn.Write(wire.EncodeReply(ok, reason))
 	}
-	if err = errors.Join(err, conn.Close()); err != nil {
-		s.log.Debug("reply was not delivered", "err", err)
-	}
-	return err
+	return errors.Join(err, conn.Close())
 }

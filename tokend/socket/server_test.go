@@ -208,14 +208,17 @@ func TestACallerWhoHangsUpBeforeTheReplyHurtsNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 		close(left)
-		eventually(t, "the log tells", func() bool { return strings.Contains(s.log.String(), "reply was not delivered") })
+		eventually(t, "the log tells", func() bool { return strings.Contains(s.log.String(), "nobody waited for this") })
 		if got := exchange(t, s.path, request("alice", "right")); got != yes {
 			t.Errorf("the next one: got %q", got)
 		}
 		// The verdict alone would tell of a login.
-		const unheard = `level=WARN msg="nobody waited for this yes: the login was refused" user=alice token=4k2jx01mfp9a`
-		if got := strings.Count(s.log.String(), unheard); (got == 1) != good {
-			t.Errorf("%s: told %d times: %s", password, got, s.log)
+		told := `level=DEBUG msg="nobody waited for this no" err=`
+		if good {
+			told = `level=WARN msg="nobody waited for this yes: to the caller it was a no" user=alice token=4k2jx01mfp9a err=`
+		}
+		if strings.Count(s.log.String(), "nobody waited") != 1 || !strings.Contains(s.log.String(), told) {
+			t.Errorf("%s: the log lacks %s: %s", password, told, s.log)
 		}
 		if strings.Contains(s.log.String(), "s3cret") {
 			t.Errorf("the log has the secret: %s", s.log)
