@@ -32,10 +32,15 @@ type Listener struct {
 	own  bool // made by Listen; else somebody else's, to be left as it is
 }
 
+// maxQueue is how many connections may wait to be accepted. Each is soon turned away
+// or answered; where the system allows more, strangers could fill the queue with more
+// than can be turned away while a helper waits behind them.
+const maxQueue = 4096
+
 // Adopt takes over a listener that somebody else made, such as systemd.
 func Adopt(l *net.UnixListener) (*Listener, error) {
 	path := l.Addr().String()
-	if err := checkKind(l); err != nil {
+	if err := prepare(l); err != nil {
 		return nil, fmt.Errorf("%s is no Unix stream socket that listens: its socket unit needs ListenStream= and Accept=no: %w", path, err)
 	}
 	file, err := os.Lstat(path)
@@ -45,8 +50,9 @@ func Adopt(l *net.UnixListener) (*Listener, error) {
 	return &Listener{UnixListener: l, path: path, file: file}, nil
 }
 
-// checkKind refuses what only looks like a listener, and would answer nobody.
-func checkKind(l *net.UnixListener) error {
+// prepare refuses what only looks like a listener, and would answer nobody, and limits
+// its queue.
+func prepare(l *net.UnixListener) error {
 	raw, err := l.SyscallConn()
 	if err != nil {
 		return err
@@ -67,7 +73,8 @@ func checkKind(l *net.UnixListener) error {
 	if listens == 0 {
 		return errors.New("it is a connection")
 	}
-	return nil
+	err = raw.Control(func(fd uintptr) { failed = unix.Listen(int(fd), maxQueue) }) // again, with this limit
+	return errors.Join(err, failed)
 }
 
 // InPlace says what is wrong when the file was removed or replaced, so that
