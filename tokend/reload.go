@@ -129,6 +129,6 @@ func (n *node) setPeers(guard *socket.Guard, section string, names []string) (ch
 // letIn sees to it that peers can connect.
 func (n *node) letIn(guard *socket.Guard, section string, peers socket.Peers) {
 	if err := guard.SetMode(peers.Mode()); err != nil {
-		n.log.Error("the mode of the socket keeps peers out", "section", section, "err", err)
+		n.log.Error("peers may be kept out of the socket", "section", section, "err", err)
 	}
 }

@@ -41,6 +41,6 @@ func TestPassedSocketThatKeepsPeersOutIsTold(t *testing.T) {
 	if err := daemon.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	waitForLog(t, site, 0, "the mode of the socket keeps peers out")
-	waitForLog(t, site, 0, "SocketMode=0666 in its socket unit would let them in")
+	waitForLog(t, site, 0, "peers may be kept out of the socket")
+	waitForLog(t, site, 0, "SocketMode=0666 in its socket unit would let others in")
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -100,8 +101,9 @@ func (l *Listener) SetMode(mode os.FileMode) error {
 		return err
 	}
 	const connect = 0o022 // for others than the owner, who can write to it
-	if has := info.Mode().Perm(); mode&connect != 0 && has&connect == 0 {
-		return fmt.Errorf("%s has mode %o: SocketMode=0666 in its socket unit would let them in", l.path, has)
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	if has := info.Mode().Perm(); mode&connect != 0 && has&connect == 0 && (owner == 0 || owner == uint32(os.Geteuid())) {
+		return fmt.Errorf("%s has mode %o, so that only its owner can connect: SocketMode=0666 in its socket unit would let others in", l.path, has)
 	}
 	return nil
 }
@@ -141,9 +143,13 @@ func Listen(ctx context.Context, path string, mode os.FileMode) (*Listener, erro
 	return listener, nil
 }
 
+var umask sync.Mutex // of one at a time
+
 // listen makes the file. On Linux that takes the mode of its descriptor, less the
 // umask, which is the whole process's: what else is made just then says its own mode.
 func listen(ctx context.Context, path string, mode os.FileMode) (net.Listener, error) {
+	umask.Lock()
+	defer umask.Unlock()
 	defer syscall.Umask(syscall.Umask(int(0o777 &^ mode.Perm())))
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error // a folder may have access rules that go before the umask

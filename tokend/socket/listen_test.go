@@ -2,6 +2,7 @@ package socket_test
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"net"
 	"os"
@@ -351,6 +352,9 @@ func TestASocketThatWasPassedIsLeftAsItIs(t *testing.T) {
 		if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != row.has {
 			t.Errorf("its mode is %v (%v)", info.Mode(), err)
 		}
+	}
+	if err := errors.Join(os.Chmod(path, 0o600), asRoot("chown", "12345", path), passed.SetMode(0o666)); err != nil {
+		t.Errorf("with SocketUser= of a peer: %v", err)
 	}
 	if err := passed.Close(); err != nil {
 		t.Error(err)

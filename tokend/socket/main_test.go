@@ -71,6 +71,14 @@ func (a asker) ask(t *testing.T, path string) string {
 	return stdout.String()
 }
 
+// asRoot runs a command.
+func asRoot(command ...string) error {
+	if os.Geteuid() != 0 {
+		command = append([]string{"sudo", "-n"}, command...)
+	}
+	return exec.Command(command[0], command[1:]...).Run()
+}
+
 // program is this test's program in a place where everybody may run it.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "socket")
