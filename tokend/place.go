@@ -30,11 +30,8 @@ func (n *node) warnOfPlaces() {
 // weakPlaces says which of the file, the links and the folders on the way to it
 // others can write to, or own.
 func weakPlaces(path string) (weak []string) {
-	type place struct {
-		device, inode uint64
-		holder        bool
-	}
-	seen := map[place]bool{}
+	type file struct{ device, inode uint64 }
+	told := map[file]bool{}
 	for hop := range hops(path) {
 		held := false
 		for at, above := hop, ""; at != above; at, above = filepath.Dir(at), at {
@@ -42,14 +39,12 @@ func weakPlaces(path string) (weak []string) {
 			if err != nil {
 				continue // what is missing can be made in the folder above
 			}
+			holder := !held && at != hop
+			held = held || holder
 			stat := info.Sys().(*syscall.Stat_t)
-			p := place{stat.Dev, stat.Ino, !held && at != hop}
-			held = held || p.holder
-			if seen[p] {
-				continue
-			}
-			seen[p] = true
-			if why := weakness(info, p.holder); why != "" {
+			here := file{stat.Dev, stat.Ino}
+			if why := weakness(info, holder); why != "" && !told[here] {
+				told[here] = true
 				weak = append(weak, at+" "+why)
 			}
 		}
