@@ -4,8 +4,7 @@
 # make check   vet, lint and unit tests: under two minutes
 # make bench   the helper against a C program, and checks per second
 
-SHELL       := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
+.SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)

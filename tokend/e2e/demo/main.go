@@ -25,7 +25,7 @@ func main() {
 
 func run() (err error) {
 	// SIGPIPE too: who reads only the first lines leaves no daemon behind.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	site, err := rig.NewSite()
 	if err != nil {

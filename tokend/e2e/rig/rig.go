@@ -43,6 +43,9 @@ func NewSite() (*Site, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)
 	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, fmt.Errorf("find the folder: %w", err)
+	}
 	if path := filepath.Join(dir, longest); len(path) > 107 {
 		return nil, errors.Join(fmt.Errorf("%s is too long for a socket: set TMPDIR to a folder with a shorter path", path), os.Remove(dir))
 	}
@@ -114,7 +117,7 @@ func (s *Site) BuildTokend(ctx context.Context, race bool) error {
 // BuildHelper makes the helper for this site's sockets. More are further
 // arguments of go build.
 func (s *Site) BuildHelper(ctx context.Context, path, arch string, more ...string) error {
-	flags := fmt.Sprintf("-E main.entry -X main.socketPath=%s -X main.syslogPath=%s", s.AuthSocket(), s.Syslog())
+	flags := fmt.Sprintf("-E main.entry -X 'main.socketPath=%s' -X 'main.syslogPath=%s'", s.AuthSocket(), s.Syslog())
 	args := slices.Concat(buildFlags, []string{"-ldflags", flags, "-o", path}, more)
 	return goTool(ctx, []string{"CGO_ENABLED=0", "GOARCH=" + arch}, append(args, "./pamhelper")...)
 }
