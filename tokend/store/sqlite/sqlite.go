@@ -59,8 +59,9 @@ type Store struct {
 // Open opens the database, makes it if it is missing, and upgrades its schema.
 // No other daemon can open it until Close or the end of the process; that one
 // gets store.ErrLocked. A schema that is newer than this program's is refused
-// with a *store.NewerSchemaError. If the file system is read-only or full, a
-// database with the current schema opens for reading, until it is opened again.
+// with a *store.NewerSchemaError. Where nothing can be written, or no file made beside
+// it (a read-only or full file system, a quota, a folder's rights), a database with
+// the current schema opens for reading, until it is opened again.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	log := cfg.Logger
 	if log == nil {
@@ -108,11 +109,11 @@ func (s *Store) open(ctx context.Context, log *slog.Logger) error {
 }
 
 func (s *Store) reconnectReadOnly(ctx context.Context, log *slog.Logger) error {
-	mode, err := readOnlyAccess(s.path)
-	if err != nil {
+	if err := s.disconnect(); err != nil { // which may fold the -wal into the file
 		return err
 	}
-	if err := s.disconnect(); err != nil {
+	mode, err := readOnlyAccess(s.path)
+	if err != nil {
 		return err
 	}
 	if mode != readOnly {

@@ -11,10 +11,6 @@ import (
 	"tokend/tokend/token"
 )
 
-// TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps: the file system has space
-// left, and no inode.
-// TestFolderThatTakesNoMoreFilesIsReadFrom: that is all that a quota says, too.
-// fill writes to the file until the disk is full.
 func TestNothingElseHoldsLoginsUp(t *testing.T) {
 	s := open(t, newPath(t))
 	kept := mint(t, s)

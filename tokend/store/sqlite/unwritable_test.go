@@ -85,6 +85,8 @@ func TestDaemonThatStartsOnAFullDiskAnswersLookUps(t *testing.T) {
 	}
 }
 
+// TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps: the file system has space
+// left, and no inode.
 func TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps(t *testing.T) {
 	if !withOwnMounts(t) {
 		return
@@ -118,6 +120,7 @@ func TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps(t *testing.T) {
 	mint(t, open(t, path))
 }
 
+// TestFolderThatTakesNoMoreFilesIsReadFrom: that is all that a quota says, too.
 func TestFolderThatTakesNoMoreFilesIsReadFrom(t *testing.T) {
 	if !withoutPrivileges(t) {
 		return
@@ -148,6 +151,7 @@ func TestFolderThatTakesNoMoreFilesIsReadFrom(t *testing.T) {
 	}
 }
 
+// fill writes to the file until the disk is full.
 func fill(t *testing.T, path string) {
 	t.Helper()
 	file, err := os.Create(path)
@@ -194,7 +198,13 @@ func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 				check(os.WriteFile(path+"-wal", nil, 0o600))
 			}
 			check(syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
-			s = open(t, spelled(t, path, c.linked))
+			var log bytes.Buffer
+			s, err := sqlite.Open(t.Context(), sqlite.Config{Path: spelled(t, path, c.linked), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			check(err)
+			defer closeStore(t, s)
+			if !strings.Contains(log.String(), `msg="the database cannot be opened for changes" path=`) || !strings.Contains(log.String(), "read-only file system") {
+				t.Errorf("the log does not say why:\n%s", &log)
+			}
 			wantAllKept(t, s, kept, c.unclean)
 			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "is read-only; make it, its folder and its file system writable")
 			wantRecord(t, s, kept)
