@@ -267,6 +267,29 @@ func TestSoManyScrapesAndNoMoreAreUnderWay(t *testing.T) {
 	scrapes.Wait()
 }
 
+func TestPeersThatAreLeftOutAreTold(t *testing.T) {
+	const some, nobody = `level=WARN msg="peers are left out; reload (SIGHUP) once they are known" section=auth peers="no-one (not known on this machine), nobody (stands for many)"`,
+		`level=ERROR msg="nobody may ask: every peer is left out" section=auth`
+	for _, c := range []struct {
+		names []string
+		told  []string
+	}{
+		{[]string{"root"}, nil}, {[]string{"root", "no-one", "nobody"}, []string{some}}, {[]string{"no-one", "nobody"}, []string{some, nobody}},
+	} {
+		var log bytes.Buffer
+		n := &node{log: slog.New(slog.NewTextHandler(&log, nil))}
+		n.resolve("auth", c.names)
+		if strings.Count(log.String(), "\n") != len(c.told) {
+			t.Errorf("%q: logged %s", c.names, &log)
+		}
+		for _, told := range c.told {
+			if !strings.Contains(log.String(), told) {
+				t.Errorf("%q: the log lacks %s:\n%s", c.names, told, &log)
+			}
+		}
+	}
+}
+
 // TestMetricsAddressIsNoMatterAtTheEnd, even if it could not be had.
 func TestMetricsAddressIsNoMatterAtTheEnd(t *testing.T) {
 	taken := httptest.NewServer(nil)

@@ -43,7 +43,7 @@ func TestWhoIsSlowIsCutOff(t *testing.T) {
 				return err
 			})
 		}
-		meet("takes nothing", 40*time.Second, func(conn net.Conn) error {
+		meet("takes nothing", 90*time.Second, func(conn net.Conn) error {
 			for { // until no more requests are read, because no more answers can be written
 				if _, err := io.WriteString(conn, whole); err != nil {
 					return err
