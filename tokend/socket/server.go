@@ -86,16 +86,16 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 				s.converse(context.WithoutCancel(ctx), conn)
 			})
 		default:
-			s.refuse(conn)
+			s.turnAway(conn)
 		}
 	}
 }
 
-// refuse answers without having read: a reply this short never blocks.
-func (s *Server) refuse(conn net.Conn) {
+// turnAway answers without having read: a reply this short never blocks.
+func (s *Server) turnAway(conn net.Conn) {
 	s.rejected.count(tooMany)
 	s.seldom.Do(func() { s.log.Warn("connection refused: too many are open", "most", cap(s.slots)) })
-	_ = s.reply(conn, false, wire.Busy) // if it hears it, it asks again
+	s.refuse(conn, wire.Busy)
 }
 
 func (s *Server) converse(ctx context.Context, conn net.Conn) {
@@ -111,13 +111,12 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	verdict := s.check(ctx, string(request.Login), string(request.Secret))
-	err = s.reply(conn, verdict.OK(), string(verdict.Reason))
-	switch {
-	case err == nil:
-	case verdict.OK(): // so that the name is the owner's
+	if !verdict.OK() {
+		s.refuse(conn, string(verdict.Reason))
+		return
+	}
+	if err := reply(conn, true, string(verdict.Reason)); err != nil { // the name is the owner's
 		s.log.Warn("nobody waited for this yes: to the caller it was a no", "user", string(request.Login), "token", verdict.Token, "err", err)
-	default:
-		s.log.Debug("nobody waited for this no", "err", err)
 	}
 }
 
@@ -154,7 +153,7 @@ func (s *Server) misread(conn net.Conn, err error) {
 	s.seldom.Do(func() {
 		s.log.Warn("request refused: it did not come whole, or was none of pamhelper's", slices.Concat([]any{"reason", reason, "err", err}, whose(conn))...)
 	})
-	_ = s.reply(conn, false, string(verify.Malformed)) // it may have gone
+	s.refuse(conn, string(verify.Malformed))
 }
 
 // whose says for the log who is calling, where that is known.
@@ -165,8 +164,14 @@ func whose(conn net.Conn) []any {
 	return nil
 }
 
+func (s *Server) refuse(conn net.Conn, reason string) {
+	if err := reply(conn, false, reason); err != nil {
+		s.log.Debug("nobody waited for this no", "err", err)
+	}
+}
+
 // reply tells the caller and hangs up. An error says that the caller did not hear it.
-func (s *Server) reply(conn net.Conn, ok bool, reason string) error {
+func reply(conn net.Conn, ok bool, reason string) error {
 	err := conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err == nil {
 		_, err = conn.Write(wire.EncodeReply(ok, reason))
