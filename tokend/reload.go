@@ -128,7 +128,7 @@ func (n *node) setPeers(guard *socket.Guard, section string, names []string) (ch
 
 // letIn sees to it that peers can connect.
 func (n *node) letIn(guard *socket.Guard, section string, peers socket.Peers) {
-	if err := guard.SetMode(peers.Mode()); err != nil {
+	if err := guard.LetIn(peers); err != nil {
 		n.log.Error("peers may be kept out of the socket", "section", section, "err", err)
 	}
 }

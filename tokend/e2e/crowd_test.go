@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -122,33 +121,5 @@ func TestMetricsAreServedOnceTheirAddressIsFree(t *testing.T) {
 	waitForLog(t, site, 0, "metrics are served")
 	if status, text := fetch(t, "http://"+taken.Addr().String()+"/healthz"); status != http.StatusOK {
 		t.Errorf("got %d %q", status, text)
-	}
-}
-
-// TestQueueOfConnectionsIsBounded, however long the system lets it be.
-func TestQueueOfConnectionsIsBounded(t *testing.T) {
-	site := newSite(t)
-	daemon, err := site.Launch(exec.Command("unshare", "--map-root-user", "--net", "sh", "-c",
-		`echo 65535 >/proc/sys/net/core/somaxconn && exec "$@"`, "sh", site.Tokend(), "serve", "--config", site.Config()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	waitForLog(t, site, 0, "tokend serves")
-	if err := daemon.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	defer daemon.Signal(syscall.SIGCONT) //nolint:errcheck // it is killed at the end
-	waiting := 0
-	for ; waiting < 10_000; waiting++ { // one that hangs up goes on waiting
-		conn, err := net.DialTimeout("unix", site.AuthSocket(), time.Second)
-		if err != nil {
-			break
-		}
-		if err := conn.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if waiting < 4000 || waiting > 4200 {
-		t.Errorf("%d connections wait, want 4096", waiting)
 	}
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -290,32 +289,4 @@ func waitForSocket(t *testing.T, pid int) {
 		time.Sleep(time.Millisecond)
 	}
 	t.Fatal("the helper does not wait for an answer on descriptor 3")
-}
-
-// TestRequestThatWasThereAllAlongIsAnswered: the daemon stood still past the end of
-// the time in which it reads one.
-func TestRequestThatWasThereAllAlongIsAnswered(t *testing.T) {
-	site := newSite(t)
-	daemon := start(t, site)
-	good := create(t, site, "alice", "never")
-	field := func(text string) string { return string([]byte{0, byte(len(text))}) + text }
-	for range 5 {
-		conn, err := net.Dial("unix", site.AuthSocket())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		time.Sleep(50 * time.Millisecond) // until the daemon waits for the request
-		if err := daemon.Signal(syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		_, err = io.WriteString(conn, field("alice")+field(good)+field("irods")+field(""))
-		time.Sleep(1100 * time.Millisecond)
-		if err := errors.Join(err, daemon.Signal(syscall.SIGCONT), conn.SetReadDeadline(time.Now().Add(10*time.Second))); err != nil {
-			t.Fatal(err)
-		}
-		if reply, err := io.ReadAll(conn); string(reply) != "\x00\x02OK" {
-			t.Errorf("got %q, %v", reply, err)
-		}
-	}
 }

@@ -42,5 +42,5 @@ func TestPassedSocketThatKeepsPeersOutIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitForLog(t, site, 0, "peers may be kept out of the socket")
-	waitForLog(t, site, 0, "SocketMode=0666 in its socket unit would let others in")
+	waitForLog(t, site, 0, "SocketMode=0666 in its socket unit would let all in")
 }

@@ -60,7 +60,7 @@ func TestWhoSaysNothingIsCutAfterASecond(t *testing.T) {
 			_, p := servePipes(t, 0, never(t))
 			begun := time.Now()
 			got, err := converse(p.dial(t), half)
-			if took := time.Since(begun); got != no("malformed") || err != nil || took != 1050*time.Millisecond {
+			if took := time.Since(begun); got != no("malformed") || err != nil || took != 1200*time.Millisecond {
 				t.Errorf("after %q: got %q, %v in %v", half, got, err, took)
 			}
 		})
@@ -69,7 +69,7 @@ func TestWhoSaysNothingIsCutAfterASecond(t *testing.T) {
 
 // TestWhatIsThereWhenTheTimeIsUpIsRead: the daemon itself may have been held up.
 func TestWhatIsThereWhenTheTimeIsUpIsRead(t *testing.T) {
-	for wait, want := range map[time.Duration]string{time.Second: yes, 1049 * time.Millisecond: yes, 1051 * time.Millisecond: ""} {
+	for wait, want := range map[time.Duration]string{time.Second: yes, 1199 * time.Millisecond: yes, 1201 * time.Millisecond: ""} {
 		synctest.Test(t, func(t *testing.T) {
 			_, p := servePipes(t, 0, alice)
 			conn := p.dial(t)
@@ -79,6 +79,30 @@ func TestWhatIsThereWhenTheTimeIsUpIsRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAByteNowAndThenGainsNoTime, neither before the last look nor in it.
+func TestAByteNowAndThenGainsNoTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, p := servePipes(t, 0, never(t))
+		conn := p.dial(t)
+		begun := time.Now()
+		var slow sync.WaitGroup
+		slow.Go(func() {
+			for _, b := range []byte(request("alice", "right")) {
+				time.Sleep(90 * time.Millisecond)
+				if _, err := conn.Write([]byte{b}); err != nil {
+					return
+				}
+			}
+		})
+		got, _ := converse(conn, "")
+		took := time.Since(begun)
+		slow.Wait()
+		if got != no("malformed") || took != 1200*time.Millisecond {
+			t.Errorf("got %q in %v", got, took)
+		}
+	})
 }
 
 // TestWhoDoesNotReadIsLeftAfterASecond: until then the reply is there.

@@ -41,9 +41,10 @@ const maxQueue = 4096
 // Adopt takes over a listener that somebody else made, such as systemd.
 func Adopt(l *net.UnixListener) (*Listener, error) {
 	path := l.Addr().String()
-	if err := prepare(l); err != nil {
+	if err := checkKind(l); err != nil {
 		return nil, fmt.Errorf("%s is no Unix stream socket that listens: its socket unit needs ListenStream= and Accept=no: %w", path, err)
 	}
+	limitQueue(l)
 	file, err := os.Lstat(path)
 	if err != nil {
 		return nil, fmt.Errorf("look at the socket: %w", err)
@@ -51,9 +52,8 @@ func Adopt(l *net.UnixListener) (*Listener, error) {
 	return &Listener{UnixListener: l, path: path, file: file}, nil
 }
 
-// prepare refuses what only looks like a listener, and would answer nobody, and limits
-// its queue.
-func prepare(l *net.UnixListener) error {
+// checkKind refuses what only looks like a listener, and would answer nobody.
+func checkKind(l *net.UnixListener) error {
 	raw, err := l.SyscallConn()
 	if err != nil {
 		return err
@@ -74,8 +74,15 @@ func prepare(l *net.UnixListener) error {
 	if listens == 0 {
 		return errors.New("it is a connection")
 	}
-	err = raw.Control(func(fd uintptr) { failed = unix.Listen(int(fd), maxQueue) }) // again, with this limit
-	return errors.Join(err, failed)
+	return nil
+}
+
+// limitQueue has the socket listen again, which only sets how long its queue may be.
+// Where that is refused, it is as long as before.
+func limitQueue(l *net.UnixListener) {
+	if raw, err := l.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Listen(int(fd), maxQueue) })
+	}
 }
 
 // InPlace says what is wrong when the file was removed or replaced, so that
@@ -87,14 +94,14 @@ func (l *Listener) InPlace() error {
 	return nil
 }
 
-// SetMode changes the mode of the file, if it is Listen's. Of another's it is an error
-// that nobody can connect who could with this mode.
-func (l *Listener) SetMode(mode os.FileMode) error {
+// LetIn gives the file the mode for these peers, if it is Listen's. Of another's it is
+// an error that its mode keeps one of them out.
+func (l *Listener) LetIn(peers Peers) error {
 	if err := l.InPlace(); err != nil {
 		return err
 	}
 	if l.own {
-		return os.Chmod(l.path, mode)
+		return os.Chmod(l.path, peers.Mode())
 	}
 	info, err := os.Lstat(l.path)
 	if err != nil {
@@ -102,8 +109,8 @@ func (l *Listener) SetMode(mode os.FileMode) error {
 	}
 	const connect = 0o022 // for others than the owner, who can write to it
 	owner := info.Sys().(*syscall.Stat_t).Uid
-	if has := info.Mode().Perm(); mode&connect != 0 && has&connect == 0 && (owner == 0 || owner == uint32(os.Geteuid())) {
-		return fmt.Errorf("%s has mode %o, so that only its owner can connect: SocketMode=0666 in its socket unit would let others in", l.path, has)
+	if has := info.Mode().Perm(); has&connect == 0 && !peers.Only(0, owner) {
+		return fmt.Errorf("%s has mode %o, so that of the peers only uid %d and root can connect: SocketMode=0666 in its socket unit would let all in", l.path, has, owner)
 	}
 	return nil
 }

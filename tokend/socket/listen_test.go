@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -267,7 +268,7 @@ func TestWhatTookASocketsPlaceIsLeftAlone(t *testing.T) {
 		t.Errorf("removed: got %v", err)
 	}
 	next := listen(t, path)
-	if err := listener.SetMode(0o666); err == nil {
+	if err := listener.LetIn(peersOf("64001")); err == nil {
 		t.Error("it set the mode of another's")
 	}
 	if err := listener.Close(); err != nil {
@@ -336,25 +337,32 @@ func TestASocketThatWasPassedIsLeftAsItIs(t *testing.T) {
 	if err := passed.InPlace(); err != nil {
 		t.Error(err)
 	}
+	own := strconv.Itoa(os.Geteuid())
 	for _, row := range []struct {
-		has, wanted fs.FileMode
-		closed      bool
+		has    fs.FileMode
+		peers  []string
+		closed bool
 	}{
-		{0o600, 0o600, false}, {0o600, 0o666, true}, {0o644, 0o666, true}, {0o755, 0o666, true},
-		{0o660, 0o666, false}, {0o602, 0o666, false}, {0o666, 0o666, false}, {0o666, 0o600, false},
+		{0o600, []string{"root", own}, false}, {0o600, []string{"64001"}, true}, {0o644, []string{"64001"}, true},
+		{0o755, []string{"@64001"}, true}, {0o660, []string{"64001"}, false}, {0o602, []string{"64001"}, false},
+		{0o666, []string{"64001"}, false}, {0o666, []string{"root"}, false},
 	} {
 		if err := os.Chmod(path, row.has); err != nil {
 			t.Fatal(err)
 		}
-		if err := passed.SetMode(row.wanted); (err != nil) != row.closed || row.closed && !strings.Contains(err.Error(), "SocketMode=0666 in its socket unit") {
-			t.Errorf("%o, wanted %o: got %v", row.has, row.wanted, err)
+		if err := passed.LetIn(peersOf(row.peers...)); (err != nil) != row.closed || row.closed && !strings.Contains(err.Error(), "SocketMode=0666 in its socket unit") {
+			t.Errorf("%o, for %q: got %v", row.has, row.peers, err)
 		}
 		if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != row.has {
 			t.Errorf("its mode is %v (%v)", info.Mode(), err)
 		}
 	}
-	if err := errors.Join(os.Chmod(path, 0o600), asRoot("chown", "12345", path), passed.SetMode(0o666)); err != nil {
-		t.Errorf("with SocketUser= of a peer: %v", err)
+	// SocketUser= of the only peer that is not root, and of one of two.
+	if err := errors.Join(os.Chmod(path, 0o600), asRoot("chown", "64001", path), passed.LetIn(peersOf("root", "64001"))); err != nil {
+		t.Error(err)
+	}
+	if err := passed.LetIn(peersOf("64001", "64002")); err == nil || !strings.Contains(err.Error(), "only uid 64001 and root can connect") {
+		t.Errorf("got %v", err)
 	}
 	if err := passed.Close(); err != nil {
 		t.Error(err)
@@ -362,4 +370,40 @@ func TestASocketThatWasPassedIsLeftAsItIs(t *testing.T) {
 	if _, err := os.Lstat(path); err != nil {
 		t.Error(err)
 	}
+}
+
+func peersOf(names ...string) socket.Peers {
+	peers, _ := socket.ResolvePeers(names)
+	return peers
+}
+
+// TestTheQueueIsBounded, however long the system lets it be.
+func TestTheQueueIsBounded(t *testing.T) {
+	binary, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder(t), "s")
+	out, err := rooted("unshare", "--net", "sh", "-c", `echo 65535 >/proc/sys/net/core/somaxconn && exec "$@"`, "sh", binary, "queue", path).CombinedOutput()
+	if waiting, failed := strconv.Atoi(string(out)); err != nil || failed != nil || waiting < 4000 || waiting > 4200 {
+		t.Errorf("%s connections wait, want 4096 (%v)", out, err)
+	}
+}
+
+// fillQueue says how many connections wait at a socket that accepts none. One that
+// hangs up goes on waiting.
+func fillQueue(path string) (waiting int) {
+	listener, err := socket.Listen(context.Background(), path, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	defer listener.Close() // which keeps it until then
+	for ; waiting < 10_000; waiting++ {
+		conn, err := net.DialTimeout("unix", path, time.Second)
+		if err != nil {
+			break
+		}
+		_ = conn.Close()
+	}
+	return waiting
 }

@@ -19,8 +19,12 @@ import (
 	"tokend/pamhelper/wire"
 )
 
-// TestMain is also the program that asks as another user.
+// TestMain is also the program that asks as another user, and that fills a queue.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "queue" {
+		fmt.Print(fillQueue(os.Args[2]))
+		os.Exit(0)
+	}
 	if len(os.Args) == 3 && os.Args[1] == "ask" {
 		conn, err := net.Dial("unix", os.Args[2])
 		if err != nil {
@@ -71,12 +75,19 @@ func (a asker) ask(t *testing.T, path string) string {
 	return stdout.String()
 }
 
-// asRoot runs a command.
-func asRoot(command ...string) error {
+// rooted is a command that root runs.
+func rooted(command ...string) *exec.Cmd {
 	if os.Geteuid() != 0 {
 		command = append([]string{"sudo", "-n"}, command...)
 	}
-	return exec.Command(command[0], command[1:]...).Run()
+	return exec.Command(command[0], command[1:]...)
+}
+
+func asRoot(command ...string) error {
+	if out, err := rooted(command...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: run this test as root, or where sudo wants no password: %w: %s", command[0], err, out)
+	}
+	return nil
 }
 
 // program is this test's program in a place where everybody may run it.

@@ -20,7 +20,7 @@ import (
 // The life of a connection. pamhelper waits 2.5 s in all.
 const (
 	readTimeout  = time.Second             // for the whole request
-	lastLook     = 50 * time.Millisecond   // for what is there of it then
+	lastLook     = 200 * time.Millisecond  // for what is there of it then
 	checkTimeout = 1500 * time.Millisecond // for the verdict
 	writeTimeout = time.Second             // for the reply
 
@@ -129,7 +129,7 @@ type lateReader struct {
 
 func (r *lateReader) Read(p []byte) (int, error) {
 	n, err := r.Conn.Read(p)
-	if n > 0 || r.late || !errors.Is(err, os.ErrDeadlineExceeded) {
+	if r.late || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return n, err
 	}
 	r.late = true
