@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -92,6 +93,22 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 			t.Errorf("another owner (-want +got):\n%s", diff)
 		}
 		chown(t, os.Geteuid(), path)
+	}
+	chmod(folder, 0o755|os.ModeSticky) // in which its owner may rename all
+	chown(t, other, folder)
+	if diff := cmp.Diff([]string{fmt.Sprintf("%s belongs to uid %d", folder, other)}, below(top, weakPlaces(file))); diff != "" {
+		t.Errorf("a sticky folder's owner (-want +got):\n%s", diff)
+	}
+	chown(t, os.Geteuid(), folder)
+
+	listener, err := net.Listen("unix", filepath.Join(top, "s")) // which says by itself who may ask
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	chmod(filepath.Join(top, "s"), 0o666)
+	if weak := below(top, weakPlaces(filepath.Join(top, "s"))); weak != nil {
+		t.Errorf("a socket: %q", weak)
 	}
 }
 

@@ -28,7 +28,7 @@ func stateOf(t *testing.T, metrics string) state {
 // settle waits until the daemon holds no more than it did.
 func settle(t *testing.T, metrics string, before state) {
 	t.Helper()
-	const kept = 2 // descriptors of connections to the database, once they were needed; a scrape's goroutines
+	const kept = 2 // descriptors of connections to the database, once they were needed; each input comes three times
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		now := stateOf(t, metrics)

@@ -93,7 +93,7 @@ func TestLabels(t *testing.T) {
 		{"a token with a blank behind the prefix", "irt_ " + token.Mint().Reveal()[4:], secret},
 		{"a token with blanks inside", strings.Join(strings.Split(token.Mint().Reveal(), ""), " "), secret},
 		{"a token in the middle of text", "my laptop" + token.Mint().Reveal()[4:] + "of 2026", secret},
-		{"letters that only look like a token's in their last byte", strings.Map(func(r rune) rune { return r + 0x100 }, token.Mint().Reveal()[4:]), ok},
+		{"a token with other letters between its own", strings.Join(strings.Split(token.Mint().Reveal(), ""), "Ł"), secret}, // U+0141 ends like A
 		{"42 that are no token", "irt " + strings.Repeat("x", 38), ok},
 		{"a digest of hexadecimal", strings.Repeat("0a", 32), ok},
 	} {

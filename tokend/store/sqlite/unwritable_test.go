@@ -137,12 +137,17 @@ func TestFolderThatTakesNoMoreFilesIsReadFrom(t *testing.T) {
 			}
 			check(os.Chmod(filepath.Dir(path), 0o500))
 			t.Cleanup(func() { check(os.Chmod(filepath.Dir(path), 0o700)) })
-			s = open(t, spelled(t, path, c.linked))
+			var log bytes.Buffer
+			s, err := sqlite.Open(t.Context(), sqlite.Config{Path: spelled(t, path, c.linked), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			check(err)
+			if !strings.Contains(log.String(), `msg="the database cannot be opened for changes" path=`) || !strings.Contains(log.String(), "the store cannot be written") {
+				t.Errorf("the log does not say why:\n%s", &log)
+			}
 			wantAllKept(t, s, kept, c.unclean)
 			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path, "make it, its folder", "start tokend again", "look-ups go on")
 			check(os.Chmod(filepath.Dir(path), 0o700))
 			var tables int // with SQLite's locks, which the store has none of
-			err := shell(t, path).QueryRowContext(t.Context(), `SELECT count(*) FROM sqlite_schema`).Scan(&tables)
+			err = shell(t, path).QueryRowContext(t.Context(), `SELECT count(*) FROM sqlite_schema`).Scan(&tables)
 			wantSentence(t, err, "locked")
 			wantAllKept(t, s, kept, c.unclean)
 			closeStore(t, s)
