@@ -35,7 +35,7 @@ func main() {
 }
 
 func run(runs int, span time.Duration) (err error) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	site, err := rig.NewSite()
 	if err != nil {

@@ -46,6 +46,9 @@ func NewSite() (*Site, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, fmt.Errorf("find the folder: %w", err)
 	}
+	if strings.ContainsAny(dir, `'"`) {
+		return nil, errors.Join(fmt.Errorf("%s has a quote in it, which the linker does not take: set TMPDIR to a folder without", dir), os.Remove(dir))
+	}
 	if path := filepath.Join(dir, longest); len(path) > 107 {
 		return nil, errors.Join(fmt.Errorf("%s is too long for a socket: set TMPDIR to a folder with a shorter path", path), os.Remove(dir))
 	}
