@@ -330,6 +330,7 @@ func TestAcknowledgedChangesSurviveSIGKILL(t *testing.T) {
 		}
 		var both sync.WaitGroup
 		var mints, ends []string
+		var acknowledged atomic.Int32
 		both.Go(func() {
 			for {
 				secret, err := site.Run(t.Context(), "", "token", "create", "--user", "alice")
@@ -337,6 +338,7 @@ func TestAcknowledgedChangesSurviveSIGKILL(t *testing.T) {
 					return
 				}
 				mints = append(mints, secret)
+				acknowledged.Add(1)
 			}
 		})
 		both.Go(func() {
@@ -347,7 +349,10 @@ func TestAcknowledgedChangesSurviveSIGKILL(t *testing.T) {
 				ends = append(ends, secret)
 			}
 		})
-		time.Sleep(time.Duration(300+100*round) * time.Millisecond)
+		for begun := time.Now(); acknowledged.Load() < 5 && time.Since(begun) < 20*time.Second; {
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(time.Duration(200+100*round) * time.Millisecond)
 		if err := daemon.Kill(); err != nil {
 			t.Fatal(err)
 		}
