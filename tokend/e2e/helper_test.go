@@ -278,7 +278,7 @@ func TestHelperTellsALogThatIsAStream(t *testing.T) {
 func TestHelperAnswersWhereItsUserHasNoNumber(t *testing.T) {
 	site := newSite(t)
 	own := peersLine(t, site)
-	reconfigure(t, site, own, strings.Replace(own, "[", `["root", `, 1))
+	reconfigure(t, site, own, strings.Replace(own, "[", `["root", "64001", `, 1)) // for whom the socket is open to all
 	start(t, site)
 	good := create(t, site, "alice", "never")
 	cmd := asRoot(t, "unshare", "--user", site.Checker(), "alice")
