@@ -28,7 +28,7 @@ func TestPassedSocketThatKeepsPeersOutIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config = bytes.Replace(config, []byte("peers = ["), []byte(`peers = ["12345", `), 1)
+	config = bytes.Replace(config, []byte("peers = ["), []byte(`peers = ["64001", `), 1)
 	if err := os.WriteFile(site.Config(), config, 0o600); err != nil {
 		t.Fatal(err)
 	}
