@@ -77,8 +77,8 @@ func checkKind(l *net.UnixListener) error {
 	return nil
 }
 
-// limitQueue has the socket listen again, which only sets how long its queue may be.
-// Where that is refused, it is as long as before.
+// limitQueue has the socket listen again, which sets how long its queue may be,
+// whatever Backlog= was. Where that is refused, it is as long as before.
 func limitQueue(l *net.UnixListener) {
 	if raw, err := l.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { _ = unix.Listen(int(fd), maxQueue) })
@@ -95,7 +95,7 @@ func (l *Listener) InPlace() error {
 }
 
 // LetIn gives the file the mode for these peers, if it is Listen's. Of another's it is
-// an error that its mode keeps one of them out.
+// an error that only its owner and root can connect, and there are others among them.
 func (l *Listener) LetIn(peers Peers) error {
 	if err := l.InPlace(); err != nil {
 		return err
@@ -110,7 +110,7 @@ func (l *Listener) LetIn(peers Peers) error {
 	const connect = 0o022 // for others than the owner, who can write to it
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	if has := info.Mode().Perm(); has&connect == 0 && !peers.Only(0, owner) {
-		return fmt.Errorf("%s has mode %o, so that of the peers only uid %d and root can connect: SocketMode=0666 in its socket unit would let all in", l.path, has, owner)
+		return fmt.Errorf("%s has mode %o, so that only its owner (uid %d) and root can connect: SocketMode=0666 in its socket unit would let all in", l.path, has, owner)
 	}
 	return nil
 }

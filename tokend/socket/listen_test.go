@@ -361,7 +361,7 @@ func TestASocketThatWasPassedIsLeftAsItIs(t *testing.T) {
 	if err := errors.Join(os.Chmod(path, 0o600), asRoot("chown", "64001", path), passed.LetIn(peersOf("root", "64001"))); err != nil {
 		t.Error(err)
 	}
-	if err := passed.LetIn(peersOf("64001", "64002")); err == nil || !strings.Contains(err.Error(), "only uid 64001 and root can connect") {
+	if err := passed.LetIn(peersOf("64001", "64002")); err == nil || !strings.Contains(err.Error(), "only its owner (uid 64001) and root can connect") {
 		t.Errorf("got %v", err)
 	}
 	if err := passed.Close(); err != nil {

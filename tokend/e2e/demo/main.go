@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"tokend/tokend/e2e/rig"
@@ -24,12 +22,7 @@ func main() {
 }
 
 func run() (err error) {
-	// SIGPIPE too: who reads only the first lines leaves no daemon behind.
-	ends := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE}
-	if !signal.Ignored(syscall.SIGHUP) { // by nohup
-		ends = append(ends, syscall.SIGHUP)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	ctx, stop := rig.Interruptible()
 	defer stop()
 	site, err := rig.NewSite()
 	if err != nil {

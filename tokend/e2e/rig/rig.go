@@ -9,10 +9,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Root is the folder of the project, where go.mod is.
@@ -47,7 +49,7 @@ func NewSite() (*Site, error) {
 		return nil, fmt.Errorf("find the folder: %w", err)
 	}
 	if strings.ContainsAny(dir, `'"`) {
-		return nil, errors.Join(fmt.Errorf("%s has a quote in it, which the linker does not take: set TMPDIR to a folder without", dir), os.Remove(dir))
+		return nil, errors.Join(fmt.Errorf("%s has a quote in it, which neither the build nor the configuration takes: set TMPDIR to a folder without", dir), os.Remove(dir))
 	}
 	if path := filepath.Join(dir, longest); len(path) > 107 {
 		return nil, errors.Join(fmt.Errorf("%s is too long for a socket: set TMPDIR to a folder with a shorter path", path), os.Remove(dir))
@@ -102,6 +104,16 @@ func (s *Site) Build(ctx context.Context, race bool) error {
 		return err
 	}
 	return os.Link(s.Helper(), s.Checker())
+}
+
+// Interruptible ends with what ends a program that must leave no daemon behind: also
+// where its terminal is gone, or who reads only its first lines.
+func Interruptible() (ctx context.Context, stop context.CancelFunc) {
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE}
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+		ends = append(ends, syscall.SIGHUP)
+	}
+	return signal.NotifyContext(context.Background(), ends...)
 }
 
 // buildFlags are those of make build, so that all is compiled once.
