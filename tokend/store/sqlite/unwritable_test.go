@@ -22,9 +22,7 @@ func TestLookUpsGoOnWhenTheDiskIsFull(t *testing.T) {
 	if !withOwnMounts(t) {
 		return
 	}
-	dir := t.TempDir()
-	check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
-	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	dir := ownDisk(t, 0, "size=2m")
 	s := open(t, filepath.Join(dir, "tokend.db"))
 	kept := []token.Record{mint(t, s), mint(t, s)}
 	filler := filepath.Join(dir, "filler")
@@ -61,9 +59,7 @@ func TestDaemonThatStartsOnAFullDiskAnswersLookUps(t *testing.T) {
 	}
 	for _, c := range crashes {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-			dir := t.TempDir()
-			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"))
-			t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
+			dir := ownDisk(t, 0, "size=2m")
 			path := filepath.Join(dir, "tokend.db")
 			s := open(t, path)
 			kept := mint(t, s)
@@ -91,9 +87,7 @@ func TestDaemonThatStartsWithoutRoomForAFileAnswersLookUps(t *testing.T) {
 	if !withOwnMounts(t) {
 		return
 	}
-	dir := t.TempDir()
-	check(syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=2m,nr_inodes=8"))
-	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	dir := ownDisk(t, 0, "size=2m,nr_inodes=8")
 	path := filepath.Join(dir, "tokend.db")
 	s := open(t, path)
 	kept := mint(t, s)
@@ -156,6 +150,15 @@ func TestFolderThatTakesNoMoreFilesIsReadFrom(t *testing.T) {
 	}
 }
 
+// ownDisk mounts a file system of its own until the test ends.
+func ownDisk(t *testing.T, flags uintptr, options string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	check(syscall.Mount("tmpfs", dir, "tmpfs", flags, options))
+	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	return dir
+}
+
 // fill writes to the file until the disk is full.
 func fill(t *testing.T, path string) {
 	t.Helper()
@@ -186,9 +189,7 @@ func TestReadOnlyFileSystemIsOpenedForLookUps(t *testing.T) {
 	}
 	for _, c := range crashes {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-			dir := t.TempDir()
-			check(syscall.Mount("tmpfs", dir, "tmpfs", 0, ""))
-			t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
+			dir := ownDisk(t, 0, "")
 			path := filepath.Join(dir, "tokend.db")
 			s := open(t, path)
 			kept := mint(t, s)
@@ -221,9 +222,7 @@ func TestReadOnlyFileSystemWithoutADatabaseIsRefused(t *testing.T) {
 	if !withOwnMounts(t) {
 		return
 	}
-	dir := t.TempDir()
-	check(syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_RDONLY, ""))
-	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	dir := ownDisk(t, syscall.MS_RDONLY, "")
 	path := filepath.Join(dir, "tokend.db")
 	wantSentence(t, openFails(t, path), path, "it is missing and cannot be made on a read-only file system")
 	further := filepath.Join(dir, "further")
@@ -235,9 +234,7 @@ func TestWALOfNothingButItsHeaderIsEmpty(t *testing.T) {
 	if !withOwnMounts(t) {
 		return
 	}
-	dir := t.TempDir()
-	check(syscall.Mount("tmpfs", dir, "tmpfs", 0, ""))
-	t.Cleanup(func() { check(syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	dir := ownDisk(t, 0, "")
 	path := filepath.Join(dir, "tokend.db")
 	s := open(t, path)
 	kept := mint(t, s)
