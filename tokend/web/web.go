@@ -51,7 +51,7 @@ func onceEach(h huma.API, ctx huma.Context, next func(huma.Context)) {
 	for name, values := range url.Query() {
 		if len(values) > 1 {
 			said := fmt.Sprintf("the query parameter %.40q is given %d times: once is right", token.Redact(name), len(values))
-			_ = huma.WriteErr(h, ctx, http.StatusUnprocessableEntity, said) // the caller is gone
+			_ = huma.WriteErr(h, ctx, http.StatusUnprocessableEntity, said) // a reply that is held back takes it
 			return
 		}
 	}

@@ -91,8 +91,8 @@ func mountOf(path string) (number uint64, told bool) {
 	return is.Mnt_id, err == nil && is.Mask&unix.STATX_MNT_ID != 0
 }
 
-// checkCompanions refuses what stands at the places of SQLite's own files and was
-// not made by the database's owner: SQLite would believe it.
+// checkCompanions refuses what stands at the places of SQLite's own files and is
+// neither the database owner's nor the daemon's user's: SQLite would believe it.
 func (s *Store) checkCompanions() error {
 	database, err := s.file.Stat()
 	if err != nil {
