@@ -40,24 +40,19 @@ func (g *Guard) SetPeers(p Peers) (changed bool) {
 // Allow reports whether the peer may ask now.
 func (g *Guard) Allow(peer Peer) bool { return g.peers.Load().Allow(peer) }
 
-// Conn is a connection of a peer.
-type Conn struct {
-	*net.UnixConn
-	Peer Peer
-}
-
 // Accept waits for the next connection of a peer. It returns a *Conn.
 func (g *Guard) Accept() (net.Conn, error) {
 	for {
-		conn, err := g.AcceptUnix()
+		accepted, err := g.AcceptUnix()
 		if err != nil {
 			return nil, err
 		}
-		peer, err := PeerOf(conn)
+		peer, err := PeerOf(accepted)
+		conn := &Conn{accepted, peer}
 		if err == nil && g.Allow(peer) {
-			return &Conn{conn, peer}, nil
+			return conn, nil
 		}
-		_ = conn.Close() // a stranger learns nothing
+		aside(func() { _ = conn.Close() }) // a stranger learns nothing
 		g.rejected.count(notPeer)
 		g.seldom.Do(func() {
 			if err != nil {

@@ -45,6 +45,7 @@ func Adopt(l *net.UnixListener) (*Listener, error) {
 		return nil, fmt.Errorf("%s is no Unix stream socket that listens: its socket unit needs ListenStream= and Accept=no: %w", path, err)
 	}
 	limitQueue(l)
+	refuseRights(l)
 	file, err := os.Lstat(path)
 	if err != nil {
 		return nil, fmt.Errorf("look at the socket: %w", err)
@@ -120,6 +121,7 @@ func (l *Listener) Close() error {
 	if l.own && l.InPlace() == nil {
 		_ = os.Remove(l.path) // one that stays is seen to be dead by the next
 	}
+	defer unstick()() // it closes what waits in the queue
 	return l.UnixListener.Close()
 }
 
@@ -152,18 +154,13 @@ func Listen(ctx context.Context, path string, mode os.FileMode) (*Listener, erro
 
 var umask sync.Mutex // of one at a time
 
-// listen makes the file. On Linux that takes the mode of its descriptor, less the
-// umask, which is the whole process's: what else is made just then says its own mode.
+// listen makes the file. On Linux it has every permission but for the umask, which is
+// the whole process's: what else is made just then says its own mode.
 func listen(ctx context.Context, path string, mode os.FileMode) (net.Listener, error) {
 	umask.Lock()
 	defer umask.Unlock()
 	defer syscall.Umask(syscall.Umask(int(0o777 &^ mode.Perm())))
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error // a folder may have access rules that go before the umask
-		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), uint32(mode.Perm())) })
-		return errors.Join(err, failed)
-	}}
-	return config.Listen(ctx, "unix", path)
+	return new(net.ListenConfig).Listen(ctx, "unix", path)
 }
 
 // makeFolder makes a folder that is missing such that peers get through it,

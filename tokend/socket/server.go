@@ -95,7 +95,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) turnAway(conn net.Conn) {
 	s.rejected.count(tooMany)
 	s.seldom.Do(func() { s.log.Warn("connection refused: too many are open", "most", cap(s.slots)) })
-	s.refuse(conn, wire.Busy)
+	aside(func() { s.refuse(conn, wire.Busy) })
 }
 
 func (s *Server) converse(ctx context.Context, conn net.Conn) {
