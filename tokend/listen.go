@@ -83,7 +83,7 @@ func (n *node) serveHTTP(ctx context.Context, listener net.Listener, handler htt
 		ConnContext:       with,
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
+	go func() { ended <- server.Serve(socket.Patient(listener, n.log)) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve %s: %w", listener.Addr(), err)

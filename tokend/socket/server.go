@@ -57,27 +57,21 @@ func New(cfg Config) *Server {
 }
 
 // Serve answers until ctx ends; then it closes the listener, lets the requests
-// under way have their reply, and returns nil. It returns early only when the
-// listener is broken.
+// under way have their reply, and returns nil. It returns early only when somebody
+// else has closed the listener.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	listener = Patient(listener, s.log)
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() }) // Accept tells
 	defer stop()
 	var connections sync.WaitGroup
 	defer connections.Wait()
-	for pause := time.Duration(0); ; {
+	for {
 		conn, err := listener.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-		case ctx.Err() != nil:
+		if err != nil && ctx.Err() != nil {
 			return nil
-		case errors.Is(err, net.ErrClosed):
+		}
+		if err != nil {
 			return fmt.Errorf("accept on %s: %w", listener.Addr(), err)
-		default: // out of descriptors, for example: it passes
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.log.Error("connection not accepted", "socket", listener.Addr().String(), "err", err, "pause", pause)
-			time.Sleep(pause)
-			continue
 		}
 		select {
 		case s.slots <- struct{}{}:
