@@ -114,6 +114,36 @@ func TestRecordIsBelievedForAsLongAsTheConfigurationSays(t *testing.T) {
 	}
 }
 
+// TestReloadedTimesAreInForce, also for what is cached.
+func TestReloadedTimesAreInForce(t *testing.T) {
+	n := assembled(t, `ttl = "1h"`)
+	n.level = new(slog.LevelVar)
+	for name, guard := range map[string]**socket.Guard{"auth": &n.auth, "admin": &n.admin} {
+		listener, err := socket.Listen(t.Context(), filepath.Join(t.TempDir(), name), 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		*guard = socket.NewGuard(listener, socket.Peers{}, n.log, socket.NewRejections(nil))
+	}
+	secret := n.create(t)
+	if got := n.check(t.Context(), secret); got != verify.OK {
+		t.Errorf("got %s", got)
+	}
+	n.path = filepath.Join(t.TempDir(), "tokend.toml")
+	if err := os.WriteFile(n.path, []byte("[cache]\nttl = \"1s\"\nstale = \"0s\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.reload(t.Context())
+	time.Sleep(1100 * time.Millisecond)
+	if err := n.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.check(t.Context(), secret); got != verify.Unavailable {
+		t.Errorf("without the store, after the new ttl: %s, want %s", got, verify.Unavailable)
+	}
+}
+
 // TestCacheHoldsAsManyEntriesAsTheConfigurationSays leaves room for what is evicted a moment later.
 func TestCacheHoldsAsManyEntriesAsTheConfigurationSays(t *testing.T) {
 	const tokens = 200

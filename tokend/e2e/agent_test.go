@@ -225,6 +225,20 @@ func TestOnlyArgvZeroChoosesTheMode(t *testing.T) {
 	wantNo(t, agent{argv0: "pamhelper", password: good}.run(t, site))
 	wantNo(t, agent{argv0: "pamhelper", password: good, env: []string{"PAM_USER="}}.run(t, site))
 	wantNo(t, agent{argv0: "irodsPamAuthCheck/pamhelper", password: good}.run(t, site))
+	// What follows the name is nobody's.
+	other, _ := running(t)
+	mallory := create(t, other, "mallory", "never")
+	for _, more := range [][]string{{"--socket", other.AuthSocket()}, {"--socket=" + other.AuthSocket()}, {other.AuthSocket()}, {"mallory"}} {
+		cmd := exec.CommandContext(t.Context(), site.Checker())
+		cmd.Args = append([]string{"irodsPamAuthCheck", "mallory"}, more...)
+		cmd.Stdin = strings.NewReader(mallory)
+		if err := cmd.Run(); err == nil {
+			t.Errorf("%q: a yes", cmd.Args)
+		}
+	}
+	if lines, err := other.Verdicts(); err != nil || len(lines) != 0 {
+		t.Errorf("the other daemon was asked: %v, %v", lines, err)
+	}
 	// The file's own name has no say.
 	wantYes(t, agent{path: site.Helper(), argv0: "irodsPamAuthCheck", user: &alice, password: good}.run(t, site))
 	wantNo(t, agent{path: site.Checker(), argv0: "irodsPamAuthCheck", user: &bob, password: good, env: asPAM}.run(t, site))
