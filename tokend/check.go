@@ -72,6 +72,8 @@ func ask(socket, user, secret string) (answered, error) {
 	}
 	failure := wire.Ask(socket, &request, &reply, wire.Now()+checkTimeout.Nanoseconds())
 	switch {
+	case failure == wire.TimedOut:
+		return answered{Outcome: "no", Reason: "unavailable"}, fmt.Errorf("ask the daemon at %s: %w; it hangs, or this is not its auth socket", socket, failure)
 	case failure != wire.Answered:
 		return answered{Outcome: "no", Reason: "unavailable"}, fmt.Errorf("ask the daemon at %s: %w", socket, failure)
 	case !reply.OK():
