@@ -129,7 +129,7 @@ func (n *node) listen(ctx context.Context) error {
 		peers := n.resolve(s.name, s.peers)
 		listener := passed[s.path]
 		if listener == nil {
-			if listener, err = socket.Listen(ctx, s.path, peers.Mode()); err != nil {
+			if listener, err = socket.Listen(ctx, s.path, peers); err != nil {
 				return fmt.Errorf("[%s] socket: %w", s.name, err)
 			}
 		}

@@ -119,7 +119,7 @@ func TestReloadedTimesAreInForce(t *testing.T) {
 	n := assembled(t, `ttl = "1h"`)
 	n.level = new(slog.LevelVar)
 	for name, guard := range map[string]**socket.Guard{"auth": &n.auth, "admin": &n.admin} {
-		listener, err := socket.Listen(t.Context(), filepath.Join(t.TempDir(), name), 0o600)
+		listener, err := socket.Listen(t.Context(), filepath.Join(t.TempDir(), name), socket.Peers{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +169,7 @@ func TestCacheHoldsAsManyEntriesAsTheConfigurationSays(t *testing.T) {
 func TestReadinessIsTheStoresAndTheSockets(t *testing.T) {
 	n := assembled(t, "")
 	path := filepath.Join(t.TempDir(), "s")
-	listener, err := socket.Listen(t.Context(), path, 0o600)
+	listener, err := socket.Listen(t.Context(), path, socket.Peers{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestReadinessIsTheStoresAndTheSockets(t *testing.T) {
 // TestWhoHangsUpMakesNothingUnready: a probe that is impatient, or a stranger.
 func TestWhoHangsUpMakesNothingUnready(t *testing.T) {
 	n := assembled(t, "")
-	listener, err := socket.Listen(t.Context(), filepath.Join(t.TempDir(), "s"), 0o600)
+	listener, err := socket.Listen(t.Context(), filepath.Join(t.TempDir(), "s"), socket.Peers{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestWhoHangsUpMakesNothingUnready(t *testing.T) {
 func TestWhoAsksForReadinessDoesNotFillTheLog(t *testing.T) {
 	n := assembled(t, "")
 	path := filepath.Join(t.TempDir(), "s")
-	listener, err := socket.Listen(t.Context(), path, 0o600)
+	listener, err := socket.Listen(t.Context(), path, socket.Peers{})
 	if err != nil {
 		t.Fatal(err)
 	}

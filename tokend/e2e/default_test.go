@@ -84,7 +84,7 @@ yes
 the limit holds
 755 /run/tokend
 600 /run/tokend/admin.sock
-666 /run/tokend/auth.sock
+660 /run/tokend/auth.sock
 700 /var/lib/tokend
 600 /var/lib/tokend/tokend.db
 0 sockets are left

@@ -224,7 +224,7 @@ func TestModeOfASocketIsItsMakersMatter(t *testing.T) {
 	reconfigure(t, site, "\n"+own, "\npeers = [\"54321\"]")
 	hangup(t, site, daemon, `"changed":"auth.peers admin.peers"`)
 	wantMode(t, site.AuthSocket(), 0o660)
-	wantMode(t, site.AdminSocket(), 0o666)
+	wantMode(t, site.AdminSocket(), 0o660) // the mask of its access rules
 	if err := daemon.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -271,7 +271,7 @@ func TestSIGHUPTakesOverWhatItCanAndSaysWhatItCannot(t *testing.T) {
 	reconfigure(t, site, own, `peers = ["54321"]`)
 	hangup(t, site, daemon, `"changed":"auth.peers"`)
 	wantNo(t, agent{user: &user, password: good}.run(t, site))
-	wantMode(t, site.AuthSocket(), 0o666) // or the new peer could not even connect
+	wantMode(t, site.AuthSocket(), 0o660) // with an access rule, or the new peer could not even connect
 	reconfigure(t, site, `peers = ["54321"]`, own)
 	hangup(t, site, daemon, "configuration reloaded")
 	wantYes(t, agent{user: &user, password: good}.run(t, site))

@@ -2,10 +2,14 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // TestSystemdUnderstandsItsUnit: what systemd does not understand it passes over
@@ -42,5 +46,78 @@ func TestPassedSocketThatKeepsPeersOutIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitForLog(t, site, 0, "peers may be kept out of the socket")
-	waitForLog(t, site, 0, "SocketMode=0666 in its socket unit would let all in")
+	waitForLog(t, site, 0, "SocketGroup= and SocketMode=0660 in its socket unit would let a group in")
+}
+
+// TestSystemdPassesTheSocketsAndIsTold uses systemd's own program for the first
+// and a socket of the test for the second.
+func TestSystemdPassesTheSocketsAndIsTold(t *testing.T) {
+	site := newSite(t)
+	notices, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: site.Path("notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer notices.Close()
+	noticeWithin := func(limit time.Duration) (string, error) {
+		buffer := make([]byte, 1000)
+		err := notices.SetReadDeadline(time.Now().Add(limit))
+		if err != nil {
+			return "", err
+		}
+		n, err := notices.Read(buffer)
+		return string(buffer[:n]), err
+	}
+	notice := func() string {
+		t.Helper()
+		told, err := noticeWithin(20 * time.Second)
+		if err != nil {
+			t.Fatalf("the service manager was told nothing: %v", err)
+		}
+		return told
+	}
+	daemon, err := site.Launch(exec.Command("systemd-socket-activate",
+		"-l", site.AdminSocket(), "-l", site.AuthSocket(), "-E", "NOTIFY_SOCKET="+site.Path("notify"),
+		site.Tokend(), "serve", "--config", site.Config()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Wait(t.Context()); err != nil { // the first connection starts it
+		t.Fatal(err)
+	}
+	good := create(t, site, "alice", "never")
+	answer, err := site.AskAsIRODS(t.Context(), "alice", good)
+	if err != nil || !answer.OK() {
+		t.Errorf("got %+v, %v", answer, err)
+	}
+	if got := notice(); got != "READY=1" {
+		t.Errorf("told %q", got)
+	}
+	text, err := os.ReadFile(site.Config()) // which becomes a pipe, and hangs until somebody writes
+	if err := errors.Join(err, os.Remove(site.Config()), syscall.Mkfifo(site.Config(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if got := notice(); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") {
+		t.Errorf("told %q", got)
+	}
+	if told, err := noticeWithin(300 * time.Millisecond); err == nil {
+		t.Errorf("before it has read its configuration, told %q", told)
+	}
+	if err := os.WriteFile(site.Config(), text, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := notice(); got != "READY=1" {
+		t.Errorf("told %q", got)
+	}
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+	if got := notice(); got != "STOPPING=1" {
+		t.Errorf("told %q", got)
+	}
+	if _, err := os.Lstat(site.AuthSocket()); err != nil {
+		t.Errorf("the daemon removed a socket that is systemd's: %v", err)
+	}
 }

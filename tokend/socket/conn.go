@@ -56,13 +56,9 @@ func (c *Conn) Close() error {
 	return c.UnixConn.Close()
 }
 
-// refuseRights has the kernel refuse what anybody passes to the listener's
-// connections, where it can.
-func refuseRights(l *net.UnixListener) {
-	if raw, err := l.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) })
-	}
-}
+// refuseRights has the kernel refuse what anybody passes to the connections of a
+// socket that listens, or will, where it can.
+func refuseRights(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0) }
 
 // prompt is within which time a system call returns that does not wait, on a
 // machine with work to do.

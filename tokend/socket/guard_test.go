@@ -3,6 +3,7 @@ package socket_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -29,13 +30,13 @@ type site struct {
 func guarded(t *testing.T, names ...string) *site {
 	t.Helper()
 	s := &site{path: filepath.Join(folder(t), "s"), registry: prometheus.NewRegistry(), log: &syncBuffer{}}
-	listener, err := socket.Listen(t.Context(), s.path, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
 	peers, leftOut := socket.ResolvePeers(names)
 	if leftOut != nil {
 		t.Fatal(leftOut)
+	}
+	listener, err := socket.Listen(t.Context(), s.path, peers)
+	if err := errors.Join(err, os.Chmod(s.path, 0o666)); err != nil { // let the guard itself refuse
+		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	rejections := socket.NewRejections(s.registry)

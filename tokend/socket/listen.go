@@ -15,15 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mode is the mode of a socket file for these peers: where only root and the
-// daemon's own user may ask, nobody else can even connect.
-func (p Peers) Mode() os.FileMode {
-	if p.Only(0, uint32(os.Geteuid())) {
-		return 0o600
-	}
-	return 0o666
-}
-
 // Listener is a socket that listens, and its file. It never touches a file that
 // has taken its own's place.
 type Listener struct {
@@ -44,8 +35,7 @@ func Adopt(l *net.UnixListener) (*Listener, error) {
 	if err := checkKind(l); err != nil {
 		return nil, fmt.Errorf("%s is no Unix stream socket that listens: its socket unit needs ListenStream= and Accept=no: %w", path, err)
 	}
-	limitQueue(l)
-	refuseRights(l)
+	restrain(l)
 	file, err := os.Lstat(path)
 	if err != nil {
 		return nil, fmt.Errorf("look at the socket: %w", err)
@@ -78,11 +68,15 @@ func checkKind(l *net.UnixListener) error {
 	return nil
 }
 
-// limitQueue has the socket listen again, which sets how long its queue may be,
-// whatever Backlog= was. Where that is refused, it is as long as before.
-func limitQueue(l *net.UnixListener) {
+// restrain limits what callers may do to a socket that somebody else made. It listens
+// again, which sets how long its queue may be, whatever Backlog= was. Where that is
+// refused, all is as before.
+func restrain(l *net.UnixListener) {
 	if raw, err := l.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _ = unix.Listen(int(fd), maxQueue) })
+		_ = raw.Control(func(fd uintptr) {
+			refuseRights(int(fd))
+			_ = unix.Listen(int(fd), maxQueue)
+		})
 	}
 }
 
@@ -95,14 +89,14 @@ func (l *Listener) InPlace() error {
 	return nil
 }
 
-// LetIn gives the file the mode for these peers, if it is Listen's. Of another's it is
+// LetIn gives the file the rules for these peers, if it is Listen's. Of another's it is
 // an error that only its owner and root can connect, and there are others among them.
 func (l *Listener) LetIn(peers Peers) error {
 	if err := l.InPlace(); err != nil {
 		return err
 	}
 	if l.own {
-		return os.Chmod(l.path, peers.Mode())
+		return peers.admit(l.path)
 	}
 	info, err := os.Lstat(l.path)
 	if err != nil {
@@ -111,7 +105,7 @@ func (l *Listener) LetIn(peers Peers) error {
 	const connect = 0o022 // for others than the owner, who can write to it
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	if has := info.Mode().Perm(); has&connect == 0 && !peers.Only(0, owner) {
-		return fmt.Errorf("%s has mode %o, so that only its owner (uid %d) and root can connect: SocketMode=0666 in its socket unit would let all in", l.path, has, owner)
+		return fmt.Errorf("%s has mode %o, so that only its owner (uid %d) and root can connect: SocketGroup= and SocketMode=0660 in its socket unit would let a group in", l.path, has, owner)
 	}
 	return nil
 }
@@ -125,10 +119,10 @@ func (l *Listener) Close() error {
 	return l.UnixListener.Close()
 }
 
-// Listen makes a socket file that has its mode from birth. A file in its place
-// is replaced only if it is a socket that nobody listens on; the folder is made
-// if it is missing.
-func Listen(ctx context.Context, path string, mode os.FileMode) (*Listener, error) {
+// Listen makes a socket file to which only root and the peers can connect, from birth.
+// A file in its place is replaced only if it is a socket that nobody listens on; the
+// folder is made if it is missing.
+func Listen(ctx context.Context, path string, peers Peers) (*Listener, error) {
 	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("make the folder of the socket: %w; make it (mode 755) for the user with uid %d, "+
 			"or have systemd do it (RuntimeDirectory=)", err, os.Geteuid())
@@ -136,31 +130,59 @@ func Listen(ctx context.Context, path string, mode os.FileMode) (*Listener, erro
 	if err := removeDead(ctx, path); err != nil {
 		return nil, err
 	}
-	made, err := listen(ctx, path, mode)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("%w; give its folder to the user with uid %d (chown)", err, os.Geteuid())
-	}
+	made, err := listen(path, peers)
 	if err != nil {
-		return nil, err // it names the path
+		err = fmt.Errorf("listen on %s: %w", path, err)
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; give its folder to the user with uid %d (chown)", err, os.Geteuid())
+		}
+		return nil, err
 	}
-	listener, err := Adopt(made.(*net.UnixListener))
+	listener, err := Adopt(made)
 	if err != nil {
 		return nil, errors.Join(err, made.Close())
 	}
-	listener.SetUnlinkOnClose(false)
 	listener.own = true
 	return listener, nil
 }
 
+// listen makes the file, and lets nobody connect before it has its rules: until then
+// to a helper nobody listens yet, and it tries again.
+func listen(path string, peers Peers) (*net.UnixListener, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer func() { _ = file.Close() }() // the listener has its own descriptor
+	refuseRights(fd)
+	if err := bind(fd, path); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	if err := peers.admit(path); err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(fd, maxQueue); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	listener, err := net.FileListener(file)
+	if err != nil {
+		return nil, err
+	}
+	return listener.(*net.UnixListener), nil
+}
+
 var umask sync.Mutex // of one at a time
 
-// listen makes the file. On Linux it has every permission but for the umask, which is
-// the whole process's: what else is made just then says its own mode.
-func listen(ctx context.Context, path string, mode os.FileMode) (net.Listener, error) {
+// bind makes the file with the mode that lets all connect, whatever the umask. That is
+// the whole process's: what else is made just then says its own mode. A stranger who
+// looks at the mode now and connects when it listens is left to the guard; a peer who
+// was kept out now would give up.
+func bind(fd int, path string) error {
 	umask.Lock()
 	defer umask.Unlock()
-	defer syscall.Umask(syscall.Umask(int(0o777 &^ mode.Perm())))
-	return new(net.ListenConfig).Listen(ctx, "unix", path)
+	defer syscall.Umask(syscall.Umask(0o111))
+	return unix.Bind(fd, &unix.SockaddrUnix{Name: path})
 }
 
 // makeFolder makes a folder that is missing such that peers get through it,

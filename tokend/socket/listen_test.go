@@ -1,7 +1,6 @@
 package socket_test
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -9,8 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,65 +19,12 @@ import (
 
 func listen(t *testing.T, path string) *socket.Listener {
 	t.Helper()
-	listener, err := socket.Listen(t.Context(), path, 0o600)
+	listener, err := socket.Listen(t.Context(), path, socket.Peers{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
 	return listener
-}
-
-// The mode is looked at all the time while a socket is made, many times over: one
-// that is born wider or narrower and changed afterwards is seen.
-func TestASocketHasItsModeFromBirth(t *testing.T) {
-	const rounds, looks = 200, 500
-	for _, row := range []struct {
-		mode  fs.FileMode
-		umask int
-	}{{0o600, 0}, {0o660, 0}, {0o666, 0}, {0o600, 0o077}, {0o666, 0o077}, {0o666, 0o777}} {
-		path := filepath.Join(folder(t), "s")
-		before := syscall.Umask(row.umask)
-		wrong, looked, stop := watch(path, row.mode)
-		begun := time.Now()
-		for made := 0; (made < rounds || looked.Load() < looks) && time.Since(begun) < 20*time.Second; made++ {
-			listener, err := socket.Listen(t.Context(), path, row.mode)
-			if err != nil {
-				t.Error(err)
-				break
-			}
-			if info, err := os.Lstat(path); err != nil || info.Mode() != fs.ModeSocket|row.mode {
-				t.Errorf("asked for %v under umask %03o: got %v, %v", row.mode, row.umask, info.Mode(), err)
-			}
-			if err := listener.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-		stop()
-		syscall.Umask(before)
-		if got := fs.FileMode(wrong.Load()); got != 0 || looked.Load() < looks {
-			t.Errorf("asked for %v under umask %03o: saw %v wrong in %d looks", row.mode, row.umask, got, looked.Load())
-		}
-	}
-}
-
-// watch looks at a file until it is stopped, and collects what its mode has that it
-// should not have, or has not.
-func watch(path string, mode fs.FileMode) (wrong *atomic.Uint32, looked *atomic.Int32, stop func()) {
-	wrong, looked = new(atomic.Uint32), new(atomic.Int32)
-	ctx, cancel := context.WithCancel(context.Background())
-	var watching sync.WaitGroup
-	watching.Go(func() {
-		for ctx.Err() == nil {
-			if info, err := os.Lstat(path); err == nil {
-				looked.Add(1)
-				wrong.Or(uint32(info.Mode().Perm() ^ mode))
-			}
-		}
-	})
-	return wrong, looked, func() {
-		cancel()
-		watching.Wait()
-	}
 }
 
 func TestADeadSocketIsReplaced(t *testing.T) {
@@ -108,7 +52,7 @@ func TestALiveSocketIsLeftAlone(t *testing.T) {
 	if err := live.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := socket.Listen(t.Context(), path, 0o600); err == nil || !strings.Contains(err.Error(), "is tokend running already?") {
+	if _, err := socket.Listen(t.Context(), path, socket.Peers{}); err == nil || !strings.Contains(err.Error(), "is tokend running already?") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := live.Accept(); err != nil { // the look whether it lives
@@ -132,7 +76,7 @@ func TestASocketWithAFullQueueIsLeftAlone(t *testing.T) {
 	}
 	dial(t, path)
 	before := mustStat(t, path)
-	if _, err := socket.Listen(t.Context(), path, 0o600); err == nil {
+	if _, err := socket.Listen(t.Context(), path, socket.Peers{}); err == nil {
 		t.Error("it was replaced")
 	}
 	if !os.SameFile(before, mustStat(t, path)) {
@@ -171,7 +115,7 @@ func TestWhatIsNoDeadSocketIsLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		before := mustStat(t, path)
-		if _, err := socket.Listen(t.Context(), path, 0o600); err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), path) {
+		if _, err := socket.Listen(t.Context(), path, socket.Peers{}); err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v", row.name, err)
 		}
 		after := mustStat(t, path)
@@ -201,7 +145,7 @@ func TestAPlaceWhereNoSocketCanBeIsNamed(t *testing.T) {
 		"a folder that is a file": filepath.Join(file, "s"),
 		"too long":                filepath.Join(dir, strings.Repeat("x", 108)),
 	} {
-		if _, err := socket.Listen(t.Context(), path, 0o600); err == nil || !strings.Contains(err.Error(), dir) {
+		if _, err := socket.Listen(t.Context(), path, socket.Peers{}); err == nil || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -350,7 +294,7 @@ func TestASocketThatWasPassedIsLeftAsItIs(t *testing.T) {
 		if err := os.Chmod(path, row.has); err != nil {
 			t.Fatal(err)
 		}
-		if err := passed.LetIn(peersOf(row.peers...)); (err != nil) != row.closed || row.closed && !strings.Contains(err.Error(), "SocketMode=0666 in its socket unit") {
+		if err := passed.LetIn(peersOf(row.peers...)); (err != nil) != row.closed || row.closed && !strings.Contains(err.Error(), "SocketGroup= and SocketMode=0660 in its socket unit") {
 			t.Errorf("%o, for %q: got %v", row.has, row.peers, err)
 		}
 		if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != row.has {

@@ -19,8 +19,13 @@ import (
 	"tokend/pamhelper/wire"
 )
 
-// TestMain is also the program that asks as another user, and that fills a queue.
+// TestMain is also the program that asks or only knocks as another user, and that
+// fills a queue.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "knock" {
+		fmt.Print(knock(os.Args[2]))
+		os.Exit(0)
+	}
 	if len(os.Args) == 3 && os.Args[1] == "queue" {
 		fmt.Print(fillQueue(os.Args[2]))
 		os.Exit(0)
@@ -53,6 +58,18 @@ type asker struct {
 // back.
 func (a asker) ask(t *testing.T, path string) string {
 	t.Helper()
+	child := a.runs(t, "ask", path)
+	var stdout, stderr strings.Builder
+	child.Stdout, child.Stderr = &stdout, &stderr
+	if err := child.Run(); err != nil {
+		t.Fatalf("this test asks as other users: run it as root, or where sudo wants no password: %v\n%s", err, stderr.String())
+	}
+	return stdout.String()
+}
+
+// runs is this test's program as somebody else.
+func (a asker) runs(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
 	binary, err := program()
 	if err != nil {
 		t.Fatal(err)
@@ -61,18 +78,14 @@ func (a asker) ask(t *testing.T, path string) string {
 	if len(a.groups) > 0 {
 		groups = "--groups=" + strings.Trim(strings.ReplaceAll(fmt.Sprint(a.groups), " ", ","), "[]")
 	}
-	command := []string{"setpriv", "--reuid=" + strconv.Itoa(a.uid), "--regid=" + strconv.Itoa(a.gid), groups, binary, "ask", path}
+	command := []string{"setpriv", "--reuid=" + strconv.Itoa(a.uid), "--regid=" + strconv.Itoa(a.gid), groups, binary}
+	command = append(command, args...)
 	if os.Geteuid() != 0 {
 		command = append([]string{"sudo", "-n"}, command...)
 	}
 	child := exec.CommandContext(t.Context(), command[0], command[1:]...)
-	var stdout, stderr strings.Builder
-	child.Stdout, child.Stderr = &stdout, &stderr
 	child.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
-	if err := child.Run(); err != nil {
-		t.Fatalf("this test asks as other users: run it as root, or where sudo wants no password: %v\n%s", err, stderr.String())
-	}
-	return stdout.String()
+	return child
 }
 
 // rooted is a command that root runs.

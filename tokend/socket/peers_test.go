@@ -1,13 +1,11 @@
 package socket_test
 
 import (
-	"io/fs"
 	"net"
 	"os"
 	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -87,28 +85,6 @@ func TestAnUnknownPeerIsLeftOutAndReturned(t *testing.T) {
 	peers, leftOut = socket.ResolvePeers([]string{"no such user", "root", "@no such group"})
 	if !peers.Allow(socket.Peer{}) || len(leftOut) != 2 {
 		t.Errorf("the known one beside them is lost: left out %q", leftOut)
-	}
-}
-
-func TestTheModeKeepsOutWhomItCan(t *testing.T) {
-	own := strconv.Itoa(os.Geteuid())
-	for _, row := range []struct {
-		names []string
-		want  fs.FileMode
-	}{
-		{nil, 0o600},
-		{[]string{"root"}, 0o600},
-		{[]string{"root", own}, 0o600},
-		{[]string{"no such user"}, 0o600},
-		{[]string{"64001"}, 0o666},
-		{[]string{"root", "64001"}, 0o666},
-		{[]string{"@root"}, 0o666},
-		{[]string{"root", "@64001"}, 0o666},
-	} {
-		peers, _ := socket.ResolvePeers(row.names)
-		if got := peers.Mode(); got != row.want {
-			t.Errorf("%q: got %v, want %v", row.names, got, row.want)
-		}
 	}
 }
 

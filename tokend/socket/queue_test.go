@@ -27,7 +27,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 // fillQueue says how many connections wait at a socket that accepts none. One that
 // hangs up goes on waiting.
 func fillQueue(path string) (waiting int) {
-	listener, err := socket.Listen(context.Background(), path, 0o600)
+	listener, err := socket.Listen(context.Background(), path, socket.Peers{})
 	if err != nil {
 		panic(err)
 	}
