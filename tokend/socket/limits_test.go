@@ -2,15 +2,18 @@ package socket_test
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tokend/tokend/socket"
 	"tokend/tokend/verify"
 )
 
@@ -185,4 +188,39 @@ func TestAFloodDoesNotFillTheLog(t *testing.T) {
 			}
 		})
 	}
+}
+
+// failingPipes fails as many times before it accepts.
+type failingPipes struct {
+	*pipes
+	left int
+}
+
+func (p *failingPipes) Accept() (net.Conn, error) {
+	if p.left--; p.left >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: syscall.ENOMEM}
+	}
+	return p.pipes.Accept()
+}
+
+// What there is too little of is not asked for all the time.
+func TestAcceptThatFailsIsTriedAgainEverMoreSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &failingPipes{&pipes{conns: make(chan net.Conn, 1)}, 10}
+		_, theirs := net.Pipe()
+		p.conns <- theirs
+		begun := time.Now()
+		log := &syncBuffer{}
+		conn, err := socket.Patient(p, slog.New(slog.NewTextHandler(log, nil))).Accept()
+		if conn != theirs || err != nil {
+			t.Errorf("got %v, %v", conn, err)
+		}
+		want := 3275 * time.Millisecond // 5, 10, 20 … 640 ms, and two seconds
+		if got := time.Since(begun); got != want {
+			t.Errorf("it took %v, want %v", got, want)
+		}
+		if n := strings.Count(log.String(), "connection not accepted"); n != 10 {
+			t.Errorf("it is told %d times:\n%s", n, log)
+		}
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,20 +54,20 @@ func TestDescriptorsAreRefusedWhereTheSystemCan(t *testing.T) {
 }
 
 // Nobody who may connect, be it a stranger or a peer, can hold up logins with what it
-// passes.
+// passes: not while a close waits, and no close waits for long.
 func TestPassedSocketsThatLingerHoldNobodyUp(t *testing.T) {
 	own := strconv.Itoa(os.Geteuid())
 	for name, row := range map[string]struct {
-		peers []string
-		most  int // connections at a time
-		sends string
-		count map[string]float64 // once for each
+		peers  []string
+		most   int // connections at a time
+		sends  string
+		reason string // which each counts as, at once
 	}{
-		"a stranger's":            {nil, 0, request("alice", "right"), map[string]float64{"peer": 1}},
-		"a peer's":                {[]string{own}, 0, request("alice", "right"), nil},
-		"a peer's, half":          {[]string{own}, 0, request("alice", "right")[:9], map[string]float64{"incomplete": 1}},
-		"a peer's, turned away":   {[]string{own}, 1, request("alice", "right")[:9], map[string]float64{"busy": 1}},
-		"a peer's after its line": {[]string{own}, 0, request("alice", "right") + "x", nil},
+		"a stranger's":            {nil, 0, request("alice", "right"), "peer"},
+		"a peer's":                {[]string{own}, 0, request("alice", "right"), ""},
+		"a peer's, half":          {[]string{own}, 0, request("alice", "right")[:9], ""},
+		"a peer's, turned away":   {[]string{own}, 1, request("alice", "right")[:9], "busy"},
+		"a peer's after its line": {[]string{own}, 0, request("alice", "right") + "x", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &serving{path: filepath.Join(folder(t), "s"), registry: prometheus.NewRegistry(), log: &syncBuffer{}}
@@ -82,29 +83,41 @@ func TestPassedSocketsThatLingerHoldNobodyUp(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			release := sync.OnceFunc(socket.HoldWakes())
+			defer release()
 			log := slog.New(slog.NewTextHandler(s.log, nil))
-			peers, _ := socket.ResolvePeers(row.peers)
 			rejections := socket.NewRejections(s.registry)
-			guard := socket.NewGuard(listener, peers, log, rejections)
+			guard := socket.NewGuard(listener, peersOf(row.peers...), log, rejections)
 			server := socket.New(socket.Config{Check: alice, MaxConnections: row.most, Logger: log, Rejections: rejections})
 			ctx, stop := context.WithCancel(context.Background())
 			t.Cleanup(stop)
 			ended := make(chan error, 1)
 			go func() { ended <- server.Serve(ctx, guard) }()
-			for reason, each := range row.count {
-				eventually(t, "all are counted", func() bool { return rejected(t, s.registry)[reason] == each*times })
+			if row.reason != "" {
+				eventually(t, "all are counted", func() bool { return rejected(t, s.registry)[row.reason] == times })
 			}
-			all, _ := socket.ResolvePeers([]string{own})
-			guard.SetPeers(all)
+			guard.SetPeers(peersOf(own))
 			eventually(t, "others are answered", func() bool {
 				got, _ := converse(dial(t, s.path), request("alice", "right"))
 				return got == yes
 			})
+			release()
 			stop()
 			mustEnd(t, ended)
 			eventually(t, "none is still being closed", func() bool { return runtime.NumGoroutine() <= goroutines })
 		})
 	}
+}
+
+// A signal that comes before the wait ends nothing: others follow.
+func TestAWaitThatBeginsLateIsEndedToo(t *testing.T) {
+	lingering := lingeringSocket(t)
+	stop := socket.Unstick()
+	defer stop()
+	time.Sleep(100 * time.Millisecond)
+	closed := make(chan error, 1)
+	go func() { closed <- unix.Close(lingering) }()
+	mustEnd(t, closed)
 }
 
 // What waits in the queue is closed with the listener.

@@ -73,7 +73,7 @@ func show(ctx context.Context, site *rig.Site) error {
 				return errors.Join(errors.New("the daemon's log has no verdict"), err)
 			}
 			reason := verdicts[len(verdicts)-1].Reason
-			right := answer.OK() == (l.want == "ok") && reason == l.want && answer.Status <= 1
+			right := answer.OK() == (l.want == "ok") && reason == l.want && answer.Plain()
 			if !right {
 				wrong++
 			}

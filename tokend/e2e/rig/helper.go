@@ -19,6 +19,17 @@ type Answer struct {
 // OK reports a yes.
 func (a Answer) OK() bool { return a.Status == 0 }
 
+// Plain reports a yes or a no as iRODS knows them: the status, and the words for it.
+func (a Answer) Plain() bool {
+	switch a.Stdout {
+	case "Authenticated\n":
+		return a.Status == 0
+	case "Not Authenticated\n":
+		return a.Status == 1
+	}
+	return false
+}
+
 // AskAsIRODS runs the helper in place of iRODS's checker: the user name as its
 // argument, the secret on a pipe without a newline, then the end.
 func (s *Site) AskAsIRODS(ctx context.Context, user, secret string) (Answer, error) {
