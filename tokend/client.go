@@ -109,7 +109,7 @@ func (c *client) explain(method string, err error) error {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("nobody listens on %s: start the daemon (systemctl start tokend, or tokend serve), or name its socket with --admin-socket", c.socket)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("you may not open %s: run this as root, or as somebody among [admin] peers in tokend.toml", c.socket)
+		return fmt.Errorf("you may not open %s: run this as root, or as somebody among [admin] peers in tokend.toml whom the socket and its folder let in", c.socket)
 	case errors.Is(err, context.DeadlineExceeded), os.IsTimeout(err):
 		if method == http.MethodGet {
 			return fmt.Errorf("the daemon at %s did not answer within %s: see its log", c.socket, clientTimeout)

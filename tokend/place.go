@@ -23,10 +23,8 @@ func (n *node) warnOfPlaces() {
 				"what", p.what, "because", weak, "danger", p.danger)
 		}
 	}
-	for _, socket := range []string{n.cfg.Auth.Socket, n.cfg.Admin.Socket} {
-		warnOfClosed(n.log, socket)
-		warnOfOpen(n.log, socket)
-	}
+	warnOfClosed(n.log, n.cfg.Auth.Socket)
+	warnOfClosed(n.log, n.cfg.Admin.Socket)
 }
 
 // weakPlaces says which of the file, the links and the folders on the way to it
@@ -103,13 +101,6 @@ func follow(path string) (string, error) {
 		at = filepath.Join(at, name)
 	}
 	return "", os.ErrNotExist
-}
-
-// warnOfOpen tells of a socket to which not only its peers can connect.
-func warnOfOpen(log *slog.Logger, socket string) {
-	if info, err := os.Stat(socket); err == nil && info.Mode().Perm()&0o002 != 0 {
-		log.Warn("everybody can connect to the socket, and only then is refused; SocketGroup= and SocketMode=0660 in its socket unit, or a place with access rules (ACLs), would keep strangers away", "socket", socket)
-	}
 }
 
 // warnOfClosed tells of a socket that is open to peers in a folder which isn't.

@@ -157,22 +157,6 @@ func TestAllThatIsTrustedIsLookedAt(t *testing.T) {
 			t.Errorf("the log lacks %q:\n%s", want, &log)
 		}
 	}
-	if open := "everybody can connect"; strings.Contains(log.String(), open) {
-		t.Errorf("the log says %q:\n%s", open, &log)
-	}
-	for _, path := range []string{n.cfg.Auth.Socket, n.cfg.Admin.Socket} {
-		log.Reset()
-		if err := os.Chmod(path, 0o666); err != nil {
-			t.Fatal(err)
-		}
-		n.warnOfPlaces()
-		if want := "socket=" + path; strings.Count(log.String(), "everybody can connect") != 1 || !strings.Contains(log.String(), want) {
-			t.Errorf("the log lacks %q:\n%s", want, &log)
-		}
-		if err := os.Chmod(path, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 // below leaves out what is not the test's own.
@@ -208,20 +192,6 @@ func TestSocketInAClosedFolderIsTold(t *testing.T) {
 					t.Errorf("%s, folder %o, socket %o: the log says %q", folder, mode, socketMode, &log)
 				}
 			}
-		}
-	}
-}
-
-func TestSocketThatIsOpenToAllIsTold(t *testing.T) {
-	for mode, told := range map[os.FileMode]bool{0o600: false, 0o660: false, 0o662: true, 0o666: true} {
-		path := filepath.Join(t.TempDir(), "s")
-		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, mode)); err != nil {
-			t.Fatal(err)
-		}
-		var log bytes.Buffer
-		warnOfOpen(slog.New(slog.NewTextHandler(&log, nil)), path)
-		if got := strings.Contains(log.String(), "everybody can connect to the socket") && strings.Contains(log.String(), "socket="+path); got != told {
-			t.Errorf("mode %o: the log says %q", mode, &log)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -126,9 +127,12 @@ func (n *node) setPeers(guard *socket.Guard, section string, names []string) (ch
 	return changed
 }
 
-// letIn sees to it that peers can connect.
+// letIn sees to it that peers can connect, and nobody else.
 func (n *node) letIn(guard *socket.Guard, section string, peers socket.Peers) {
-	if err := guard.LetIn(peers); err != nil {
+	switch err := guard.LetIn(peers); {
+	case errors.Is(err, socket.ErrOpen):
+		n.log.Warn("the socket is open to strangers", "section", section, "err", err)
+	case err != nil:
 		n.log.Error("peers may be kept out of the socket", "section", section, "err", err)
 	}
 }

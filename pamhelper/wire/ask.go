@@ -13,7 +13,7 @@ const (
 	Answered  Failure = iota
 	TooLong           // a field is longer than MaxField, or the path than a socket's may be
 	NoSocket          // nobody listens at the path
-	Forbidden         // the socket's mode, or that of a folder above, keeps us out
+	Forbidden         // the socket's mode or access rules, or the mode of a folder above, keep us out
 	Closed            // the daemon ended the connection without a word
 	TimedOut          // no answer in time
 	Garbled           // the answer is none of saslauthd's protocol
@@ -30,7 +30,7 @@ func (f Failure) Error() string {
 	case NoSocket:
 		return "nobody listens on the socket: is tokend running?"
 	case Forbidden:
-		return "the socket's permissions forbid it"
+		return "the socket's permissions forbid it: is the caller among [auth] peers?"
 	case Closed:
 		return "the daemon hung up without an answer: is the caller among [auth] peers?"
 	case TimedOut:
@@ -57,7 +57,8 @@ const (
 //
 // A check changes nothing, so it is asked again after a short pause when the
 // connection broke before the answer (the daemon was ended and starts again),
-// when the daemon was too busy, and, for two seconds, when nobody listens.
+// when the daemon was too busy, and, for two seconds, when nobody listens or the
+// socket's permissions forbid it: it may be about to be made.
 //
 // It blocks its thread. Reply is what was answered when the Failure is Answered.
 func Ask(path string, req *Request, reply *Reply, until int64) Failure {
@@ -73,8 +74,8 @@ func Ask(path string, req *Request, reply *Reply, until int64) Failure {
 		next := Now() + pause
 		switch {
 		case failure == Answered && string(reply.Reason()) != Busy,
-			failure == NoSocket && next > begun+patience,
-			failure != Answered && failure != NoSocket && failure != Closed,
+			(failure == NoSocket || failure == Forbidden) && next > begun+patience,
+			failure != Answered && failure != NoSocket && failure != Forbidden && failure != Closed,
 			next >= until:
 			return failure
 		}

@@ -224,13 +224,26 @@ func TestPermissionsThatKeepTheCallerOutAreNamed(t *testing.T) {
 	t.Cleanup(func() { _ = os.Chmod(filepath.Dir(hidden), 0o755) })
 	for name, path := range map[string]string{"the socket's": closed, "the folder's": hidden} {
 		got := askAs(t, nobody, path, login, secret, time.Minute)
-		if got.result != failed(wire.Forbidden) {
-			t.Errorf("%s: got %v", name, got.result)
+		if got.result != failed(wire.Forbidden) || got.took < time.Second {
+			t.Errorf("%s: got %v after %v, want patience of two seconds", name, got.result, got.took)
 		}
-		got.mustEndWithin(t, 0)
+		got.mustEndWithin(t, 2*time.Second)
 	}
 	if n := connections.Load(); n != 0 {
 		t.Errorf("%d connections were made", n)
+	}
+}
+
+// A daemon that starts makes its socket, and then lets its peers in.
+func TestPermissionsAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	path, _ := serve(t, answer(t, ok))
+	if err := os.Chmod(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { _ = os.Chmod(path, 0o666) })
+	if got := askAs(t, nobody, path, login, secret, time.Minute); got.result != yes("") {
+		t.Errorf("got %v", got.result)
 	}
 }
 

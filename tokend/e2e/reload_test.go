@@ -225,6 +225,11 @@ func TestModeOfASocketIsItsMakersMatter(t *testing.T) {
 	hangup(t, site, daemon, `"changed":"auth.peers admin.peers"`)
 	wantMode(t, site.AuthSocket(), 0o660)
 	wantMode(t, site.AdminSocket(), 0o660) // the mask of its access rules
+	if err := os.Chmod(site.AuthSocket(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	hangup(t, site, daemon, "the socket is open to strangers")
+	wantMode(t, site.AuthSocket(), 0o666)
 	if err := daemon.Stop(); err != nil {
 		t.Error(err)
 	}

@@ -2,8 +2,13 @@ package socket
 
 import "time"
 
-// Unstick is unstick.
-var Unstick = unstick
+// What has no exported name.
+var (
+	Unstick = unstick
+	Aside   = aside
+	Admit   = Peers.admit
+	Chmod   = chmod
+)
 
 // HoldWakes keeps what waits in the kernel waiting, until it is released.
 func HoldWakes() (release func()) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -188,6 +189,27 @@ func TestAFloodDoesNotFillTheLog(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What takes its time beside the accepting is bounded: each may hold a thread.
+func TestOnlySoManyRunAside(t *testing.T) {
+	const most, all = 256, 300
+	release := make(chan struct{})
+	var begun, ended atomic.Int32
+	for range all {
+		go socket.Aside(func() {
+			begun.Add(1)
+			<-release
+			ended.Add(1)
+		})
+	}
+	eventually(t, "as many run as may", func() bool { return begun.Load() == most })
+	time.Sleep(20 * time.Millisecond) // for one more
+	if n := begun.Load(); n != most {
+		t.Errorf("%d run at once, want %d", n, most)
+	}
+	close(release)
+	eventually(t, "all have run", func() bool { return ended.Load() == all })
 }
 
 // failingPipes fails as many times before it accepts.

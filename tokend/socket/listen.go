@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"time"
 
@@ -91,6 +90,7 @@ func (l *Listener) InPlace() error {
 
 // LetIn gives the file the rules for these peers, if it is Listen's. Of another's it is
 // an error that only its owner and root can connect, and there are others among them.
+// That strangers can connect to either is an error that wraps ErrOpen.
 func (l *Listener) LetIn(peers Peers) error {
 	if err := l.InPlace(); err != nil {
 		return err
@@ -106,6 +106,8 @@ func (l *Listener) LetIn(peers Peers) error {
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	if has := info.Mode().Perm(); has&connect == 0 && !peers.Only(0, owner) {
 		return fmt.Errorf("%s has mode %o, so that only its owner (uid %d) and root can connect: SocketGroup= and SocketMode=0660 in its socket unit would let a group in", l.path, has, owner)
+	} else if has&0o002 != 0 {
+		return fmt.Errorf("%w: %s has mode %o; SocketGroup= and SocketMode=0660 in its socket unit would keep strangers away", ErrOpen, l.path, has)
 	}
 	return nil
 }
@@ -146,8 +148,8 @@ func Listen(ctx context.Context, path string, peers Peers) (*Listener, error) {
 	return listener, nil
 }
 
-// listen makes the file, and lets nobody connect before it has its rules: until then
-// to a helper nobody listens yet, and it tries again.
+// listen makes the file, which is the owner's alone until it has its rules. A peer who
+// is kept out by then, or finds that nobody listens yet, asks again.
 func listen(path string, peers Peers) (*net.UnixListener, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -156,10 +158,13 @@ func listen(path string, peers Peers) (*net.UnixListener, error) {
 	file := os.NewFile(uintptr(fd), path)
 	defer func() { _ = file.Close() }() // the listener has its own descriptor
 	refuseRights(fd)
-	if err := bind(fd, path); err != nil {
+	if err := unix.Fchmod(fd, 0o600); err != nil { // which bind gives to the file
+		return nil, os.NewSyscallError("fchmod", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return nil, os.NewSyscallError("bind", err)
 	}
-	if err := peers.admit(path); err != nil {
+	if err := peers.admit(path); err != nil && !errors.Is(err, ErrOpen) { // of that, LetIn tells
 		return nil, err
 	}
 	if err := unix.Listen(fd, maxQueue); err != nil {
@@ -170,19 +175,6 @@ func listen(path string, peers Peers) (*net.UnixListener, error) {
 		return nil, err
 	}
 	return listener.(*net.UnixListener), nil
-}
-
-var umask sync.Mutex // of one at a time
-
-// bind makes the file with the mode that lets all connect, whatever the umask. That is
-// the whole process's: what else is made just then says its own mode. A stranger who
-// looks at the mode now and connects when it listens is left to the guard; a peer who
-// was kept out now would give up.
-func bind(fd int, path string) error {
-	umask.Lock()
-	defer umask.Unlock()
-	defer syscall.Umask(syscall.Umask(0o111))
-	return unix.Bind(fd, &unix.SockaddrUnix{Name: path})
 }
 
 // makeFolder makes a folder that is missing such that peers get through it,
@@ -201,7 +193,7 @@ func makeFolder(path string) error {
 		}
 		return err
 	}
-	return os.Chmod(path, mode)
+	return chmod(path, fs.ModeDir, mode)
 }
 
 func removeDead(ctx context.Context, path string) error {

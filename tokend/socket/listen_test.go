@@ -282,19 +282,27 @@ func TestASocketThatWasPassedIsLeftAsItIs(t *testing.T) {
 		t.Error(err)
 	}
 	own := strconv.Itoa(os.Geteuid())
+	const right, closed, wide = "right", "keeps peers out", "lets strangers connect"
 	for _, row := range []struct {
-		has    fs.FileMode
-		peers  []string
-		closed bool
+		has   fs.FileMode
+		peers []string
+		state string
 	}{
-		{0o600, []string{"root", own}, false}, {0o600, []string{"64001"}, true}, {0o644, []string{"64001"}, true},
-		{0o755, []string{"@64001"}, true}, {0o660, []string{"64001"}, false}, {0o602, []string{"64001"}, false},
-		{0o666, []string{"64001"}, false}, {0o666, []string{"root"}, false},
+		{0o600, []string{"root", own}, right}, {0o600, []string{"64001"}, closed}, {0o644, []string{"64001"}, closed},
+		{0o755, []string{"@64001"}, closed}, {0o660, []string{"64001"}, right}, {0o602, []string{"64001"}, wide},
+		{0o666, []string{"64001"}, wide}, {0o666, []string{"root"}, wide},
 	} {
 		if err := os.Chmod(path, row.has); err != nil {
 			t.Fatal(err)
 		}
-		if err := passed.LetIn(peersOf(row.peers...)); (err != nil) != row.closed || row.closed && !strings.Contains(err.Error(), "SocketGroup= and SocketMode=0660 in its socket unit") {
+		got, err := right, passed.LetIn(peersOf(row.peers...))
+		if err != nil {
+			got = closed
+		}
+		if errors.Is(err, socket.ErrOpen) {
+			got = wide
+		}
+		if got != row.state || err != nil && !strings.Contains(err.Error(), "SocketGroup= and SocketMode=0660 in its socket unit") {
 			t.Errorf("%o, for %q: got %v", row.has, row.peers, err)
 		}
 		if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != row.has {

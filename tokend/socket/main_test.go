@@ -17,17 +17,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tokend/pamhelper/wire"
+	"tokend/tokend/socket"
 )
 
-// TestMain is also the program that asks or only knocks as another user, and that
-// fills a queue.
+// programs are what this test's program is as well, each with one argument.
+var programs = map[string]func(argument string) (said string){
+	"knock":         knock,
+	"helper":        helper,
+	"queue":         fillQueue,
+	"adopted queue": fillAdoptedQueue,
+	"left out": func(peer string) string {
+		_, leftOut := socket.ResolvePeers([]string{peer})
+		return fmt.Sprint(leftOut)
+	},
+}
+
+// TestMain is also those programs, and the one that asks as another user.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "knock" {
-		fmt.Print(knock(os.Args[2]))
-		os.Exit(0)
-	}
-	if len(os.Args) == 3 && os.Args[1] == "queue" {
-		fmt.Print(fillQueue(os.Args[2]))
+	if len(os.Args) == 3 && programs[os.Args[1]] != nil {
+		fmt.Print(programs[os.Args[1]](os.Args[2]))
 		os.Exit(0)
 	}
 	if len(os.Args) == 3 && os.Args[1] == "ask" {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"os/user"
 	"slices"
 	"strconv"
@@ -89,13 +90,14 @@ const nobody = 65534
 
 // ResolvePeers turns names, @groups and numbers into Peers. A name that this
 // machine doesn't know is left out and returned, with the reason: it may not be
-// there yet. So is what stands for many: the user nobody and the group nogroup.
+// there yet. So is what stands for many, the user nobody and the group nogroup, and
+// whom this user namespace has no number for.
 func ResolvePeers(names []string) (peers Peers, leftOut []string) {
 	peers = Peers{uids: map[uint32]bool{}, gids: map[uint32]bool{}}
 	for _, name := range names {
-		set, find, spelled := peers.uids, findUser, name
+		set, find, spelled, file := peers.uids, findUser, name, "/proc/self/uid_map"
 		if group, ok := strings.CutPrefix(name, "@"); ok {
-			set, find, spelled = peers.gids, findGroup, group
+			set, find, spelled, file = peers.gids, findGroup, group, "/proc/self/gid_map"
 		}
 		id, err := find(spelled)
 		switch {
@@ -103,6 +105,8 @@ func ResolvePeers(names []string) (peers Peers, leftOut []string) {
 			leftOut = append(leftOut, name+" (not known on this machine)")
 		case id == nobody:
 			leftOut = append(leftOut, name+" (stands for many)")
+		case !mapped(file, id):
+			leftOut = append(leftOut, name+" (has no number in this user namespace)")
 		default:
 			set[id] = true
 		}
@@ -135,6 +139,22 @@ func findGroup(name string) (uint32, error) {
 func parseID(digits string) (uint32, error) {
 	id, err := strconv.ParseUint(digits, 10, 32)
 	return uint32(id), err
+}
+
+// mapped reports whether the kernel knows the ID here, by the map in the file (see
+// user_namespaces(7)). Nobody calls with another one, and no access rule may name it.
+func mapped(file string, id uint32) bool {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return true // nobody can say
+	}
+	for line := range strings.Lines(string(text)) {
+		var first, outside, count uint64
+		if n, _ := fmt.Sscan(line, &first, &outside, &count); n == 3 && uint64(id) >= first && uint64(id) < first+count {
+			return true
+		}
+	}
+	return false
 }
 
 // Allow reports whether the peer is one of them, by its user or any of its

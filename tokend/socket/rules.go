@@ -2,25 +2,44 @@ package socket
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
+// ErrOpen says that strangers can connect to a socket, and only then are refused.
+var ErrOpen = errors.New("everybody can connect, and only then is refused")
+
 // admit gives a socket file, which is the daemon's own, the access rules (ACL) by
-// which nobody but root, its owner and the peers can connect. Where the file system
-// has no such rules, all can, and only then are asked who they are.
+// which nobody but root, its owner and the peers can connect. Where there can be none,
+// all can: then the error wraps ErrOpen.
 func (p Peers) admit(path string) error {
-	mode := os.FileMode(0o666)
-	if p.Only(0, uint32(os.Geteuid())) { // who needs no rule
-		p, mode = Peers{}, 0o600
+	mode, own := fs.FileMode(0o666), uint32(os.Geteuid())
+	if p.Only(0, own) { // root may do all, as a rule
+		mode = 0o600
 	}
-	if err := unix.Lsetxattr(path, "system.posix_acl_access", p.rules(), 0); err == nil {
+	if p.Only(own) { // who needs no rule
+		p = Peers{}
+	}
+	file, err := openOwn(path, fs.ModeSocket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	refused := unix.Setxattr(linkTo(file), "system.posix_acl_access", p.rules(), 0)
+	if refused == nil {
 		return nil
 	}
-	return os.Chmod(path, mode)
+	if err := os.Chmod(linkTo(file), mode); err != nil || mode == 0o600 {
+		return err
+	}
+	return fmt.Errorf("%w: %s can have no access rules (ACL): %w; another file system, such as that of /run, has them", ErrOpen, path, refused)
 }
 
 // rules is the ACL as the kernel reads it, see acl(5) and linux/posix_acl_xattr.h.
@@ -53,3 +72,33 @@ func (p Peers) rules() []byte {
 	rule(other, none, nobodysNumber)
 	return rules
 }
+
+// chmod changes the mode of the daemon's own file of that kind.
+func chmod(path string, kind, mode fs.FileMode) error {
+	file, err := openOwn(path, kind)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Chmod(linkTo(file), mode), file.Close())
+}
+
+// openOwn opens a file only to change its rules. Whoever may write to the folder may
+// have put another in its place, or a link to one: that is an error.
+func openOwn(path string, kind fs.FileMode) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), path)
+	info, err := file.Stat()
+	if err == nil && (info.Mode().Type() != kind || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid())) {
+		err = fmt.Errorf("%s was replaced just now: who else can write to its folder?", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// linkTo is a path to the very file that is open.
+func linkTo(file *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", file.Fd()) }

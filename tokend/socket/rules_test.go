@@ -1,6 +1,7 @@
 package socket_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"tokend/pamhelper/wire"
 	"tokend/tokend/socket"
 )
 
@@ -21,11 +26,7 @@ import (
 // says what came of it: how often it got in, and how often the file's rules kept it
 // out. That nobody listens is neither.
 func knock(path string) (said string) {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_, _ = io.Copy(io.Discard, os.Stdin)
-	}()
+	ended := inputEnds()
 	in, out := 0, 0
 	for over := false; !over; {
 		conn, err := net.Dial("unix", path)
@@ -47,6 +48,15 @@ func knock(path string) (said string) {
 	return fmt.Sprint(in, " ", out)
 }
 
+func inputEnds() <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}()
+	return ended
+}
+
 func counts(t *testing.T, knocked string) (in, out int) {
 	t.Helper()
 	if _, err := fmt.Sscan(knocked, &in, &out); err != nil {
@@ -55,50 +65,130 @@ func counts(t *testing.T, knocked string) (in, out int) {
 	return in, out
 }
 
-// While a socket is made, many times over, a peer is never kept out, and a stranger
-// gets in only by looking at the mode just before it has its rules, and connecting just
-// after: that is for the guard.
+// helper asks as pamhelper does, again and again, and counts as knock does.
+func helper(path string) (said string) {
+	ended := inputEnds()
+	in, out := 0, 0
+	for over := false; !over; {
+		var reply wire.Reply
+		request := wire.Request{Login: []byte("alice"), Secret: []byte("right"), Service: []byte("irods")}
+		switch wire.Ask(path, &request, &reply, wire.Now()+int64(20*time.Second)) {
+		case wire.Answered:
+			in++
+		case wire.NoSocket: // between the tests
+		default:
+			out++
+		}
+		select {
+		case <-ended:
+			over = true
+		default:
+		}
+	}
+	return fmt.Sprint(in, " ", out)
+}
+
+// While a socket is made, many times over, a stranger never gets in, and every peer
+// is answered, whatever the umask and the rules that its folder hands on.
 func TestASocketHasItsRulesFromBirth(t *testing.T) {
-	path := filepath.Join(folder(t), "s")
-	for _, umask := range []int{0, 0o077, 0o777} {
-		var said [2]strings.Builder
-		var ends []func() error
-		for i, who := range []asker{{64001, 64001, nil}, {64002, 64002, nil}} {
-			child := who.runs(t, "knock", path)
-			child.Stdout, child.Stderr = &said[i], os.Stderr
-			stdin, err := child.StdinPipe()
-			if err == nil {
-				err = child.Start()
-			}
-			if err != nil {
+	dir := folder(t)
+	path := filepath.Join(dir, "s")
+	closed := []byte{2, 0, 0, 0} // a default ACL of nothing but for the owner, see rules.go
+	for _, rule := range [][2]byte{{0x01, 7}, {0x04, 0}, {0x20, 0}} {
+		closed = append(closed, rule[0], 0, rule[1], 0, 0xff, 0xff, 0xff, 0xff)
+	}
+	for _, row := range []struct {
+		umask int
+		rules []byte
+	}{{0, nil}, {0o077, nil}, {0o777, nil}, {0, closed}} {
+		if row.rules != nil {
+			if err := unix.Setxattr(dir, "system.posix_acl_default", row.rules, 0); err != nil {
 				t.Fatal(err)
 			}
-			ends = append(ends, func() error { return errors.Join(stdin.Close(), child.Wait()) })
 		}
-		before := syscall.Umask(umask)
-		for range 300 {
+		peer, stranger := asker{64001, 64001, nil}.begins(t, "helper", path), asker{64002, 64002, nil}.begins(t, "knock", path)
+		before := syscall.Umask(row.umask)
+		for range 100 {
 			listener, err := socket.Listen(t.Context(), path, peersOf("64001"))
 			if err != nil {
 				t.Error(err)
 				break
 			}
-			time.Sleep(time.Millisecond) // while it listens
-			if err := listener.Close(); err != nil {
+			s := &serving{registry: prometheus.NewRegistry(), log: &syncBuffer{}}
+			ctx, stop := context.WithCancel(t.Context())
+			time.AfterFunc(5*time.Millisecond, stop)
+			if err := s.server(0, alice).Serve(ctx, listener); err != nil {
 				t.Error(err)
 			}
 		}
 		syscall.Umask(before)
-		for _, end := range ends {
-			if err := end(); err != nil {
-				t.Fatalf("this test asks as other users: run it as root, or where sudo wants no password: %v", err)
+		if in, out := counts(t, peer()); in == 0 || out > 0 {
+			t.Errorf("%+v: the peer was answered %d times, and refused %d times", row, in, out)
+		}
+		if in, out := counts(t, stranger()); in > 0 || out == 0 {
+			t.Errorf("%+v: the stranger was in %d times, kept out %d times", row, in, out)
+		}
+	}
+}
+
+// begins runs the program until end is called, which returns what it said.
+func (a asker) begins(t *testing.T, name, path string) (end func() (said string)) {
+	t.Helper()
+	child := a.runs(t, name, path)
+	var said strings.Builder
+	child.Stdout, child.Stderr = &said, os.Stderr
+	stdin, err := child.StdinPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() string {
+		t.Helper()
+		if err := errors.Join(stdin.Close(), child.Wait()); err != nil {
+			t.Fatalf("this test asks as other users: run it as root, or where sudo wants no password: %v", err)
+		}
+		return said.String()
+	}
+}
+
+// Who may write to the folder can put another file, or a link to one, in the place of
+// the socket: that is left as it is.
+func TestOnlyTheSocketItselfIsGivenRules(t *testing.T) {
+	dir := folder(t)
+	victim, other, path := filepath.Join(dir, "victim"), filepath.Join(dir, "other"), filepath.Join(dir, "s")
+	listen(t, other)
+	for name, replace := range map[string]func() error{
+		"a link":                   func() error { return os.Symlink(victim, path) },
+		"a file":                   func() error { return os.WriteFile(path, nil, 0o600) },
+		"a link to another socket": func() error { return os.Symlink(other, path) },
+	} {
+		if err := errors.Join(os.RemoveAll(path), os.WriteFile(victim, nil, 0o600), replace()); err != nil {
+			t.Fatal(err)
+		}
+		if err := socket.Admit(peersOf("64001"), path); err == nil || errors.Is(err, socket.ErrOpen) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if err := socket.Chmod(path, fs.ModeDir, 0o755); err == nil {
+			t.Errorf("%s: taken for a folder", name)
+		}
+		for _, file := range []string{victim, other, path} {
+			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: %s has mode %v (%v)", name, file, info.Mode(), err)
 			}
 		}
-		if in, out := counts(t, said[0].String()); in == 0 || out > 0 {
-			t.Errorf("umask %03o: the peer was in %d times, kept out %d times", umask, in, out)
-		}
-		if in, out := counts(t, said[1].String()); out < 1000 || in > out/1000 {
-			t.Errorf("umask %03o: the stranger was in %d times, kept out %d times", umask, in, out)
-		}
+	}
+	// One of somebody else's is none of ours.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	listen(t, path)
+	if err := asRoot("chown", "64001", path); err != nil {
+		t.Fatal(err)
+	}
+	if err := socket.Admit(peersOf("64001"), path); err == nil || !strings.Contains(err.Error(), "was replaced") {
+		t.Errorf("another's: got %v", err)
 	}
 }
 
@@ -174,8 +264,32 @@ func TestWithoutAccessRulesTheModeLetsPeersIn(t *testing.T) {
 		if mode := mustStat(t, path).Mode().Perm(); mode != row.want {
 			t.Errorf("for %s: mode %v, want %v", row.peer, mode, row.want)
 		}
+		if err := listener.LetIn(peersOf(row.peer)); errors.Is(err, socket.ErrOpen) != (row.want == 0o666) {
+			t.Errorf("for %s: got %v", row.peer, err)
+		}
 		if err := listener.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// One peer whom a user namespace has no number for would have the kernel refuse the
+// rules for all.
+func TestPeersWithoutANumberHereAreLeftOut(t *testing.T) {
+	binary, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const without = "[%s (has no number in this user namespace)]"
+	for peer, want := range map[string]string{
+		"0": "[]", "@0": "[]", "64001": fmt.Sprintf(without, "64001"), "@64001": fmt.Sprintf(without, "@64001"),
+	} {
+		out, err := rooted("unshare", "--user", "--map-root-user", binary, "left out", peer).CombinedOutput()
+		if err != nil || string(out) != want {
+			t.Errorf("%s: %s, %v; want %s", peer, out, err, want)
+		}
+		if _, leftOut := socket.ResolvePeers([]string{peer}); leftOut != nil {
+			t.Errorf("outside: left out %q", leftOut)
 		}
 	}
 }
