@@ -133,6 +133,7 @@ func TestHelperTellsSyslogWhyAndNeverTheSecret(t *testing.T) {
 		{"bob", made.good, `<85>irodsPamAuthCheck[PID]: refused "bob", tokend says: wrong-user`},
 		{"al\nice\"\\", made.good, `<85>irodsPamAuthCheck[PID]: refused "al\x0aice\x22\x5c", tokend says: wrong-user`},
 		{"alice", "", `<83>irodsPamAuthCheck[PID]: refused "alice": the secret is empty`},
+		{"alice", strings.Repeat("x", 1024) + "\r\n", `<85>irodsPamAuthCheck[PID]: refused "alice", tokend says: malformed`},
 		{"alice", strings.Repeat("x", 1025), `<83>irodsPamAuthCheck[PID]: refused "alice": the secret is longer than 1024 bytes`},
 		{strings.Repeat("a.", 35), made.good, `<85>irodsPamAuthCheck[PID]: refused "` + strings.Repeat("a.", 32) + `...", tokend says: wrong-user`},
 	} {

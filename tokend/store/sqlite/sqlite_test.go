@@ -116,6 +116,20 @@ func run(t testing.TB, db *sql.DB, statement string) {
 	}
 }
 
+// Whatever writes to the file, a digest is one.
+func TestOnlyDigestsAreKept(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	r := mint(t, s)
+	db := shell(t, path)
+	for _, other := range []string{"", "irt_secret", r.Digest.String()[1:], r.Digest.String() + "0", strings.ToUpper(r.Digest.String()), "g" + r.Digest.String()[1:]} {
+		if _, err := db.ExecContext(t.Context(), `UPDATE tokens SET digest = ? WHERE id = ?`, other, r.ID); err == nil || !strings.Contains(err.Error(), "CHECK") {
+			t.Errorf("%q: got %v", other, err)
+		}
+	}
+	wantRecord(t, s, r)
+}
+
 func TestEverythingIsThereAfterReopening(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
