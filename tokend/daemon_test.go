@@ -153,14 +153,21 @@ func TestCacheHoldsAsManyEntriesAsTheConfigurationSays(t *testing.T) {
 		for range tokens {
 			secrets = append(secrets, n.create(t))
 		}
-		for range 2 {
+		hits := func() int {
+			before := n.asked(t, "hit")
 			for _, secret := range secrets {
 				if got := n.check(t.Context(), secret); got != verify.OK {
 					t.Errorf("got %s", got)
 				}
 			}
+			return n.asked(t, "hit") - before
 		}
-		if got := n.asked(t, "hit"); got > most || most == tokens && got < tokens {
+		hits() // fills it
+		got := hits()
+		for begun := time.Now(); got > most && time.Since(begun) < 10*time.Second; { // others may keep it from its work
+			got = hits()
+		}
+		if got > most || most == tokens && got < tokens {
 			t.Errorf("%s: %d of %d were hits", keys, got, tokens)
 		}
 	}

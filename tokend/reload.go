@@ -118,7 +118,7 @@ func (n *node) takeNote(l loaded) {
 	}
 }
 
-// setPeers changes who may ask, and with it the mode of a socket that is our
+// setPeers changes who may ask, and with it the access rules of a socket that is our
 // own; that of systemd's is SocketMode=. It reports whether others may ask now.
 func (n *node) setPeers(guard *socket.Guard, section string, names []string) (changed bool) {
 	peers := n.resolve(section, names)

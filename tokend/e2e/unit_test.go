@@ -121,3 +121,32 @@ func TestSystemdPassesTheSocketsAndIsTold(t *testing.T) {
 		t.Errorf("the daemon removed a socket that is systemd's: %v", err)
 	}
 }
+
+// TestModeOfASocketIsItsMakersMatter: one of systemd's keeps its mode, one that
+// tokend made follows its peers.
+func TestModeOfASocketIsItsMakersMatter(t *testing.T) {
+	site := newSite(t)
+	manager := holdSockets(t, site, site.AuthSocket())
+	if err := os.Chmod(site.AuthSocket(), 0o660); err != nil {
+		t.Fatal(err)
+	}
+	daemon := manager.launch(t)
+	if err := daemon.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantMode(t, site.AdminSocket(), 0o600)
+	own := peersLine(t, site)
+	reconfigure(t, site, own, `peers = ["54321"]`)
+	reconfigure(t, site, "\n"+own, "\npeers = [\"54321\"]")
+	hangup(t, site, daemon, `"changed":"auth.peers admin.peers"`)
+	wantMode(t, site.AuthSocket(), 0o660)
+	wantMode(t, site.AdminSocket(), 0o660) // the mask of its access rules
+	if err := os.Chmod(site.AuthSocket(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	hangup(t, site, daemon, "the socket is open to strangers")
+	wantMode(t, site.AuthSocket(), 0o666)
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}

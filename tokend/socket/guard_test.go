@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -111,6 +112,22 @@ func TestAStrangerGetsNotOneByte(t *testing.T) {
 		}
 	}
 	eventually(t, "all are counted", func() bool { return rejected(t, s.registry)["peer"] == float64(len(strangers)) })
+}
+
+// Nothing is waited for from a peer who has hung up.
+func TestAPeerWhoHangsUpHalfwayIsSeenAtOnce(t *testing.T) {
+	s := guarded(t, strconv.Itoa(os.Geteuid()))
+	conn := dial(t, s.path)
+	if _, err := io.WriteString(conn, request("alice", "right")[:9]); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is counted", func() bool { return rejected(t, s.registry)["incomplete"]+rejected(t, s.registry)["timeout"] == 1 })
+	if got := rejected(t, s.registry)["incomplete"]; got != 1 {
+		t.Errorf("%v are counted as incomplete", got)
+	}
 }
 
 func TestNewPeersCountFromTheNextConnectionOn(t *testing.T) {

@@ -1,5 +1,5 @@
 // Package socket is the server of the auth socket, and what tokend's Unix
-// sockets have in common: they are born with their mode, they replace only what
+// sockets have in common: they are born with their access rules, they replace only what
 // is dead, and they serve only the peers that the kernel vouches for.
 package socket
 

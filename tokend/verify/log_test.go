@@ -36,10 +36,11 @@ func (f *fixture) logged(t *testing.T, do func()) []line {
 }
 
 func TestEveryVerdictIsOneLine(t *testing.T) {
-	f := newFixture(t, verify.Config{})
+	f := newFixture(t, verify.Config{Settings: verify.Settings{TTL: ttl, Stale: stale, MaxExpiry: 3600}})
 	const id = "*" // any ID of a token
 	good, gone, other, locked := f.mint(t, token.Record{}), f.mint(t, token.Record{}), f.mint(t, token.Record{Owner: "bob"}), f.mint(t, token.Record{Owner: "carol"})
 	old := f.mint(t, token.Record{Expires: time.Now().Add(-time.Second)})
+	over := f.mint(t, token.Record{Created: time.Now().Add(-2 * time.Hour)})
 	f.revoke(t, gone)
 	f.disable(t, "carol")
 	for _, c := range []struct {
@@ -49,6 +50,7 @@ func TestEveryVerdictIsOneLine(t *testing.T) {
 	}{
 		{"alice", good.Reveal(), nil, line{Outcome: "yes", Reason: "ok", Token: id}},
 		{"alice", old.Reveal(), nil, line{Outcome: "no", Reason: "expired", Token: id}},
+		{"alice", over.Reveal(), nil, line{Outcome: "no", Reason: "expired", Token: id, Detail: `[tokens] max_expiry = "1h" ended it before its time`}},
 		{"alice", gone.Reveal(), nil, line{Outcome: "no", Reason: "revoked", Token: id}},
 		{"alice", other.Reveal(), nil, line{Outcome: "no", Reason: "wrong-user", Token: id, Detail: "the token is bob's"}},
 		{"bob#zone", other.Reveal(), nil, line{Outcome: "no", Reason: "wrong-user", Token: id, Detail: `the token is bob's, and "bob#zone" is no iRODS user name: those have 1 to 63 characters of A-Z a-z 0-9 _ . @ -, without #zone`}},

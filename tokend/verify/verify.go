@@ -137,6 +137,9 @@ func (v *Verifier) decide(record token.Record, user string) Verdict {
 		}
 	case token.Expired:
 		verdict.Reason = Expired
+		if record.StateAt(now, 0) == token.Active {
+			verdict.Detail = fmt.Errorf("[tokens] max_expiry = %q ended it before its time", limit)
+		}
 		return verdict
 	default:
 		verdict.Reason = Revoked
