@@ -7,7 +7,6 @@ var (
 	Unstick = unstick
 	Aside   = aside
 	Admit   = Peers.admit
-	Chmod   = chmod
 )
 
 // HoldWakes keeps what waits in the kernel waiting, until it is released.

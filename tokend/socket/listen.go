@@ -96,7 +96,7 @@ func (l *Listener) LetIn(peers Peers) error {
 		return err
 	}
 	if l.own {
-		return peers.admit(l.path)
+		return peers.admit(l.path, l.file)
 	}
 	info, err := os.Lstat(l.path)
 	if err != nil {
@@ -164,7 +164,7 @@ func listen(path string, peers Peers) (*net.UnixListener, error) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return nil, os.NewSyscallError("bind", err)
 	}
-	if err := peers.admit(path); err != nil && !errors.Is(err, ErrOpen) { // of that, LetIn tells
+	if err := peers.admit(path, nil); err != nil && !errors.Is(err, ErrOpen) { // of that, LetIn tells
 		return nil, err
 	}
 	if err := unix.Listen(fd, maxQueue); err != nil {
@@ -187,13 +187,15 @@ func makeFolder(path string) error {
 		return err
 	}
 	const mode = 0o755
-	if err := os.Mkdir(path, mode); err != nil {
-		if errors.Is(err, fs.ErrExist) { // somebody was faster
-			return nil
-		}
-		return err
+	// The umask is the whole process's: what else is made just then says its own mode.
+	// A folder that is changed later may be another's by then.
+	before := syscall.Umask(0o777 &^ mode)
+	err := os.Mkdir(path, mode)
+	syscall.Umask(before)
+	if errors.Is(err, fs.ErrExist) { // somebody was faster
+		return nil
 	}
-	return chmod(path, fs.ModeDir, mode)
+	return err
 }
 
 func removeDead(ctx context.Context, path string) error {

@@ -18,8 +18,8 @@ var ErrOpen = errors.New("everybody can connect, and only then is refused")
 
 // admit gives a socket file, which is the daemon's own, the access rules (ACL) by
 // which nobody but root, its owner and the peers can connect. Where there can be none,
-// all can: then the error wraps ErrOpen.
-func (p Peers) admit(path string) error {
+// all can: then the error wraps ErrOpen. Same is as in openOwn.
+func (p Peers) admit(path string, same fs.FileInfo) error {
 	mode, own := fs.FileMode(0o666), uint32(os.Geteuid())
 	if p.Only(0, own) { // root may do all, as a rule
 		mode = 0o600
@@ -27,7 +27,7 @@ func (p Peers) admit(path string) error {
 	if p.Only(own) { // who needs no rule
 		p = Peers{}
 	}
-	file, err := openOwn(path, fs.ModeSocket)
+	file, err := openOwn(path, same)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,11 @@ func (p Peers) admit(path string) error {
 	if refused == nil {
 		return nil
 	}
-	if err := os.Chmod(linkTo(file), mode); err != nil || mode == 0o600 {
+	err = os.Chmod(linkTo(file), mode)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New("tokend needs /proc: mount it")
+	}
+	if err != nil || mode == 0o600 {
 		return err
 	}
 	return fmt.Errorf("%w: %s can have no access rules (ACL): %w; another file system, such as that of /run, has them", ErrOpen, path, refused)
@@ -73,25 +77,17 @@ func (p Peers) rules() []byte {
 	return rules
 }
 
-// chmod changes the mode of the daemon's own file of that kind.
-func chmod(path string, kind, mode fs.FileMode) error {
-	file, err := openOwn(path, kind)
-	if err != nil {
-		return err
-	}
-	return errors.Join(os.Chmod(linkTo(file), mode), file.Close())
-}
-
-// openOwn opens a file only to change its rules. Whoever may write to the folder may
-// have put another in its place, or a link to one: that is an error.
-func openOwn(path string, kind fs.FileMode) (*os.File, error) {
+// openOwn opens a socket file of the daemon's own only to change its rules. Whoever may
+// write to the folder may have put another in its place, or a link to one: that is an
+// error. Same, if it is known, is what the file was.
+func openOwn(path string, same fs.FileInfo) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	file := os.NewFile(uintptr(fd), path)
 	info, err := file.Stat()
-	if err == nil && (info.Mode().Type() != kind || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid())) {
+	if err == nil && (info.Mode().Type() != fs.ModeSocket || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) || same != nil && !os.SameFile(info, same)) {
 		err = fmt.Errorf("%s was replaced just now: who else can write to its folder?", path)
 	}
 	if err != nil {

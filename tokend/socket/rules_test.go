@@ -167,11 +167,8 @@ func TestOnlyTheSocketItselfIsGivenRules(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(path), os.WriteFile(victim, nil, 0o600), replace()); err != nil {
 			t.Fatal(err)
 		}
-		if err := socket.Admit(peersOf("64001"), path); err == nil || errors.Is(err, socket.ErrOpen) {
+		if err := socket.Admit(peersOf("64001"), path, nil); err == nil || errors.Is(err, socket.ErrOpen) {
 			t.Errorf("%s: got %v", name, err)
-		}
-		if err := socket.Chmod(path, fs.ModeDir, 0o755); err == nil {
-			t.Errorf("%s: taken for a folder", name)
 		}
 		for _, file := range []string{victim, other, path} {
 			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -179,15 +176,21 @@ func TestOnlyTheSocketItselfIsGivenRules(t *testing.T) {
 			}
 		}
 	}
-	// One of somebody else's is none of ours.
+	// Another of ours is not the one that is meant, and one of somebody else's is none of ours.
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	listen(t, path)
+	if err := socket.Admit(peersOf("64001"), path, mustStat(t, other)); err == nil || !strings.Contains(err.Error(), "was replaced") {
+		t.Errorf("another of ours: got %v", err)
+	}
+	if err := socket.Admit(peersOf("64001"), path, mustStat(t, path)); err != nil {
+		t.Errorf("itself: got %v", err)
+	}
 	if err := asRoot("chown", "64001", path); err != nil {
 		t.Fatal(err)
 	}
-	if err := socket.Admit(peersOf("64001"), path); err == nil || !strings.Contains(err.Error(), "was replaced") {
+	if err := socket.Admit(peersOf("64001"), path, nil); err == nil || !strings.Contains(err.Error(), "was replaced") {
 		t.Errorf("another's: got %v", err)
 	}
 }
