@@ -188,14 +188,24 @@ func makeFolder(path string) error {
 	}
 	const mode = 0o755
 	// The umask is the whole process's: what else is made just then says its own mode.
-	// A folder that is changed later may be another's by then.
 	before := syscall.Umask(0o777 &^ mode)
 	err := os.Mkdir(path, mode)
 	syscall.Umask(before)
 	if errors.Is(err, fs.ErrExist) { // somebody was faster
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	folder, err := openOwn(path, fs.ModeDir, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = folder.Close() }()
+	if info, err := folder.Stat(); err != nil || info.Mode().Perm() == mode {
+		return err
+	}
+	return os.Chmod(linkTo(folder), mode) // the folder above hands on rules that go before the umask
 }
 
 func removeDead(ctx context.Context, path string) error {

@@ -27,7 +27,7 @@ func (p Peers) admit(path string, same fs.FileInfo) error {
 	if p.Only(own) { // who needs no rule
 		p = Peers{}
 	}
-	file, err := openOwn(path, same)
+	file, err := openOwn(path, fs.ModeSocket, same)
 	if err != nil {
 		return err
 	}
@@ -77,17 +77,17 @@ func (p Peers) rules() []byte {
 	return rules
 }
 
-// openOwn opens a socket file of the daemon's own only to change its rules. Whoever may
+// openOwn opens a file of the daemon's own and of that kind only to change its rules. Whoever may
 // write to the folder may have put another in its place, or a link to one: that is an
 // error. Same, if it is known, is what the file was.
-func openOwn(path string, same fs.FileInfo) (*os.File, error) {
+func openOwn(path string, kind fs.FileMode, same fs.FileInfo) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	file := os.NewFile(uintptr(fd), path)
 	info, err := file.Stat()
-	if err == nil && (info.Mode().Type() != fs.ModeSocket || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) || same != nil && !os.SameFile(info, same)) {
+	if err == nil && (info.Mode().Type() != kind || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) || same != nil && !os.SameFile(info, same)) {
 		err = fmt.Errorf("%s was replaced just now: who else can write to its folder?", path)
 	}
 	if err != nil {

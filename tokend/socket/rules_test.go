@@ -93,10 +93,7 @@ func helper(path string) (said string) {
 func TestASocketHasItsRulesFromBirth(t *testing.T) {
 	dir := folder(t)
 	path := filepath.Join(dir, "s")
-	closed := []byte{2, 0, 0, 0} // a default ACL of nothing but for the owner, see rules.go
-	for _, rule := range [][2]byte{{0x01, 7}, {0x04, 0}, {0x20, 0}} {
-		closed = append(closed, rule[0], 0, rule[1], 0, 0xff, 0xff, 0xff, 0xff)
-	}
+	closed := closedToOthers()
 	for _, row := range []struct {
 		umask int
 		rules []byte
@@ -128,6 +125,31 @@ func TestASocketHasItsRulesFromBirth(t *testing.T) {
 		if in, out := counts(t, stranger()); in > 0 || out == 0 {
 			t.Errorf("%+v: the stranger was in %d times, kept out %d times", row, in, out)
 		}
+	}
+}
+
+// closedToOthers is a default ACL of nothing but for the owner, see rules.go.
+func closedToOthers() []byte {
+	rules := []byte{2, 0, 0, 0}
+	for _, rule := range [][2]byte{{0x01, 7}, {0x04, 0}, {0x20, 0}} {
+		rules = append(rules, rule[0], 0, rule[1], 0, 0xff, 0xff, 0xff, 0xff)
+	}
+	return rules
+}
+
+func TestAFolderIsOpenWhateverTheOneAboveHandsOn(t *testing.T) {
+	dir := folder(t)
+	if err := unix.Setxattr(dir, "system.posix_acl_default", closedToOthers(), 0); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Umask(syscall.Umask(0o027))
+	path := filepath.Join(dir, "made", "s")
+	listen(t, path)
+	if mode := mustStat(t, filepath.Dir(path)).Mode().Perm(); mode != 0o755 {
+		t.Errorf("the folder has mode %v", mode)
+	}
+	if now := syscall.Umask(0o027); now != 0o027 {
+		t.Errorf("the umask is now %03o", now)
 	}
 }
 
