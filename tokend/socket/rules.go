@@ -77,9 +77,9 @@ func (p Peers) rules() []byte {
 	return rules
 }
 
-// openOwn opens a file of the daemon's own and of that kind only to change its rules. Whoever may
-// write to the folder may have put another in its place, or a link to one: that is an
-// error. Same, if it is known, is what the file was.
+// openOwn opens a file of the daemon's own and of that kind, only to change its rules.
+// Whoever may write to the folder may have put another in its place, or a link to one:
+// that is an error. Same, if it is known, is what the file was.
 func openOwn(path string, kind fs.FileMode, same fs.FileInfo) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -85,7 +85,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 }
 
-// turnAway answers without having read: a reply this short never blocks.
+// turnAway answers without having read: a reply this short never blocks, but the end
+// of the connection may (see Conn).
 func (s *Server) turnAway(conn net.Conn) {
 	s.rejected.count(tooMany)
 	s.seldom.Do(func() { s.log.Warn("connection refused: too many are open", "most", cap(s.slots)) })
