@@ -17,8 +17,7 @@ const (
 // report is what the log is told of a refusal: who, why, and never the secret.
 // An accepted login is left to the daemon's log.
 type report struct {
-	program string
-	user    []byte
+	question
 	problem string // why there is no answer; empty: there is one
 	reason  []byte // the daemon's
 }
@@ -37,6 +36,11 @@ func (r *report) tell() {
 		priority = priorityError
 		l.add(": ")
 		l.add(r.problem)
+		if r.asked {
+			l.add(" (asked at ")
+			l.escape([]byte(r.socket))
+			l.add(")")
+		}
 	} else {
 		l.add(", tokend says: ")
 		l.escape(r.reason)

@@ -65,7 +65,7 @@ func start(stack unsafe.Pointer) int32 {
 		say("Authenticated\n")
 		return yes
 	}
-	refusal := report{program: q.program, user: q.user, problem: problem, reason: reply.Reason()}
+	refusal := report{question: q, problem: problem, reason: reply.Reason()}
 	refusal.tell()
 	say("Not Authenticated\n")
 	return no
@@ -76,6 +76,7 @@ type question struct {
 	program string // under which name this runs
 	user    []byte
 	socket  string
+	asked   bool // at the socket
 }
 
 // whoAsks finds that out, in the way that argv[0] chooses. The problem is empty
@@ -83,10 +84,10 @@ type question struct {
 func whoAsks(args argv) (q question, problem string) {
 	if base(args.at(0)) == checkerName {
 		closeInherited()
-		return question{checkerName, args.bytes(1), socketPath}, ""
+		return question{program: checkerName, user: args.bytes(1), socket: socketPath}, ""
 	}
 	user, times := args.environment("PAM_USER=")
-	q = question{"pamhelper", user, socketPath}
+	q = question{program: "pamhelper", user: user, socket: socketPath}
 	switch {
 	case args.count == 3 && args.at(1) == "--socket":
 		q.socket = args.at(2)
@@ -113,6 +114,7 @@ func (q *question) ask(reply *wire.Reply, until int64) (problem string) {
 	if problem != "" {
 		return problem
 	}
+	q.asked = true
 	request := wire.Request{Login: q.user, Secret: secret, Service: []byte("irods")}
 	if failure := wire.Ask(q.socket, &request, reply, until); failure != wire.Answered {
 		return failure.Error()

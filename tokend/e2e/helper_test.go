@@ -160,6 +160,26 @@ func TestHelperTellsSyslogWhyAndNeverTheSecret(t *testing.T) {
 	wantYes(t, agent{user: &user, password: made.good}.run(t, site))
 }
 
+// TestHelperNamesTheSocketWhereItGotNoAnswer: the daemon may be well, and the path
+// mistyped.
+func TestHelperNamesTheSocketWhereItGotNoAnswer(t *testing.T) {
+	site := newSite(t)
+	log, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: site.Syslog(), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(t.Context(), site.Helper(), "--socket", "/no/such\nsocket")
+	cmd.Env, cmd.Stdin = []string{"PAM_USER=alice"}, strings.NewReader("secret")
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("it ended with %v", err)
+	}
+	const want = `: refused "alice": nobody listens on the socket: is tokend running? (asked at /no/such\x0asocket)`
+	if got := string(datagram(t, log)); !strings.HasSuffix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestHelperTellsAPersonAtATerminalAndNobodyElse(t *testing.T) {
 	site, _ := running(t)
 	if answer, err := site.AskAsIRODS(t.Context(), "alice", "wrong"); err != nil || answer.OK() || answer.Stderr != "" {
