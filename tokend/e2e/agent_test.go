@@ -243,3 +243,22 @@ func TestOnlyArgvZeroChoosesTheMode(t *testing.T) {
 	wantYes(t, agent{path: site.Helper(), argv0: "irodsPamAuthCheck", user: &alice, password: good}.run(t, site))
 	wantNo(t, agent{path: site.Checker(), argv0: "irodsPamAuthCheck", user: &bob, password: good, env: asPAM}.run(t, site))
 }
+
+func TestUnderPAMTheSocketIsTheFlags(t *testing.T) {
+	site, _ := running(t)
+	other, _ := running(t) // whose tokens are not the site's
+	mallory := create(t, other, "mallory", "never")
+	for _, c := range []struct {
+		flags []string
+		yes   bool
+	}{
+		{nil, false}, {[]string{"--socket", site.AuthSocket()}, false},
+		{[]string{"--socket", other.AuthSocket()}, true},
+	} {
+		cmd := exec.CommandContext(t.Context(), site.Helper(), c.flags...)
+		cmd.Env, cmd.Stdin = []string{"PAM_USER=mallory", "PAM_TYPE=auth"}, strings.NewReader(mallory)
+		if out, err := cmd.CombinedOutput(); (err == nil) != c.yes {
+			t.Errorf("%q: %s, %v", c.flags, out, err)
+		}
+	}
+}

@@ -87,62 +87,64 @@ func TestHostileConnectionsLeaveNoTrace(t *testing.T) {
 		return string(binary.BigEndian.AppendUint16(nil, uint16(n))) + text
 	}
 	whole := field(5, "alice") + field(len(good), good) + field(5, "irods") + field(0, "")
-	for _, c := range []struct{ name, sent, want string }{
-		{"nothing", "", ""},
-		{"one byte", "\x00", ""},
-		{"half a request", whole[:30], ""},
-		{"all but a byte", whole[:len(whole)-1], ""},
-		{"a field longer than it says", field(3, "alice") + field(len(good), good), "NO malformed"},
-		{"a field shorter than it says", field(60, "alice") + field(len(good), good) + field(0, ""), ""},
-		{"a field of 65535", field(65535, "alice"), "NO malformed"},
-		{"a field of 1025", field(1025, strings.Repeat("a", 1025)), "NO malformed"},
-		{"no fields, only noise", strings.Repeat("\xff", 100_000), "NO malformed"},
-		{"an HTTP request", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "NO malformed"},
-		{"more behind the request", whole + strings.Repeat("x", 5000), "OK"},
-		{"empty fields", strings.Repeat(field(0, ""), 4), "NO malformed"},
-	} {
-		for range 3 { // so that what one leaves behind is noticed
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
+	t.Run("at once", func(t *testing.T) {
+		for _, c := range []struct{ name, sent, want string }{
+			{"nothing", "", ""},
+			{"one byte", "\x00", ""},
+			{"half a request", whole[:30], ""},
+			{"all but a byte", whole[:len(whole)-1], ""},
+			{"a field longer than it says", field(3, "alice") + field(len(good), good), "NO malformed"},
+			{"a field shorter than it says", field(60, "alice") + field(len(good), good) + field(0, ""), ""},
+			{"a field of 65535", field(65535, "alice"), "NO malformed"},
+			{"a field of 1025", field(1025, strings.Repeat("a", 1025)), "NO malformed"},
+			{"no fields, only noise", strings.Repeat("\xff", 100_000), "NO malformed"},
+			{"an HTTP request", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "NO malformed"},
+			{"more behind the request", whole + strings.Repeat("x", 5000), "OK"},
+			{"empty fields", strings.Repeat(field(0, ""), 4), "NO malformed"},
+		} {
+			for range 3 { // so that what one leaves behind is noticed
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
+					conn, err := net.Dial("unix", site.AuthSocket())
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer conn.Close()
+					_, _ = conn.Write([]byte(c.sent)) // it may hang up while we write
+					if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+						t.Fatal(err)
+					}
+					begun := time.Now()
+					reply := make([]byte, 300)
+					n, err := conn.Read(reply)
+					if n < 2 {
+						t.Fatalf("%d bytes and %v after %s", n, err, time.Since(begun))
+					}
+					got, want := string(reply[2:n]), c.want
+					if want == "" { // silence: cut after the deadline with a no
+						want = "NO malformed"
+						within(t, time.Since(begun), 4*time.Second)
+					}
+					if got != want {
+						t.Errorf("got %q, want %q", got, want)
+					}
+				})
+			}
+		}
+		t.Run("many silent ones hold nobody up", func(t *testing.T) {
+			t.Parallel()
+			for range 300 {
 				conn, err := net.Dial("unix", site.AuthSocket())
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer conn.Close()
-				_, _ = conn.Write([]byte(c.sent)) // it may hang up while we write
-				if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-					t.Fatal(err)
-				}
-				begun := time.Now()
-				reply := make([]byte, 300)
-				n, err := conn.Read(reply)
-				if n < 2 {
-					t.Fatalf("%d bytes and %v after %s", n, err, time.Since(begun))
-				}
-				got, want := string(reply[2:n]), c.want
-				if want == "" { // silence: cut after the deadline with a no
-					want = "NO malformed"
-					within(t, time.Since(begun), 4*time.Second)
-				}
-				if got != want {
-					t.Errorf("got %q, want %q", got, want)
-				}
-			})
-		}
-	}
-	t.Run("many silent ones hold nobody up", func(t *testing.T) {
-		t.Parallel()
-		for range 300 {
-			conn, err := net.Dial("unix", site.AuthSocket())
-			if err != nil {
-				t.Fatal(err)
 			}
-			defer conn.Close()
-		}
-		user := "alice"
-		wantYes(t, agent{user: &user, password: good}.run(t, site))
+			user := "alice"
+			wantYes(t, agent{user: &user, password: good}.run(t, site))
+		})
 	})
-	t.Cleanup(func() { settle(t, metrics, before) })
+	settle(t, metrics, before)
 }
 
 // TestTooManyAtOnceAreTurnedAway, told so and counted, and then it is as before.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -230,7 +231,7 @@ func noSecretIsWritten(t *testing.T, format, level string) {
 	if err := os.WriteFile(site.Config(), bytes.Replace(config, []byte(`"json"`), []byte(strconv.Quote(format)), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	start(t, site)
+	daemon = start(t, site)
 	syslog, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: site.Syslog(), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -269,6 +270,7 @@ func noSecretIsWritten(t *testing.T, format, level string) {
 	run("", "user", "disable", made.good)
 	run("", "token", "revoke", "--user", made.good, "--all")
 	run("", "token", "revoke", made.bobs)
+	run("", "token", "revoke", made.expired[4:12])
 	run("", "token", "list")
 	run("", "token", "list", "--json")
 	run("", "user", "list")
@@ -276,6 +278,8 @@ func noSecretIsWritten(t *testing.T, format, level string) {
 	run(near, "token", "revoke", "--secret", "-")
 	run(made.good, "token", "revoke", "--secret", "-")
 	run(made.good+made.good, "token", "revoke", "--secret", "-")
+	sayOnly(t, site, "\x00\x05alice\x00\xff"+made.good)
+	hangup(t, site, daemon, "configuration reloaded")
 	_, counted := fetch(t, "http://"+metrics+"/metrics")
 	printed.WriteString(counted)
 	for _, path := range []string{site.Log(), site.Path("state/tokend.db"), site.Path("state/tokend.db-wal"), site.Path("state/tokend.db-shm")} {
@@ -286,18 +290,35 @@ func noSecretIsWritten(t *testing.T, format, level string) {
 		printed.Write(text)
 	}
 	all := printed.String()
-	for _, seen := range []string{level, `wrong-user`, "CREATE TABLE", "irodsPamAuthCheck[", "pamhelper[", "tokend: ", "tokend_tokens{"} {
+	for _, seen := range []string{level, `wrong-user`, "CREATE TABLE", "token revoked", "did not come whole", "irodsPamAuthCheck[", "pamhelper[", "tokend: ", "tokend_tokens{"} {
 		if !strings.Contains(all, seen) {
 			t.Errorf("%s was not looked at", seen)
 		}
 	}
+	const most = 8 // characters of a secret that are shown: its ID
 	for i, secret := range secrets {
-		// Behind the 8 characters that are shown, nothing may follow.
-		for _, part := range []string{secret, secret[:16], secret[12:], secret[20:32]} {
-			if at := strings.Index(all, part); at >= 0 {
-				t.Errorf("secret %d is in: %s", i, all[max(0, at-200):at])
+		for from := len("irt_"); from+most < len(secret); from++ {
+			if at := strings.Index(all, secret[from:from+most+1]); at >= 0 {
+				t.Fatalf("secret %d is in, from its character %d: %s", i, from, all[max(0, at-200):at])
 			}
 		}
+	}
+}
+
+// sayOnly sends no more than that to the auth socket, and waits for the no.
+func sayOnly(t *testing.T, site *rig.Site, text string) {
+	t.Helper()
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: site.AuthSocket(), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = io.WriteString(conn, text)
+	if err := errors.Join(err, conn.CloseWrite()); err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := io.ReadAll(conn); string(reply) != "\x00\x0cNO malformed" {
+		t.Errorf("got %q, %v", reply, err)
 	}
 }
 
