@@ -53,7 +53,7 @@ func (f *file) walk() bool {
 	}
 	hint := ""
 	if unquoted.Match(f.data[bytes.LastIndexByte(f.data[:at], '\n')+1:]) {
-		hint = "; text stands in quotes"
+		hint = `; text stands in straight quotes, "like this"`
 	}
 	f.problem(at, "this is no TOML: %s%s", err, hint)
 	return false
@@ -61,7 +61,7 @@ func (f *file) walk() bool {
 
 // unquoted is a value, or the first of a list, that was meant for text: a word, a
 // path or an address.
-var unquoted = regexp.MustCompile(`^[^=\n#]*=[ \t]*\[?[ \t]*([A-Za-z/:@]|[0-9.]+:)`)
+var unquoted = regexp.MustCompile(`^[^=\n#]*=[ \t]*\[?[ \t]*([A-Za-z/:@“”„‘’«»]|[0-9.]+:)`)
 
 // begin takes a section's header, and says whether to judge the keys below it.
 func (f *file) begin(header *unstable.Node) (path []string, judge bool) {
