@@ -20,7 +20,7 @@ var (
 
 	// tokenForName is what no user is called. Somebody may well be called
 	// kirt_vandenberghe.
-	tokenForName = regexp.MustCompile(`(^|[^0-9A-Za-z])` + Prefix + `[0-9A-Za-z]{12,}|` + Prefix + `[0-9A-Za-z]{30,}`)
+	tokenForName = regexp.MustCompile(`(?i)(^|[^0-9A-Za-z])` + Prefix + `[0-9A-Za-z]{12,}|` + Prefix + `[0-9A-Za-z]{30,}`)
 )
 
 // Redact takes out of a text what looks like a token: people paste theirs into

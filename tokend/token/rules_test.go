@@ -176,6 +176,7 @@ func TestHowMuchOfATokenNoUserIsCalled(t *testing.T) {
 	const twelve, thirty = "aBcDeFgHiJkL", "aBcDeFgHiJkLmNoPqRsTuVwXyZ0123"
 	for name, no := range map[string]bool{
 		"irt_" + twelve: true, "irt_" + twelve[1:]: false, "bob.irt_" + twelve: true,
+		"IRT_" + twelve: true, "Irt_" + twelve[1:]: false,
 		"birt_" + twelve: false, "birt_" + thirty: true, "birt_" + thirty[1:]: false,
 	} {
 		if err := token.CheckUser(name); (err != nil) != no {
