@@ -20,7 +20,9 @@ func explain(path string, err error) error {
 		return err
 	}
 	switch e.Code() {
-	case code.SQLITE_IOERR_READ, code.SQLITE_IOERR_SHORT_READ, code.SQLITE_IOERR_DATA, code.SQLITE_IOERR_CORRUPTFS:
+	case code.SQLITE_IOERR_SHORT_READ:
+		return fmt.Errorf("%s, or %[1]s-wal, is shorter than it was: was it cut? If nobody did, the kernel's log says more: %w", path, err)
+	case code.SQLITE_IOERR_READ, code.SQLITE_IOERR_DATA, code.SQLITE_IOERR_CORRUPTFS:
 		return fmt.Errorf("%s cannot be read from its disk; the kernel's log says more: %w", path, err)
 	}
 	switch e.Code() & 0xff {

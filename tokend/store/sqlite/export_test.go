@@ -45,3 +45,6 @@ func (s *Store) AtCommit(ctx context.Context, f func()) error {
 		return nil
 	})
 }
+
+// InPlace says if one of the files is not what it was.
+func (s *Store) InPlace() error { return s.inPlace() }

@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -46,6 +45,7 @@ type Store struct {
 	path    string                 // where its links lead, and SQLite has its files
 	file    *os.File               // keeps other daemons out
 	wal     *os.File               // the same: one may have been opened over a file that is gone
+	shm     *os.File               // says how long the -wal is
 	opened  map[string]fs.FileInfo // what must stay in its place, by path
 	writer  *sql.DB                // one connection: SQLite has one writer at a time
 	readers *sql.DB
@@ -234,64 +234,6 @@ func (c connector) Connect(context.Context) (driver.Conn, error) {
 // Driver implements driver.Connector.
 func (c connector) Driver() driver.Driver { return new(sqlite.Driver) }
 
-// remember notes which files are open.
-func (s *Store) remember(mode access) error {
-	paths := []string{s.named, s.path}
-	if mode == readWrite {
-		paths = append(paths, s.path+"-wal", s.path+"-shm")
-	}
-	opened := map[string]fs.FileInfo{}
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		opened[path] = info
-	}
-	s.opened = opened
-	return nil
-}
-
-// inPlace refuses to go on with a file that was moved or replaced: what is
-// written to it now, the next daemon would not find.
-func (s *Store) inPlace() error {
-	for path, file := range s.opened {
-		if !isAt(path, file) {
-			return fmt.Errorf("%w: %s was moved or replaced while tokend had it open; put it back, "+
-				"or start tokend again to work with what is there now", store.ErrUnwritable, path)
-		}
-	}
-	return nil
-}
-
-func isAt(path string, file fs.FileInfo) bool {
-	info, err := os.Stat(path)
-	return err == nil && os.SameFile(info, file)
-}
-
-// letGo folds the -wal into the file that was moved or replaced, where it belongs:
-// left behind, it would be applied to what has taken the file's place.
-// The anchor does it, because the writer's connection may be gone.
-func (s *Store) letGo() {
-	if s.strayed() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), otherTimeout)
-	defer cancel()
-	_, _ = s.anchor.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // what failed before says why
-}
-
-// strayed reports whether the -shm is not in its place: then another program may
-// have made one, and what ours says of the -wal may be long past.
-func (s *Store) strayed() bool {
-	for path, file := range s.opened {
-		if strings.HasSuffix(path, "-shm") && !isAt(path, file) {
-			return true
-		}
-	}
-	return false
-}
-
 // disconnect leaves s.lookup to its connections: to close it would be to wait
 // for a look-up that hangs.
 func (s *Store) disconnect() error {
@@ -310,8 +252,8 @@ func (s *Store) disconnect() error {
 }
 
 // Close ends all work on the database and gives it free for another daemon. Where
-// the -shm is not in its place, that is left to the end of the process, and an error
-// says so. Closing twice is no error.
+// the -shm is not in its place, or the -wal was cut short, that is left to the end of
+// the process, and an error says so. Closing twice is no error.
 func (s *Store) Close() error {
 	if s.closed {
 		return nil
@@ -323,8 +265,11 @@ func (s *Store) Close() error {
 	if s.strayed() { // SQLite would fold the -wal into the file, too: the end of the process doesn't
 		return fmt.Errorf("%s-shm was moved or removed: %[1]s is left as it is, for the next start to clear up", s.path)
 	}
+	if s.cut() {
+		return fmt.Errorf("%s-wal was cut short: %[1]s is left as it is, for the next start to take what is whole", s.path)
+	}
 	err := s.disconnect()
-	for _, file := range []*os.File{s.wal, s.file} {
+	for _, file := range []*os.File{s.shm, s.wal, s.file} {
 		if file != nil {
 			err = errors.Join(err, file.Close())
 		}

@@ -170,12 +170,11 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 			return none, err
 		}
 		value, err := f(ctx, tx)
-		var moved error
 		if err == nil {
 			s.awaitThaw()
-			moved = s.inPlace()
 		}
-		if err := cmp.Or(err, moved); err != nil {
+		moved := s.inPlace()
+		if err := cmp.Or(moved, err); err != nil {
 			_ = tx.Rollback() // says only that SQLite has rolled back already
 			if moved != nil {
 				s.letGo() //nolint:contextcheck // it goes on when the caller gives up

@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -226,4 +227,75 @@ func TestTheDaemonItselfNeverRemovesItsFileOfChanges(t *testing.T) {
 		_, _ = s.Users(ctx, now, token.Forever)
 		mint(t, s)
 	}
+}
+
+// TestCutWALTakesNoChanges: somebody wants room on the disk. What was in it is lost,
+// and what came behind the gap would be, too. The end of the daemon makes it no worse.
+func TestCutWALTakesNoChanges(t *testing.T) {
+	for name, cut := range map[string]func(size int64) int64{
+		"all": func(int64) int64 { return 0 }, "half": func(size int64) int64 { return size / 2 }, "a byte": func(size int64) int64 { return size - 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := newPath(t)
+			s := open(t, path)
+			kept := mint(t, s)
+			closeStore(t, s) // folds it into the file
+			s = open(t, path)
+			for i := range 20 {
+				r := newRecord()
+				r.Owner = fmt.Sprintf("user%d", i)
+				check(s.Mint(t.Context(), r, token.Quota{}, created))
+			}
+			mint(t, s)
+			file, err := os.ReadFile(path)
+			check(err)
+			whole, err := os.Stat(path + "-wal")
+			check(err)
+			left := cut(whole.Size())
+			check(os.Truncate(path+"-wal", left))
+			for range 2 {
+				wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path+"-wal was cut short", "start tokend again")
+				wantSentence(t, s.Ping(t.Context()), "-wal", "cut")
+			}
+			wantSentence(t, s.Close(), "-wal was cut short", "left as it is")
+			if wal, err := os.Stat(path + "-wal"); err != nil || wal.Size() != left {
+				t.Errorf("the -wal was changed (%v)", err)
+			}
+			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, file) {
+				t.Errorf("the file was changed (%v)", err)
+			}
+			next := t.TempDir() // as after the end of the process
+			check(os.CopyFS(next, os.DirFS(filepath.Dir(path))))
+			path = filepath.Join(next, filepath.Base(path))
+			s = open(t, path)
+			wantRecord(t, s, kept)
+			mint(t, s)
+			closeStore(t, s)
+			wantConsistent(t, path)
+		})
+	}
+}
+
+// TestAnotherProgramMayFoldTheWAL, as sqlite3 does when it is asked to: then it is
+// short, and whole.
+func TestAnotherProgramMayFoldTheWAL(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	folding := shell(t, path)
+	ctx, end := context.WithCancel(t.Context())
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for ctx.Err() == nil {
+			if err := s.InPlace(); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 200 {
+		mint(t, s)
+		run(t, folding, `PRAGMA wal_checkpoint(TRUNCATE)`)
+	}
+	end()
+	looking.Wait()
 }
