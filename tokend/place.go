@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// warnOfPlaces looks at the way to all that the daemon trusts, and to its sockets.
+// warnOfPlaces looks at the way to all that the daemon trusts.
 func (n *node) warnOfPlaces() {
 	for _, p := range []struct{ what, path, danger string }{
 		{"configuration", n.path, "they can let themselves manage everybody's tokens"},
@@ -23,8 +23,6 @@ func (n *node) warnOfPlaces() {
 				"what", p.what, "because", weak, "danger", p.danger)
 		}
 	}
-	warnOfClosed(n.log, n.cfg.Auth.Socket)
-	warnOfClosed(n.log, n.cfg.Admin.Socket)
 }
 
 // weakPlaces says which of the file, the links and the folders on the way to it

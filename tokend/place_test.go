@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tokend/tokend/socket"
 )
 
 func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
@@ -148,14 +150,26 @@ func TestAllThatIsTrustedIsLookedAt(t *testing.T) {
 			t.Errorf("the log lacks %q of %s:\n%s", what, name, &log)
 		}
 	}
+}
 
-	log.Reset()
-	n.cfg.Auth.Socket, n.cfg.Admin.Socket = place("a", 0o700), place("b", 0o700)
-	n.warnOfPlaces()
-	for _, name := range []string{"a", "b"} {
-		if want := "folder=" + filepath.Join(top, name) + " mode=700"; !strings.Contains(log.String(), want) {
-			t.Errorf("the log lacks %q:\n%s", want, &log)
-		}
+// TestFolderThatKeepsPeersOutIsTold at the start and at each reload, which both let
+// them in.
+func TestFolderThatKeepsPeersOutIsTold(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.Chmod(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	peers, _ := socket.ResolvePeers([]string{"64001"})
+	listener, err := socket.Listen(t.Context(), filepath.Join(folder, "s"), peers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var log bytes.Buffer
+	n := &node{log: slog.New(slog.NewTextHandler(&log, nil))}
+	n.letIn(socket.NewGuard(listener, peers, n.log, socket.NewRejections(nil)), "auth", peers)
+	if want := "peers cannot get to the socket"; !strings.Contains(log.String(), want) || !strings.Contains(log.String(), "folder="+folder+" mode=700") {
+		t.Errorf("the log lacks %q of %s:\n%s", want, folder, &log)
 	}
 }
 

@@ -135,4 +135,5 @@ func (n *node) letIn(guard *socket.Guard, section string, peers socket.Peers) {
 	case err != nil:
 		n.log.Error("peers may be kept out of the socket", "section", section, "err", err)
 	}
+	warnOfClosed(n.log, guard.Addr().String())
 }

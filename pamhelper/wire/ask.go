@@ -30,7 +30,7 @@ func (f Failure) Error() string {
 	case NoSocket:
 		return "nobody listens on the socket: is tokend running?"
 	case Forbidden:
-		return "the socket's permissions forbid it: is the caller among [auth] peers?"
+		return "the permissions of the socket, or of a folder above it, forbid it: is the caller among [auth] peers?"
 	case Closed:
 		return "the daemon hung up without an answer: is the caller among [auth] peers?"
 	case TimedOut:
