@@ -35,7 +35,7 @@ func (a argv) bytes(i int) []byte {
 func (a argv) environment(prefix string) (value []byte, times int) {
 	for i := a.count + 1; a.pointer(i) != nil; i++ {
 		variable := text(a.pointer(i))
-		if len(variable) >= len(prefix) && string(variable[:len(prefix)]) == prefix {
+		if hasPrefix(variable, prefix) {
 			value = variable[len(prefix):]
 			times++
 		}
@@ -50,6 +50,10 @@ func text(c *byte) []byte {
 		n++
 	}
 	return unsafe.Slice(c, n)
+}
+
+func hasPrefix(text []byte, prefix string) bool {
+	return len(text) >= len(prefix) && string(text[:len(prefix)]) == prefix
 }
 
 // base returns what follows the last slash.

@@ -91,6 +91,8 @@ func whoAsks(args argv) (q question, problem string) {
 	switch {
 	case args.count == 3 && args.at(1) == "--socket":
 		q.socket = args.at(2)
+	case args.count == 2 && hasPrefix(args.bytes(1), "--socket="):
+		q.socket = args.at(1)[len("--socket="):]
 	case args.count > 1:
 		return q, "usage: pamhelper [--socket PATH], run by pam_exec with expose_authtok"
 	}

@@ -253,7 +253,7 @@ func TestUnderPAMTheSocketIsTheFlags(t *testing.T) {
 		yes   bool
 	}{
 		{nil, false}, {[]string{"--socket", site.AuthSocket()}, false},
-		{[]string{"--socket", other.AuthSocket()}, true},
+		{[]string{"--socket", other.AuthSocket()}, true}, {[]string{"--socket=" + other.AuthSocket()}, true},
 	} {
 		cmd := exec.CommandContext(t.Context(), site.Helper(), c.flags...)
 		cmd.Env, cmd.Stdin = []string{"PAM_USER=mallory", "PAM_TYPE=auth"}, strings.NewReader(mallory)
