@@ -71,6 +71,9 @@ func (s *Store) lengthOfWAL() int64 {
 		return 0
 	}
 	page, frames := int64(binary.NativeEndian.Uint16(header[14:])), int64(binary.NativeEndian.Uint32(header[16:]))
+	if page == 1 {
+		page = 1 << 16
+	}
 	if frames == 0 {
 		return 0
 	}

@@ -276,6 +276,36 @@ func TestCutWALTakesNoChanges(t *testing.T) {
 	}
 }
 
+// TestCutWALTakesNoLargeChange, of which SQLite writes a part before its end, behind the
+// gap; nor is the largest page there is mistaken for the smallest.
+func TestCutWALTakesNoLargeChange(t *testing.T) {
+	path := newPath(t)
+	closeStore(t, open(t, path))
+	db := shell(t, path)
+	for _, statement := range []string{
+		`PRAGMA journal_mode = DELETE`, `PRAGMA page_size = 65536`, `VACUUM`, `INSERT INTO users (name) VALUES ('alice')`,
+		`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+		 INSERT INTO tokens (id, digest, owner, hint, label, created) SELECT 'id' || i, printf('%0128x', i), 'alice', '', '', i FROM n`,
+	} {
+		run(t, db, statement)
+	}
+	check(db.Close())
+	s := open(t, path)
+	mint(t, s)
+	whole, err := os.Stat(path + "-wal")
+	check(err)
+	left := whole.Size() / 2
+	check(os.Truncate(path+"-wal", left))
+	for range 2 {
+		_, err := s.Revoke(t.Context(), token.Selection{Owner: "alice"}, now, revoked)
+		wantUnwritable(t, err, "-wal was cut short")
+		if wal, err := os.Stat(path + "-wal"); err != nil || wal.Size() != left {
+			t.Errorf("the -wal was written to (%v)", err)
+		}
+	}
+	wantSentence(t, s.Close(), "-wal was cut short", "left as it is")
+}
+
 // TestAnotherProgramMayFoldTheWAL, as sqlite3 does when it is asked to: then it is
 // short, and whole.
 func TestAnotherProgramMayFoldTheWAL(t *testing.T) {

@@ -169,11 +169,15 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		if err != nil {
 			return none, err
 		}
-		value, err := f(ctx, tx)
-		if err == nil {
-			s.awaitThaw()
+		moved := s.inPlace() // before anything is written: a large change is in the -wal before its end
+		var value T
+		if moved == nil {
+			value, err = f(ctx, tx)
 		}
-		moved := s.inPlace()
+		if moved == nil && err == nil {
+			s.awaitThaw()
+			moved = s.inPlace()
+		}
 		if err := cmp.Or(moved, err); err != nil {
 			_ = tx.Rollback() // says only that SQLite has rolled back already
 			if moved != nil {
