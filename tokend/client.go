@@ -118,8 +118,12 @@ func (c *client) explain(method string, err error) error {
 	case errors.Is(err, context.Canceled), isDial(err):
 		return fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
 	}
+	stopped := "the daemon was stopped"
+	if method != http.MethodGet {
+		stopped += " (and may have done it all the same: see tokend audit)"
+	}
 	// A connection that ends early is told in many ways, some without a name.
-	return fmt.Errorf("the daemon at %s hung up: uid %d is not among [admin] peers in tokend.toml, the daemon was stopped, or this is no admin socket; its log says which", c.socket, os.Getuid())
+	return fmt.Errorf("the daemon at %s hung up: uid %d is not among [admin] peers in tokend.toml, %s, or this is no admin socket; its log says which", c.socket, os.Getuid(), stopped)
 }
 
 func isDial(err error) bool {

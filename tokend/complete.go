@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,12 +81,21 @@ func completeTokens(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.S
 // exactly is cobra.ExactArgs with a sentence that says what is wanted.
 func exactly(n int, wanted string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			if n == 0 && cmd.Flag("user") != nil {
-				wanted += "; for one user write --user NAME"
-			}
-			return fmt.Errorf("%s takes %s: %s", cmd.CommandPath(), wanted, cmd.UseLine())
+		if len(args) == n {
+			return nil
 		}
-		return nil
+		hint := ""
+		if n == 0 {
+			hint = fmt.Sprintf(", but was given %.80q", token.RedactName(args[0]))
+		}
+		switch user := cmd.Flag("user"); {
+		case slices.ContainsFunc(args, func(arg string) bool { return token.Redact(arg) != arg }):
+			hint = ", least of all a token, which others could see there; send it on the standard input"
+		case n == 0 && user != nil && !user.Changed:
+			hint += "; for one user write --user NAME"
+		case n == 0 && user != nil:
+			hint += "; text with blanks in it stands in quotes"
+		}
+		return fmt.Errorf("%s takes %s%s: %s", cmd.CommandPath(), wanted, hint, cmd.UseLine())
 	}
 }

@@ -34,6 +34,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	suggestion := ""
+	cmd.SuggestionsMinimumDistance = 2 // letters that are wrong
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		suggestion = fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
 	}
