@@ -30,7 +30,7 @@ func (r *report) tell() {
 	l.add("[")
 	l.number(processID())
 	l.add("]: refused ")
-	l.quote(r.user)
+	l.quote(r.user, 64)
 	priority := priorityNotice
 	if r.problem != "" {
 		priority = priorityError
@@ -38,7 +38,7 @@ func (r *report) tell() {
 		l.add(r.problem)
 		if r.asked {
 			l.add(" (asked at ")
-			l.escape([]byte(r.socket))
+			l.quote([]byte(r.socket), 107) // as long as a socket's may be
 			l.add(")")
 		}
 	} else {
@@ -72,10 +72,10 @@ func (l *line) number(n int) {
 	l.size += copy(l.text[l.size:], digits[i:])
 }
 
-// quote adds a stranger's name in quotes: its first 64 bytes at most, and nothing
+// quote adds a stranger's name in quotes: so many bytes of it at most, and nothing
 // of a token that was given for a name.
-func (l *line) quote(name []byte) {
-	shown := min(len(name), 64)
+func (l *line) quote(name []byte, most int) {
+	shown := min(len(name), most)
 	if secret := tokenIn(name); secret >= 0 {
 		shown = min(shown, secret)
 	}

@@ -46,7 +46,7 @@ func TestEscapeLeavesNothingButPrintableASCII(t *testing.T) {
 	}
 }
 
-func TestQuoteShowsTheFirst64Bytes(t *testing.T) {
+func TestQuoteShowsTheFirstBytes(t *testing.T) {
 	for _, row := range []struct{ text, want string }{
 		{"", `""`},
 		{"alice", `"alice"`},
@@ -60,7 +60,7 @@ func TestQuoteShowsTheFirst64Bytes(t *testing.T) {
 		{strings.Repeat("\n", 64), `"` + strings.Repeat(`\x0a`, 64) + `"`},
 	} {
 		var l line
-		l.quote([]byte(row.text))
+		l.quote([]byte(row.text), 64)
 		if l.String() != row.want {
 			t.Errorf("%.80q: got %s, want %s", row.text, l.String(), row.want)
 		}
@@ -100,7 +100,7 @@ func TestQuoteHidesATokenThatWasGivenForAName(t *testing.T) {
 		{"IRT_" + strings.Repeat("a", 38), `"IRT_..."`},
 	} {
 		var l line
-		l.quote([]byte(row.text))
+		l.quote([]byte(row.text), 64)
 		if l.String() != row.want {
 			t.Errorf("%q: got %s, want %s", row.text, l.String(), row.want)
 		}

@@ -27,7 +27,7 @@ func newCheck() *cobra.Command {
 its auth socket, whose peer you must be. Prints "yes", or "no" and the reason; exits
 with 0 or 1.`,
 		Example: `  tokend token create --user alice | tokend check --user alice`,
-		Args:    exactly(0, "no argument"),
+		Args:    exactly(0, "no argument (the token comes on the standard input)"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if socket == "" {
 				return errors.New("--socket is empty: name the daemon's auth socket")

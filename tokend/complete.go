@@ -90,7 +90,7 @@ func exactly(n int, wanted string) cobra.PositionalArgs {
 		}
 		switch user := cmd.Flag("user"); {
 		case slices.ContainsFunc(args, func(arg string) bool { return token.Redact(arg) != arg }):
-			hint = ", least of all a token, which others could see there; send it on the standard input"
+			hint = "; a token among the arguments can be seen by others"
 		case n == 0 && user != nil && !user.Changed:
 			hint += "; for one user write --user NAME"
 		case n == 0 && user != nil:

@@ -216,7 +216,7 @@ func (c *client) revokeEach(cmd *cobra.Command, ids []string) error {
 		}
 		var ended web.Token
 		if err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil, &ended); err != nil {
-			failures = append(failures, fmt.Errorf("%s: %w", printable(id), err))
+			failures = append(failures, fmt.Errorf("%s: %w", printable(token.RedactName(id)), err))
 			continue
 		}
 		c.reportRevoked(cmd, ended)

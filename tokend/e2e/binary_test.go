@@ -3,10 +3,12 @@ package e2e
 import (
 	"debug/elf"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,6 +37,41 @@ func TestWhatIsInstalledIsStatic(t *testing.T) {
 	}
 }
 
+// TestVersionIsThatOfTheBuild, for people and for Prometheus.
+func TestVersionIsThatOfTheBuild(t *testing.T) {
+	program := filepath.Join(makeBuild(t), "tokend")
+	out, err := exec.CommandContext(t.Context(), program, "version", "--json").Output()
+	var says struct{ Version, Revision string }
+	if err := errors.Join(err, json.Unmarshal(out, &says)); err != nil || says.Version != buildVersion || says.Revision != buildRevision {
+		t.Errorf("it says %s, %v", out, err)
+	}
+	site := newSite(t)
+	metrics, err := rig.FreeAddress()
+	if err := errors.Join(err, site.WriteConfig(metrics)); err != nil {
+		t.Fatal(err)
+	}
+	daemon, err := site.Launch(exec.Command(program, "serve", "--config", site.Config()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := daemon.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitForLog(t, site, 0, "metrics are served")
+	_, text := fetch(t, "http://"+metrics+"/metrics")
+	line := regexp.MustCompile(`(?m)^tokend_build_info\{.*\} 1$`).FindString(text)
+	for label, want := range map[string]string{"version": buildVersion, "revision": buildRevision, "goversion": runtime.Version()} {
+		if !strings.Contains(line, label+`="`+want+`"`) {
+			t.Errorf("%s is not %s: %s", label, want, line)
+		}
+	}
+	if err := daemon.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+const buildVersion, buildRevision = "v9.8.7", "0123abc"
+
 // makeBuild runs make build and returns the folder that it fills.
 func makeBuild(t *testing.T) (bin string) {
 	t.Helper()
@@ -43,7 +80,7 @@ func makeBuild(t *testing.T) (bin string) {
 		t.Fatal(err)
 	}
 	bin = filepath.Join(newSite(t).Dir, "bin") // others may enter it
-	if out, err := exec.CommandContext(t.Context(), "make", "-C", root, "build", "BIN="+bin).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "make", "-C", root, "build", "BIN="+bin, "VERSION="+buildVersion, "REVISION="+buildRevision).CombinedOutput(); err != nil {
 		t.Fatalf("make build: %v\n%s", err, out)
 	}
 	return bin

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -171,6 +173,35 @@ func waitForRead(t *testing.T, pid int) {
 		time.Sleep(time.Millisecond)
 	}
 	t.Fatal("the helper does not wait for its secret")
+}
+
+// TestCommandGivesUpWhenTheDaemonHangs, and says what may have become of a change.
+func TestCommandGivesUpWhenTheDaemonHangs(t *testing.T) {
+	site, daemon := running(t)
+	if err := daemon.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := daemon.Signal(syscall.SIGCONT); err != nil {
+			t.Error(err)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var commands sync.WaitGroup
+	for _, c := range []struct{ args, want string }{
+		{"user list", "did not answer within 15s: see its log"},
+		{"token revoke nosuchtoken1", "did not answer within 15s; it may have done it all the same, or do it later: see its log, and tokend audit"},
+	} {
+		commands.Go(func() {
+			args := append(strings.Fields(c.args), "--admin-socket", site.AdminSocket())
+			out, err := exec.CommandContext(ctx, site.Tokend(), args...).CombinedOutput()
+			if ctx.Err() != nil || err == nil || !strings.Contains(string(out), c.want) {
+				t.Errorf("%s: %s, %v, %v", c.args, out, err, ctx.Err())
+			}
+		})
+	}
+	commands.Wait()
 }
 
 func TestHelperGivesUpWhateverHangs(t *testing.T) {

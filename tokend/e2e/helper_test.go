@@ -174,7 +174,7 @@ func TestHelperNamesTheSocketWhereItGotNoAnswer(t *testing.T) {
 	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("it ended with %v", err)
 	}
-	const want = `: refused "alice": nobody listens on the socket: is tokend running? (asked at /no/such\x0asocket)`
+	const want = `: refused "alice": nobody listens on the socket: is tokend running? (asked at "/no/such\x0asocket")`
 	if got := string(datagram(t, log)); !strings.HasSuffix(got, want) {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -206,6 +206,10 @@ func TestStrangerLearnsNothing(t *testing.T) {
 	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(out, "uid "+stranger+" is not among [admin] peers") {
 		t.Errorf("token list: %v %s", cmd.ProcessState, out)
 	}
+	out, cmd = run(site.Tokend(), "user", "disable", "alice", "--admin-socket", site.AdminSocket())
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(out, "may have done it all the same") {
+		t.Errorf("user disable: %v %s", cmd.ProcessState, out)
+	}
 	if got := scrape(t, metrics)[`tokend_connections_rejected_total{reason="peer"}`]; got < 2 {
 		t.Errorf("%v connections are counted as refused", got)
 	}

@@ -291,7 +291,7 @@ func TestCutWALTakesNoLargeChange(t *testing.T) {
 	}
 	check(db.Close())
 	s := open(t, path)
-	mint(t, s)
+	lost := mint(t, s)
 	whole, err := os.Stat(path + "-wal")
 	check(err)
 	left := whole.Size() / 2
@@ -303,6 +303,9 @@ func TestCutWALTakesNoLargeChange(t *testing.T) {
 			t.Errorf("the -wal was written to (%v)", err)
 		}
 	}
+	check(os.Truncate(path+"-wal", 0))
+	_, err = s.Lookup(t.Context(), lost.Digest)
+	wantSentence(t, err, "-wal, is shorter than it was: was it cut?")
 	wantSentence(t, s.Close(), "-wal was cut short", "left as it is")
 }
 
