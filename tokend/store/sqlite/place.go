@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -38,14 +39,19 @@ func (s *Store) remember(mode access) error {
 // written to it now, the next daemon would not find.
 func (s *Store) inPlace() error {
 	for path, file := range s.opened {
-		if !isAt(path, file) {
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("%w: it can no more be seen whether %s is in its place; give its folder back to the user with uid %d (chown, chmod 700): %w",
+				store.ErrUnwritable, path, os.Geteuid(), err)
+		}
+		if err != nil || !os.SameFile(info, file) {
 			return fmt.Errorf("%w: %s was moved or replaced while tokend had it open; put it back, "+
 				"or start tokend again to work with what is there now", store.ErrUnwritable, path)
 		}
 	}
 	if s.cut() {
-		return fmt.Errorf("%w: %s-wal was cut short while tokend had it open, and the last changes are lost with it; start tokend again "+
-			"to work with what is left, or restore a backup, and revoke again what the log says was revoked", store.ErrUnwritable, s.path)
+		return fmt.Errorf("%w: %s-wal was cut short while tokend had it open; the changes in it are lost, which of a new database are all, and look-ups may fail; "+
+			"start tokend again to work with what is left, or restore a backup, and revoke again what the log says was revoked", store.ErrUnwritable, s.path)
 	}
 	return nil
 }

@@ -147,6 +147,20 @@ func TestLoginsGoOnWhenTheFileIsMovedAway(t *testing.T) {
 	all.Wait()
 }
 
+func TestFolderThatWasClosedTakesNoChanges(t *testing.T) {
+	if !withoutPrivileges(t) {
+		return
+	}
+	path := newPath(t)
+	s := open(t, path)
+	kept := mint(t, s)
+	check(os.Chmod(filepath.Dir(path), 0))
+	wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "it can no more be seen whether "+path, "chmod 700", "look-ups go on")
+	wantRecord(t, s, kept)
+	check(os.Chmod(filepath.Dir(path), 0o700))
+	mint(t, s)
+}
+
 func TestLinkThatLeadsElsewhereTakesNoChanges(t *testing.T) {
 	folder := t.TempDir()
 	for _, name := range []string{"one", "two"} {
@@ -254,7 +268,11 @@ func TestCutWALTakesNoChanges(t *testing.T) {
 			left := cut(whole.Size())
 			check(os.Truncate(path+"-wal", left))
 			for range 2 {
-				wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path+"-wal was cut short", "start tokend again")
+				err := s.Mint(t.Context(), newRecord(), token.Quota{}, created)
+				wantUnwritable(t, err, path+"-wal was cut short", "look-ups may fail", "start tokend again")
+				if strings.Contains(err.Error(), "look-ups go on") {
+					t.Errorf("it says that look-ups go on: %v", err)
+				}
 				wantSentence(t, s.Ping(t.Context()), "-wal", "cut")
 			}
 			wantSentence(t, s.Close(), "-wal was cut short", "left as it is")

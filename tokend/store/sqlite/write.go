@@ -195,7 +195,7 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 	if v := tried.Load(); err != nil && v != nil {
 		value = *v
 	}
-	if errors.Is(err, store.ErrUnwritable) {
+	if errors.Is(err, store.ErrUnwritable) && !s.cut() {
 		if _, cannot := s.Lookup(ctx, token.Digest{}); errors.Is(cannot, token.ErrNotFound) { // it is nobody's
 			err = fmt.Errorf("%w; look-ups go on", err)
 		}
