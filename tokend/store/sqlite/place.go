@@ -1,10 +1,12 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -56,34 +58,31 @@ func (s *Store) inPlace() error {
 	return nil
 }
 
-// cut reports whether the -wal is shorter than the -shm says. What is written behind
-// the gap, the next start would not find. SQLite itself says that it is short before
-// it makes it so.
+// cut reports whether the -wal lacks the last frame that the -shm tells of. What is
+// written behind the gap, the next start would not find. SQLite has the -shm tell of
+// none before it makes the -wal short itself. See https://sqlite.org/walformat.html.
 func (s *Store) cut() bool {
-	before := s.lengthOfWAL()
-	info, err := s.wal.Stat()
-	return err == nil && info.Size() < before && before == s.lengthOfWAL()
-}
-
-// lengthOfWAL is how long the -wal is at least, by the -shm's header, see
-// https://sqlite.org/walformat.html; 0 where that is not known.
-func (s *Store) lengthOfWAL() int64 {
 	const fileHeader, frameHeader = 32, 24
-	var header [20]byte
-	if s.shm == nil {
-		return 0
+	before := s.walIndex()
+	page, frames := int64(binary.NativeEndian.Uint16(before[14:])), int64(binary.NativeEndian.Uint32(before[16:]))
+	if frames == 0 {
+		return false
 	}
-	if _, err := s.shm.ReadAt(header[:], 0); err != nil {
-		return 0
-	}
-	page, frames := int64(binary.NativeEndian.Uint16(header[14:])), int64(binary.NativeEndian.Uint32(header[16:]))
 	if page == 1 {
 		page = 1 << 16
 	}
-	if frames == 0 {
-		return 0
+	frame := make([]byte, frameHeader+page)
+	_, err := s.wal.ReadAt(frame, fileHeader+(frames-1)*int64(len(frame)))
+	gone := errors.Is(err, io.EOF) || err == nil && !bytes.Equal(frame[8:16], before[32:40]) // the salt, which a gap has not
+	return gone && before == s.walIndex()
+}
+
+// walIndex is the header of the -shm; without one, it tells of no frames.
+func (s *Store) walIndex() (header [48]byte) {
+	if s.shm != nil {
+		_, _ = s.shm.ReadAt(header[:], 0)
 	}
-	return fileHeader + frames*(frameHeader+page)
+	return header
 }
 
 func isAt(path string, file fs.FileInfo) bool {
