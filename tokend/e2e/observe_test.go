@@ -270,7 +270,8 @@ func noSecretIsWritten(t *testing.T, format, level string) {
 	run("", "user", "disable", made.good)
 	run("", "token", "revoke", "--user", made.good, "--all")
 	run("", "token", "revoke", made.bobs)
-	run("", "token", "revoke", made.expired[4:12])
+	id := idOf(t, site, made.expired)
+	run("", "token", "revoke", id)
 	run("", "token", "list")
 	run("", "token", "list", "--json")
 	run("", "user", "list")
@@ -290,12 +291,12 @@ func noSecretIsWritten(t *testing.T, format, level string) {
 		printed.Write(text)
 	}
 	all := printed.String()
-	for _, seen := range []string{level, `wrong-user`, "CREATE TABLE", "token revoked", "did not come whole", "irodsPamAuthCheck[", "pamhelper[", "tokend: ", "tokend_tokens{"} {
+	for _, seen := range []string{level, `wrong-user`, "CREATE TABLE", "revoked " + id + " of alice", "did not come whole", "irodsPamAuthCheck[", "pamhelper[", "tokend: ", "tokend_tokens{"} {
 		if !strings.Contains(all, seen) {
 			t.Errorf("%s was not looked at", seen)
 		}
 	}
-	const most = 8 // characters of a secret that are shown: its ID
+	const most = 8 // characters of a secret that are shown
 	for i, secret := range secrets {
 		for from := len("irt_"); from+most < len(secret); from++ {
 			if at := strings.Index(all, secret[from:from+most+1]); at >= 0 {
@@ -303,6 +304,18 @@ func noSecretIsWritten(t *testing.T, format, level string) {
 			}
 		}
 	}
+}
+
+// idOf is the ID of a token, by the characters of it that are shown.
+func idOf(t *testing.T, site *rig.Site, secret string) string {
+	t.Helper()
+	for line := range strings.Lines(tokend(t, site, "", "token", "list")) {
+		if fields := strings.Fields(line); strings.Contains(line, secret[:12]) {
+			return fields[0]
+		}
+	}
+	t.Fatal("the token is not in the list")
+	return ""
 }
 
 // sayOnly sends no more than that to the auth socket, and waits for the no.

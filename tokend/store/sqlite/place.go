@@ -9,12 +9,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 
 	"tokend/tokend/store"
 )
 
-// remember notes which files are open.
+// remember notes which files are open, and opens the -shm, which must stay open for as
+// long as SQLite has it: closing it would take SQLite's own locks away.
 func (s *Store) remember(mode access) error {
 	paths := []string{s.named, s.path}
 	if mode == readWrite {
@@ -29,7 +29,7 @@ func (s *Store) remember(mode access) error {
 		opened[path] = info
 	}
 	s.opened = opened
-	if mode != readWrite || s.shm != nil {
+	if mode != readWrite {
 		return nil
 	}
 	shm, err := os.Open(s.path + "-shm")
@@ -85,11 +85,6 @@ func (s *Store) walIndex() (header [48]byte) {
 	return header
 }
 
-func isAt(path string, file fs.FileInfo) bool {
-	info, err := os.Stat(path)
-	return err == nil && os.SameFile(info, file)
-}
-
 // letGo folds the -wal into the file that was moved or replaced, where it belongs:
 // left behind, it would be applied to what has taken the file's place.
 // The anchor does it, because the writer's connection may be gone.
@@ -105,10 +100,8 @@ func (s *Store) letGo() {
 // strayed reports whether the -shm is not in its place: then another program may
 // have made one, and what ours says of the -wal may be long past.
 func (s *Store) strayed() bool {
-	for path, file := range s.opened {
-		if strings.HasSuffix(path, "-shm") && !isAt(path, file) {
-			return true
-		}
-	}
-	return false
+	path := s.path + "-shm"
+	file := s.opened[path]
+	info, err := os.Stat(path)
+	return file != nil && (err != nil || !os.SameFile(info, file))
 }

@@ -45,7 +45,7 @@ type Store struct {
 	path    string                 // where its links lead, and SQLite has its files
 	file    *os.File               // keeps other daemons out
 	wal     *os.File               // the same: one may have been opened over a file that is gone
-	shm     *os.File               // says how long the -wal is
+	shm     *os.File               // tells of what is in the -wal
 	opened  map[string]fs.FileInfo // what must stay in its place, by path
 	writer  *sql.DB                // one connection: SQLite has one writer at a time
 	readers *sql.DB

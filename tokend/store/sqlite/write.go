@@ -172,11 +172,10 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		moved := s.inPlace() // before anything is written: a large change is in the -wal before its end
 		var value T
 		if moved == nil {
-			value, err = f(ctx, tx)
-		}
-		if moved == nil && err == nil {
-			s.awaitThaw()
-			moved = s.inPlace()
+			if value, err = f(ctx, tx); err == nil {
+				s.awaitThaw()
+				moved = s.inPlace()
+			}
 		}
 		if err := cmp.Or(moved, err); err != nil {
 			_ = tx.Rollback() // says only that SQLite has rolled back already
