@@ -1,14 +1,13 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
+	"strings"
+	"time"
 
 	"tokend/tokend/store"
 )
@@ -58,33 +57,6 @@ func (s *Store) inPlace() error {
 	return nil
 }
 
-// cut reports whether the -wal lacks the last frame that the -shm tells of. What is
-// written behind the gap, the next start would not find. SQLite has the -shm tell of
-// none before it makes the -wal short itself. See https://sqlite.org/walformat.html.
-func (s *Store) cut() bool {
-	const fileHeader, frameHeader = 32, 24
-	before := s.walIndex()
-	page, frames := int64(binary.NativeEndian.Uint16(before[14:])), int64(binary.NativeEndian.Uint32(before[16:]))
-	if frames == 0 {
-		return false
-	}
-	if page == 1 {
-		page = 1 << 16
-	}
-	frame := make([]byte, frameHeader+page)
-	_, err := s.wal.ReadAt(frame, fileHeader+(frames-1)*int64(len(frame)))
-	gone := errors.Is(err, io.EOF) || err == nil && !bytes.Equal(frame[8:16], before[32:40]) // the salt, which a gap has not
-	return gone && before == s.walIndex()
-}
-
-// walIndex is the header of the -shm; without one, it tells of no frames.
-func (s *Store) walIndex() (header [48]byte) {
-	if s.shm != nil {
-		_, _ = s.shm.ReadAt(header[:], 0)
-	}
-	return header
-}
-
 // letGo folds the -wal into the file that was moved or replaced, where it belongs:
 // left behind, it would be applied to what has taken the file's place.
 // The anchor does it, because the writer's connection may be gone.
@@ -94,13 +66,43 @@ func (s *Store) letGo() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), otherTimeout)
 	defer cancel()
-	_, _ = s.anchor.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // what failed before says why
+	_, _ = s.anchor.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // setAside looks whether it did
+}
+
+// setAside gives a -wal that could not be folded into the file that was moved or
+// replaced, because another program reads there, a name by which the next start does
+// not apply it to what has taken that file's place, and the -shm with it.
+func (s *Store) setAside() error {
+	if s.wal == nil || !s.moved(s.path) {
+		return nil
+	}
+	if info, err := s.wal.Stat(); err == nil && info.Size() == 0 {
+		return nil
+	}
+	aside := time.Now().UTC().Format("-20060102T150405Z")
+	var left []string
+	for _, path := range []string{s.path + "-wal", s.path + "-shm"} {
+		if s.moved(path) {
+			continue
+		}
+		if err := os.Rename(path, path+aside); err != nil {
+			return fmt.Errorf("%s was moved or replaced: before the next start, move %s to where it went: %w", s.path, path, err)
+		}
+		left = append(left, path+aside)
+	}
+	if left == nil {
+		return nil
+	}
+	return fmt.Errorf("%s was moved or replaced while another program had it open: its last changes are in %s; to work with it again, give all of them back their names without %s",
+		s.path, strings.Join(left, " and "), aside)
 }
 
 // strayed reports whether the -shm is not in its place: then another program may
 // have made one, and what ours says of the -wal may be long past.
-func (s *Store) strayed() bool {
-	path := s.path + "-shm"
+func (s *Store) strayed() bool { return s.moved(s.path + "-shm") }
+
+// moved reports whether what was opened at the path is there no more.
+func (s *Store) moved(path string) bool {
 	file := s.opened[path]
 	info, err := os.Stat(path)
 	return file != nil && (err != nil || !os.SameFile(info, file))

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,7 +40,7 @@ type Config struct {
 
 // Store is an open database. Its methods may be called concurrently. A change
 // that ends with an error was not made; only where the context or the method's
-// own time has ended may it have been.
+// own time has ended, or a file was taken away meanwhile, may it have been.
 type Store struct {
 	named   string                 // the path as it is spelled
 	path    string                 // where its links lead, and SQLite has its files
@@ -47,6 +48,7 @@ type Store struct {
 	wal     *os.File               // the same: one may have been opened over a file that is gone
 	shm     *os.File               // tells of what is in the -wal
 	opened  map[string]fs.FileInfo // what must stay in its place, by path
+	seen    atomic.Pointer[frame]  // the last one in the -wal when it was looked at
 	writer  *sql.DB                // one connection: SQLite has one writer at a time
 	readers *sql.DB
 	logins  *sql.DB   // readers that nothing else waits for
@@ -252,23 +254,27 @@ func (s *Store) disconnect() error {
 }
 
 // Close ends all work on the database and gives it free for another daemon. Where
-// the -shm is not in its place, or the -wal was cut short, that is left to the end of
-// the process, and an error says so. Closing twice is no error.
+// a file is not in its place and has changes to lose, or the -wal was cut short, that is
+// left to the end of the process, and an error says so. Closing twice is no error.
 func (s *Store) Close() error {
 	if s.closed {
 		return nil
 	}
 	s.closed = true
+	var err error
 	if s.anchor != nil && s.inPlace() != nil {
 		s.letGo()
+		err = s.setAside()
 	}
-	if s.strayed() { // SQLite would fold the -wal into the file, too: the end of the process doesn't
+	switch { // SQLite would fold the -wal into the file, too: the end of the process doesn't
+	case err != nil:
+		return err
+	case s.strayed():
 		return fmt.Errorf("%s-shm was moved or removed: %[1]s is left as it is, for the next start to clear up", s.path)
-	}
-	if s.cut() {
+	case s.cut():
 		return fmt.Errorf("%s-wal was cut short: %[1]s is left as it is, for the next start to take what is whole", s.path)
 	}
-	err := s.disconnect()
+	err = s.disconnect()
 	for _, file := range []*os.File{s.shm, s.wal, s.file} {
 		if file != nil {
 			err = errors.Join(err, file.Close())

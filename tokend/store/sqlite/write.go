@@ -188,6 +188,9 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		if err := tx.Commit(); err != nil {
 			return value, err
 		}
+		if err := s.inPlace(); err != nil { // the change may be behind a gap
+			return value, err
+		}
 		s.noteRead(ctx)
 		return value, nil
 	})
