@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -86,12 +87,13 @@ func ask(socket, user, secret string) (answered, error) {
 	return answered{Outcome: "yes", Reason: "ok"}, nil
 }
 
-// whyNot says what is wrong with the name or the secret, where that can be seen.
+// whyNot says what is wrong with the secret or the name, where that can be seen.
 func whyNot(user, secret string) string {
-	if err := token.CheckUser(user); err != nil {
-		return err.Error()
+	_, err := token.Parse(secret)
+	if err == nil || token.RedactName(user) != user { // the two may have been swapped
+		err = cmp.Or(token.CheckUser(user), err)
 	}
-	if _, err := token.Parse(secret); err != nil {
+	if err != nil {
 		return err.Error()
 	}
 	return ""

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"os"
 	"strings"
 
@@ -22,7 +23,7 @@ const maxLine = 64 << 10
 // readSecret returns the secret of the standard input, as pamhelper reads it: up to
 // the first NUL, LF or CR LF, or the end.
 func readSecret(cmd *cobra.Command) (string, error) {
-	lines, err := scanSecrets(cmd)
+	lines, err := scanSecrets(cmd, 1)
 	if err != nil {
 		return "", err
 	}
@@ -47,7 +48,7 @@ func readSecret(cmd *cobra.Command) (string, error) {
 // one at least, or an error.
 func secrets(cmd *cobra.Command) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		lines, err := scanSecrets(cmd)
+		lines, err := scanSecrets(cmd, math.MaxInt)
 		if err != nil {
 			yield("", err)
 			return
@@ -79,25 +80,50 @@ func noSecret(lines *bufio.Scanner) error {
 	return fmt.Errorf("no token came on the standard input: send the %d characters that begin with %s", token.Length, token.Prefix)
 }
 
-// scanSecrets reads the standard input. A person at a terminal is asked for a
-// secret, and it isn't shown.
-func scanSecrets(cmd *cobra.Command) (*bufio.Scanner, error) {
-	input, err := secretInput(cmd)
-	if err != nil {
-		return nil, fmt.Errorf("read the token from the terminal: %w", err)
+// scanSecrets reads the standard input. A person at a terminal is asked for as many
+// as are wanted.
+func scanSecrets(cmd *cobra.Command, wanted int) (*bufio.Scanner, error) {
+	input := cmd.InOrStdin()
+	if f, ok := input.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		typed, err := typed(f, cmd.ErrOrStderr(), wanted)
+		if err != nil {
+			return nil, fmt.Errorf("read the token from the terminal: %w", err)
+		}
+		input = typed
 	}
 	lines := bufio.NewScanner(input)
 	lines.Buffer(nil, maxLine)
 	return lines, nil
 }
 
-func secretInput(cmd *cobra.Command) (io.Reader, error) {
-	f, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return cmd.InOrStdin(), nil
+// typed asks at the terminal for secrets, a line each, up to ^D or as many as are
+// wanted, and shows nothing of them, also where many lines are pasted at once.
+func typed(terminal *os.File, prompts io.Writer, wanted int) (io.Reader, error) {
+	prompt := "Token (it is not shown): "
+	if wanted > 1 {
+		prompt = "Token (it is not shown; Ctrl-D after the last one): "
 	}
-	fmt.Fprint(cmd.ErrOrStderr(), "Token (it is not shown): ")
-	line, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(cmd.ErrOrStderr())
-	return bytes.NewReader(line), err
+	fd := int(terminal.Fd())
+	before, err := term.MakeRaw(fd) // ^C is a character, too, and leaves no terminal that shows nothing
+	if err != nil {
+		return nil, err
+	}
+	defer term.Restore(fd, before) //nolint:errcheck // there is nothing better to do
+	asked := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{terminal, prompts}, "")
+	lines := new(bytes.Buffer)
+	for range wanted {
+		line, err := asked.ReadPassword(prompt)
+		if errors.Is(err, io.EOF) { // ^C and ^D
+			fmt.Fprint(prompts, "\r\n")
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintln(lines, line)
+	}
+	return lines, nil
 }

@@ -35,7 +35,13 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	}
 	suggestion := ""
 	cmd.SuggestionsMinimumDistance = 2 // letters that are wrong
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+	near := cmd.SuggestionsFor(args[0])
+	for _, family := range cmd.Commands() {
+		if member, _, err := family.Find(args); err == nil && member != family && family.Name() != "completion" {
+			near = append(near, family.Name()+" "+member.Name())
+		}
+	}
+	if len(near) > 0 {
 		suggestion = fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
 	}
 	return fmt.Errorf("%s has no command %q%s: see %s --help", cmd.CommandPath(), args[0], suggestion, cmd.CommandPath())
@@ -175,17 +181,10 @@ returned.`,
 			if err != nil {
 				return err
 			}
-			ways := 0
-			for _, chosen := range []bool{len(ids) > 0, user.given || all, secret != ""} {
-				if chosen {
-					ways++
-				}
+			if err := oneWay(ids, user, all, secret); err != nil {
+				return err
 			}
 			switch {
-			case token.Redact(secret) != secret:
-				return errors.New("a token does not belong among the arguments, where others can see it: write --secret - and send it on the standard input")
-			case ways != 1, (user.name != "") != all, secret != "" && secret != "-":
-				return errors.New("say which tokens in one way: ID..., or --user NAME --all, or --secret - with the secret on the standard input")
 			case all:
 				return c.revokeAll(cmd, user.name)
 			case secret != "":
@@ -200,6 +199,37 @@ returned.`,
 	completeNothing(cmd, "secret")
 	cmd.ValidArgsFunction = completeTokens
 	return cmd
+}
+
+// oneWay refuses to guess which tokens are meant.
+func oneWay(ids []string, user *userFlag, all bool, secret string) error {
+	if token.Redact(secret) != secret {
+		return errors.New("a token does not belong among the arguments, where others can see it: write --secret - and send it on the standard input")
+	}
+	ways := 0
+	for _, chosen := range []bool{len(ids) > 0, user.given || all, secret != ""} {
+		if chosen {
+			ways++
+		}
+	}
+	var wrong string
+	switch {
+	case ways == 0:
+		wrong = "no token is named"
+	case ways > 1 && len(ids) > 0:
+		wrong = fmt.Sprintf("%.40q is more than --user, --all and --secret take", printable(token.RedactName(ids[0])))
+	case ways > 1:
+		wrong = "--secret does not go with --user and --all"
+	case secret != "" && secret != "-":
+		wrong = "--secret takes only -"
+	case all && user.name == "":
+		wrong = "--all says not whose"
+	case user.given && !all:
+		wrong = "--user says not which of them"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%s; say which tokens in one way: ID..., or --user NAME --all, or --secret - with the secret on the standard input", wrong)
 }
 
 // revokeEach goes on when one of them fails: the others are to end as well.
