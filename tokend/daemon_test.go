@@ -173,7 +173,7 @@ func TestCacheHoldsAsManyEntriesAsTheConfigurationSays(t *testing.T) {
 	}
 }
 
-func TestReadinessIsTheStoresAndTheSockets(t *testing.T) {
+func TestReadinessIsTheStoresAndTheAuthSockets(t *testing.T) {
 	n := assembled(t, "")
 	path := filepath.Join(t.TempDir(), "s")
 	listener, err := socket.Listen(t.Context(), path, socket.Peers{})

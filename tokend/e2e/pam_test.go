@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,10 +15,19 @@ import (
 	"tokend/tokend/e2e/rig"
 )
 
-// stack is /etc/pam.d/irods as the documents give it.
-const stack = `auth  [success=done default=ignore]  pam_exec.so quiet expose_authtok %s
-auth  requisite                      pam_deny.so
-`
+// stack is /etc/pam.d/irods as README.md gives it, with another path of the helper.
+func stack(t *testing.T, helper string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`(?m)^    auth +\[.*\n    auth .*\n`).FindAllString(string(readme), -1)
+	if len(lines) != 1 || strings.Count(lines[0], "/usr/libexec/tokend/pamhelper") != 1 {
+		t.Fatalf("README.md gives no stack, or several: %q", lines)
+	}
+	return strings.ReplaceAll(lines[0], "/usr/libexec/tokend/pamhelper", helper)
+}
 
 // pam logs in through the real PAM with pamtester. The service files are the
 // site's own: a private mount puts them over /etc/pam.d, for pamtester alone.
@@ -48,7 +58,7 @@ func withPAM(t *testing.T, site *rig.Site) {
 	if err := os.Mkdir(site.Path("pam.d"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	service := fmt.Sprintf(stack, site.Helper())
+	service := stack(t, site.Helper())
 	if err := os.WriteFile(filepath.Join(site.Path("pam.d"), "irods"), []byte(service), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -115,19 +125,26 @@ func TestClientNobodyHereWroteGetsTheSameAnswers(t *testing.T) {
 	site, _ := running(t)
 	made := createTokens(t, site)
 	for _, c := range []struct {
-		user, password, answer string
+		user, password, reason string
 	}{
-		{"alice", made.good, `0: OK "Success."`},
-		{"alice", rig.Typo(made.good), `0: NO "authentication failed"`},
-		{"bob", made.good, `0: NO "authentication failed"`},
-		{"alice", made.expired, `0: NO "authentication failed"`},
-		{"alice", made.revoked, `0: NO "authentication failed"`},
-		{"carol", made.disabled, `0: NO "authentication failed"`},
-		{"bob", made.bobs, `0: OK "Success."`},
+		{"alice", made.good, "ok"},
+		{"alice", rig.Typo(made.good), "malformed"},
+		{"bob", made.good, "wrong-user"},
+		{"alice", made.expired, "expired"},
+		{"alice", made.revoked, "revoked"},
+		{"carol", made.disabled, "user-disabled"},
+		{"bob", made.bobs, "ok"},
 	} {
+		want := `0: NO "authentication failed"`
+		if c.reason == "ok" {
+			want = `0: OK "Success."`
+		}
 		out, err := exec.CommandContext(t.Context(), testsaslauthd, "-u", c.user, "-p", c.password, "-f", site.AuthSocket(), "-s", "irods").CombinedOutput()
-		if got := strings.TrimSpace(string(out)); got != c.answer || (err == nil) != strings.Contains(c.answer, "OK") {
-			t.Errorf("%s: got %s (%v), want %s", c.user, got, err, c.answer)
+		if got := strings.TrimSpace(string(out)); got != want || (err == nil) != (c.reason == "ok") {
+			t.Errorf("%s: got %s (%v), want %s", c.user, got, err, want)
+		}
+		if got := lastReason(t, site); got != c.reason {
+			t.Errorf("%s: the daemon says %s, want %s", c.user, got, c.reason)
 		}
 	}
 }

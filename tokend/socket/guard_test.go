@@ -89,7 +89,7 @@ func TestOnlyPeersAreAnswered(t *testing.T) {
 				want, count = "", 1
 			}
 			if got := row.asker.ask(t, s.path); got != want {
-				t.Errorf("got %q, want %q", got, want)
+				t.Fatalf("got %q, want %q", got, want)
 			}
 			eventually(t, "the connection is counted", func() bool { return rejected(t, s.registry)["peer"] == count })
 			if row.want == out {
