@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -70,8 +71,8 @@ func (s *Store) letGo() {
 }
 
 // setAside gives a -wal that could not be folded into the file that was moved or
-// replaced, because another program reads there, a name by which the next start does
-// not apply it to what has taken that file's place, and the -shm with it.
+// replaced, because another program reads there, a name by which nobody applies it to
+// what has taken that file's place, and the -shm with it. See checkAside.
 func (s *Store) setAside() error {
 	if s.wal == nil || !s.moved(s.path) {
 		return nil
@@ -79,22 +80,47 @@ func (s *Store) setAside() error {
 	if info, err := s.wal.Stat(); err == nil && info.Size() == 0 {
 		return nil
 	}
-	aside := time.Now().UTC().Format("-20060102T150405Z")
-	var left []string
+	date := time.Now().UTC().Format(asideDate)
+	var aside []string
 	for _, path := range []string{s.path + "-wal", s.path + "-shm"} {
 		if s.moved(path) {
 			continue
 		}
-		if err := os.Rename(path, path+aside); err != nil {
+		if err := os.Rename(path, path+date); err != nil {
 			return fmt.Errorf("%s was moved or replaced: before the next start, move %s to where it went: %w", s.path, path, err)
 		}
-		left = append(left, path+aside)
+		aside = append(aside, path+date)
 	}
-	if left == nil {
+	return leftAside(s.path, aside)
+}
+
+// checkAside refuses to start beside changes that were set aside: whether the file that
+// they belong to is back, only an admin knows.
+func (s *Store) checkAside() error {
+	files, err := os.ReadDir(filepath.Dir(s.path))
+	if err != nil && !errors.Is(err, fs.ErrPermission) { // then what is there is not ours to tell
+		return err
+	}
+	var aside []string
+	for _, file := range files {
+		for _, companion := range []string{"-wal", "-shm"} {
+			date, ok := strings.CutPrefix(file.Name(), filepath.Base(s.path)+companion)
+			if _, err := time.Parse(asideDate, date); ok && err == nil {
+				aside = append(aside, s.path+companion+date)
+			}
+		}
+	}
+	return leftAside(s.path, aside)
+}
+
+const asideDate = "-20060102T150405Z"
+
+func leftAside(path string, aside []string) error {
+	if len(aside) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s was moved or replaced while another program had it open: its last changes are in %s; to work with it again, give all of them back their names without %s",
-		s.path, strings.Join(left, " and "), aside)
+	return fmt.Errorf("%s was moved or replaced while tokend and another program had it open, and its last changes are in %s: before the next start, "+
+		"if that file is back in its place or shall be, take the date from their names; if not, move them elsewhere", path, strings.Join(aside, " and "))
 }
 
 // strayed reports whether the -shm is not in its place: then another program may

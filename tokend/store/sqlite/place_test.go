@@ -41,7 +41,7 @@ func TestFileThatWasReplacedTakesNoChanges(t *testing.T) {
 // connections, and none may open the backup, in which a token is good that was
 // revoked since. Nor may the -wal of the old file be applied to it.
 func TestBackupPutInPlaceIsNotMixedWithWhatWasThere(t *testing.T) {
-	for _, told := range []bool{false, true} { // whether a change was tried before the end
+	for _, told := range []string{"", "change", "ping"} { // what was tried before the end
 		path := filepath.Join(t.TempDir(), "tokend.db")
 		s := open(t, path)
 		kept := mint(t, s)
@@ -63,13 +63,16 @@ func TestBackupPutInPlaceIsNotMixedWithWhatWasThere(t *testing.T) {
 			})
 		}
 		logins.Wait()
-		if told {
-			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
-		} else {
+		switch told {
+		case "":
 			closeStore(t, s)
+		case "change":
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
+		case "ping":
+			wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
 		}
 		if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
-			t.Errorf("told %t: the -wal has still %d bytes", told, info.Size())
+			t.Errorf("told by a %s: the -wal has still %d bytes", told, info.Size())
 		}
 		closeStore(t, s)
 		kept.Revoked = time.Time{}
@@ -81,9 +84,9 @@ func TestBackupPutInPlaceIsNotMixedWithWhatWasThere(t *testing.T) {
 	}
 }
 
-// TestBackupPutInPlaceWhileAnotherProgramReads, for whose sake not all of the -wal can be
-// folded into the file. What the backup has is kept, and so is what was moved away.
-func TestBackupPutInPlaceWhileAnotherProgramReads(t *testing.T) {
+// TestFileThatIsReadIsMoved: for the reader's sake not all of the -wal can be folded into
+// it. That it is, is left to an admin, and nothing is started meanwhile.
+func TestFileThatIsReadIsMoved(t *testing.T) {
 	for _, companion := range []string{"", "-wal", "-shm"} { // what else was moved away
 		path := newPath(t)
 		s := open(t, path)
@@ -95,15 +98,21 @@ func TestBackupPutInPlaceWhileAnotherProgramReads(t *testing.T) {
 		check(reader.QueryRowContext(t.Context(), `SELECT count(*) FROM users`).Scan(&users))
 		late := mint(t, s)
 		check(os.Rename(path, path+".old"))
-		check(os.Rename(path+".backup", path))
 		if companion != "" {
 			check(os.Rename(path+companion, path+".old"+companion))
 		}
 		wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
-		aside := s.Close()
-		wantSentence(t, aside, path+" was moved or replaced while another program had it open", "give all of them back their names")
-		check(reader.Rollback())
+		const words = " was moved or replaced while tokend and another program had it open"
+		wantSentence(t, s.Close(), path+words, "take the date from their names", "move them elsewhere")
+		wantSentence(t, openFails(t, path), path+words)
+		check(os.Rename(path+".backup", path))
+		wantSentence(t, openFails(t, path), path+words)
 
+		aside, err := filepath.Glob(path + "-???-*Z")
+		check(err)
+		for _, file := range aside { // elsewhere, which is where they belong
+			check(os.Rename(file, path+".old"+file[len(path):len(path)+len("-wal")]))
+		}
 		s = open(t, path)
 		wantRecord(t, s, kept)
 		if _, err := s.Lookup(t.Context(), late.Digest); !errors.Is(err, token.ErrNotFound) {
@@ -112,11 +121,8 @@ func TestBackupPutInPlaceWhileAnotherProgramReads(t *testing.T) {
 		mint(t, s)
 		closeStore(t, s)
 		wantConsistent(t, path)
-		files, err := filepath.Glob(path + "-*-*Z")
-		check(err)
-		for _, file := range files {
-			check(os.Rename(file, path+".old"+file[len(path):len(path)+len("-wal")]))
-		}
+
+		check(reader.Rollback())
 		path = filepath.Join(copied(t, filepath.Dir(path)), filepath.Base(path)+".old")
 		s = open(t, path)
 		wantRecord(t, s, kept)

@@ -128,13 +128,17 @@ func youngest(now time.Time, limit token.Life) int64 {
 }
 
 // Ping returns nil if a token can be looked up and the database is still in its
-// place.
+// place. If it is not, it gets what is only in the -wal yet.
 func (s *Store) Ping(ctx context.Context) error {
 	_, err := do(ctx, s, store.Ping, func(ctx context.Context) (any, error) {
 		if _, err := s.read(ctx, token.Digest{}); !errors.Is(err, token.ErrNotFound) { // it is nobody's
 			return nil, err
 		}
-		return nil, s.inPlace()
+		err := s.inPlace()
+		if err != nil {
+			s.letGo() //nolint:contextcheck // it goes on when the caller gives up
+		}
+		return nil, err
 	})
 	return err
 }

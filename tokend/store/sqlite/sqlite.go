@@ -93,7 +93,7 @@ func (s *Store) open(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	s.file = file
-	if err := errors.Join(s.checkMount(), s.checkCompanions()); err != nil {
+	if err := errors.Join(s.checkMount(), s.checkCompanions(), s.checkAside()); err != nil {
 		return err
 	}
 	if err := s.lockWAL(); err != nil && !errors.Is(err, fs.ErrNotExist) { // before SQLite reads it
@@ -270,7 +270,7 @@ func (s *Store) Close() error {
 	case err != nil:
 		return err
 	case s.strayed():
-		return fmt.Errorf("%s-shm was moved or removed: %[1]s is left as it is, for the next start to clear up", s.path)
+		return fmt.Errorf("%s-shm was moved or removed, or its folder closed: %[1]s is left as it is, for the next start to clear up", s.path)
 	case s.cut():
 		return fmt.Errorf("%s-wal was cut short: %[1]s is left as it is, for the next start to take what is whole", s.path)
 	}
