@@ -5,9 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
-	"math"
 	"os"
 	"strings"
 
@@ -23,10 +21,11 @@ const maxLine = 64 << 10
 // readSecret returns the secret of the standard input, as pamhelper reads it: up to
 // the first NUL, LF or CR LF, or the end.
 func readSecret(cmd *cobra.Command) (string, error) {
-	lines, err := scanSecrets(cmd, 1)
+	lines, end, err := scanSecrets(cmd, "Token (it is not shown): ")
 	if err != nil {
 		return "", err
 	}
+	defer end()
 	lines.Split(func(data []byte, end bool) (int, []byte, error) {
 		switch i := bytes.IndexAny(data, "\x00\n"); {
 		case i >= 0 && data[i] == '\n':
@@ -48,11 +47,12 @@ func readSecret(cmd *cobra.Command) (string, error) {
 // one at least, or an error.
 func secrets(cmd *cobra.Command) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		lines, err := scanSecrets(cmd, math.MaxInt)
+		lines, end, err := scanSecrets(cmd, "Tokens, one a line, then Ctrl-D (they are not shown): ")
 		if err != nil {
 			yield("", err)
 			return
 		}
+		defer end()
 		some := false
 		for lines.Scan() {
 			secret, _, _ := strings.Cut(lines.Text(), "\x00")
@@ -80,50 +80,17 @@ func noSecret(lines *bufio.Scanner) error {
 	return fmt.Errorf("no token came on the standard input: send the %d characters that begin with %s", token.Length, token.Prefix)
 }
 
-// scanSecrets reads the standard input. A person at a terminal is asked for as many
-// as are wanted.
-func scanSecrets(cmd *cobra.Command, wanted int) (*bufio.Scanner, error) {
-	input := cmd.InOrStdin()
+// scanSecrets reads the standard input. A person at a terminal is asked, and nothing
+// that is typed is shown until the end.
+func scanSecrets(cmd *cobra.Command, prompt string) (lines *bufio.Scanner, end func(), err error) {
+	input, end := cmd.InOrStdin(), func() {}
 	if f, ok := input.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		typed, err := typed(f, cmd.ErrOrStderr(), wanted)
-		if err != nil {
-			return nil, fmt.Errorf("read the token from the terminal: %w", err)
+		if end, err = hideTyping(int(f.Fd()), cmd.ErrOrStderr()); err != nil {
+			return nil, nil, fmt.Errorf("read the token from the terminal: %w", err)
 		}
-		input = typed
+		input = &typed{prompt: prompt, stderr: cmd.ErrOrStderr(), terminal: f}
 	}
-	lines := bufio.NewScanner(input)
+	lines = bufio.NewScanner(input)
 	lines.Buffer(nil, maxLine)
-	return lines, nil
-}
-
-// typed asks at the terminal for secrets, a line each, up to ^D or as many as are
-// wanted, and shows nothing of them, also where many lines are pasted at once.
-func typed(terminal *os.File, prompts io.Writer, wanted int) (io.Reader, error) {
-	prompt := "Token (it is not shown): "
-	if wanted > 1 {
-		prompt = "Token (it is not shown; Ctrl-D after the last one): "
-	}
-	fd := int(terminal.Fd())
-	before, err := term.MakeRaw(fd) // ^C is a character, too, and leaves no terminal that shows nothing
-	if err != nil {
-		return nil, err
-	}
-	defer term.Restore(fd, before) //nolint:errcheck // there is nothing better to do
-	asked := term.NewTerminal(struct {
-		io.Reader
-		io.Writer
-	}{terminal, prompts}, "")
-	lines := new(bytes.Buffer)
-	for range wanted {
-		line, err := asked.ReadPassword(prompt)
-		if errors.Is(err, io.EOF) { // ^C and ^D
-			fmt.Fprint(prompts, "\r\n")
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		fmt.Fprintln(lines, line)
-	}
-	return lines, nil
+	return lines, end, nil
 }
