@@ -81,6 +81,7 @@ func TestWhatIsSaidOfABadKey(t *testing.T) {
 		{"[auth]\nskt = 1", `2:1: [auth] has no key "skt"; it has socket, peers`},
 		{"[cache]\nutl = 1", `2:1: [cache] has no key "utl"; did you mean "url"?`},
 		{"[tokens]\nMAX_EXPIRY = 1", `2:1: [tokens] has no key "MAX_EXPIRY"; did you mean "max_expiry"?`},
+		{"[tokens]\nfau_expiry = 1", `2:1: [tokens] has no key "fau_expiry"; did you mean "max_expiry"?`}, // default_expiry is farther
 		{"[auth]\ncolour = 1", `2:1: [auth] has no key "colour"; it has socket, peers`},
 		{"[auth]\nlevel = 1", `2:1: [auth] has no key "level"; it belongs under [log]`},
 		{"[tokens]\nurl = 1", `2:1: [tokens] has no key "url"; it belongs under [store] or [cache]`},

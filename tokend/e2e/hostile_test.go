@@ -42,8 +42,11 @@ func settle(t *testing.T, metrics string, before state) {
 	}
 }
 
+// uncollected keeps Go from closing what the daemon has forgotten to close.
+const uncollected = "GOGC=off"
+
 func TestHostileInputIsAPlainNo(t *testing.T) {
-	site, _, metrics := observed(t)
+	site, _, metrics := observed(t, uncollected)
 	made := createTokens(t, site)
 	before := stateOf(t, metrics)
 	long := strings.Repeat("x", 1_000_000)
@@ -80,7 +83,7 @@ func TestHostileInputIsAPlainNo(t *testing.T) {
 }
 
 func TestHostileConnectionsLeaveNoTrace(t *testing.T) {
-	site, _, metrics := observed(t)
+	site, _, metrics := observed(t, uncollected)
 	good := create(t, site, "alice", "never")
 	before := stateOf(t, metrics)
 	field := func(n int, text string) string {

@@ -21,9 +21,10 @@ import (
 )
 
 // observed is a running site and the address of its metrics.
-func observed(t *testing.T) (site *rig.Site, daemon *rig.Daemon, metrics string) {
+func observed(t *testing.T, env ...string) (site *rig.Site, daemon *rig.Daemon, metrics string) {
 	t.Helper()
 	site = newSite(t)
+	site.Env = env
 	metrics, err := rig.FreeAddress()
 	if err != nil {
 		t.Fatal(err)

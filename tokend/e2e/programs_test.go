@@ -61,20 +61,32 @@ func TestDemonstrationShowsEveryOutcome(t *testing.T) {
 	}
 }
 
-// TestDemonstrationFailsOnAWrongOutcome has it expect that bob comes in with
-// alice's token.
+// TestDemonstrationFailsOnAWrongOutcome: bob, who comes with alice's token, is refused
+// for another reason than is expected, or is told another thing than the daemon said.
 func TestDemonstrationFailsOnAWrongOutcome(t *testing.T) {
-	text, err := os.ReadFile("demo/main.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	changed := strings.Replace(string(text), `"bob", good, "wrong-user"`, `"bob", good, "ok"`, 1)
-	if changed == string(text) {
-		t.Fatal("demo/main.go has changed: put the wrong expectation elsewhere")
-	}
-	stdout, stderr, err := runProgram(t, "demo", write(t, built, "demo.go", changed))
-	if err == nil || !strings.Contains(stderr, "demo: 2 wrong outcomes") || !strings.Contains(stdout, "<-- WRONG, ok was expected") {
-		t.Errorf("%v\n%s%s", err, stdout, stderr)
+	const (
+		expectation = `"bob", good, "wrong-user"`
+		asked       = "verdicts, err := site.Verdicts()"
+	)
+	for name, c := range map[string]struct{ text, changed, said string }{
+		"another reason": {expectation, `"bob", good, "expired"`, "<-- WRONG, expired was expected"},
+		"a yes":          {asked, `if l.user == "bob" { answer = rig.Answer{Stdout: "Authenticated\n"} }; ` + asked, "<-- WRONG, wrong-user was expected"},
+		"other words":    {asked, `if l.user == "bob" { answer.Stdout = "Authenticated\n" }; ` + asked, "<-- WRONG, wrong-user was expected"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, err := os.ReadFile("demo/main.go")
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := strings.Replace(string(text), c.text, c.changed, 1)
+			if changed == string(text) {
+				t.Fatal("demo/main.go has changed: put the wrong outcome elsewhere")
+			}
+			stdout, stderr, _ := runProgram(t, "demo", write(t, built, strings.ReplaceAll(name, " ", "-")+".go", changed))
+			if !strings.HasSuffix(stderr, "demo: 2 wrong outcomes\nexit status 1\n") || !strings.Contains(stdout, c.said) {
+				t.Errorf("%s\n%s", stdout, stderr)
+			}
+		})
 	}
 }
 

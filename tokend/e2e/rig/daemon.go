@@ -29,7 +29,9 @@ const startTimeout = 30 * time.Second
 // Start runs tokend and waits until it answers on both sockets. Its log is
 // appended to the site's.
 func (s *Site) Start(ctx context.Context) (*Daemon, error) {
-	d, err := s.Launch(exec.Command(s.Tokend(), "serve", "--config", s.Config()))
+	cmd := exec.Command(s.Tokend(), "serve", "--config", s.Config())
+	cmd.Env = append(os.Environ(), s.Env...)
+	d, err := s.Launch(cmd)
 	if err != nil {
 		return nil, err
 	}

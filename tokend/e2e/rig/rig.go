@@ -33,6 +33,7 @@ const CheckerName = "irodsPamAuthCheck"
 // state and log. Its path is short, as a socket's must be.
 type Site struct {
 	Dir     string
+	Env     []string // of the daemon that Start starts, beside the caller's own
 	daemons []*Daemon
 }
 

@@ -137,9 +137,9 @@ func TestWhatACommitThatHangsIsAboutIsKnown(t *testing.T) {
 func TestChangeAndItsEntryAreOneCommit(t *testing.T) {
 	s := open(t, newPath(t))
 	kept := mint(t, s)
-	commits := 0
+	changes, commits := everyChange(t, s, kept), 0
 	check(s.AtCommit(t.Context(), func() { commits++ }))
-	for name, change := range everyChange(s, kept) {
+	for name, change := range changes {
 		commits = 0
 		if err := change(t.Context()); err != nil || commits != 1 {
 			t.Errorf("%s: %d commits, %v", name, commits, err)
@@ -152,23 +152,32 @@ func TestChangeWithoutItsEntryIsNotMade(t *testing.T) {
 	path := newPath(t)
 	s := open(t, path)
 	kept := mint(t, s)
+	changes := everyChange(t, s, kept)
 	run(t, shell(t, path), `CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no more entries'); END`)
-	for name, change := range everyChange(s, kept) {
+	for name, change := range changes {
 		if err := change(t.Context()); err == nil || !strings.Contains(err.Error(), "no more entries") {
 			t.Errorf("%s: got error %v", name, err)
 		}
 	}
 	wantRecord(t, s, kept)
-	if records, err := s.Records(t.Context(), token.Page{Limit: 10}); len(records) != 1 || err != nil {
+	if records, err := s.Records(t.Context(), token.Page{Limit: 10}); len(records) != 2 || err != nil {
 		t.Errorf("%d tokens are kept (%v)", len(records), err)
 	}
 }
 
-func everyChange(s *sqlite.Store, kept token.Record) map[string]func(context.Context) error {
+func everyChange(t *testing.T, s *sqlite.Store, kept token.Record) map[string]func(context.Context) error {
+	t.Helper()
+	check(s.Mint(t.Context(), newRecordOf("carol"), token.Quota{}, created))
+	_, _, err := s.SetDisabled(t.Context(), "carol", true, now, created)
+	check(err)
 	return map[string]func(context.Context) error{
 		"mint": func(ctx context.Context) error { return s.Mint(ctx, newRecordOf("bob"), token.Quota{}, created) },
 		"disable": func(ctx context.Context) error {
 			_, _, err := s.SetDisabled(ctx, kept.Owner, true, now, created)
+			return err
+		},
+		"enable": func(ctx context.Context) error {
+			_, _, err := s.SetDisabled(ctx, "carol", false, now, created)
 			return err
 		},
 		"revoke": func(ctx context.Context) error {
