@@ -10,8 +10,8 @@ import (
 )
 
 // hideTyping has a terminal show nothing of what is typed, until its end or a signal
-// that ends or stops the program. What was pasted beyond what was read is dropped at
-// the end: a shell would take it for commands.
+// that ends the program. What was pasted beyond what was read is dropped at the end: a
+// shell would take it for commands. Ctrl-Z and Ctrl-\ do nothing meanwhile.
 func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -21,29 +21,35 @@ func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 	hidden.Lflag &^= unix.ECHO
 	hidden.Lflag |= unix.ICANON | unix.ISIG
 	hidden.Iflag |= unix.ICRNL
-	hide := func() error { return unix.IoctlSetTermios(fd, unix.TCSETS, &hidden) }
-	show := func() { _ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) } // a terminal that is gone shows nothing
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE, unix.SIGTSTP, unix.SIGCONT)
-	go func() {
-		for s := range signals {
-			if s == unix.SIGCONT {
-				_ = hide()
-				continue
-			}
-			show()
-			fmt.Fprintln(stderr) // behind the prompt
-			if s == unix.SIGTSTP {
-				s = unix.SIGSTOP
-			}
-			signal.Reset(s)
-			_ = unix.Kill(os.Getpid(), s.(unix.Signal)) // it is of the system's
+	show := func() {
+		if inForeground(fd) { // else it is another's, who would be disturbed
+			_ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) // a terminal that is gone shows nothing
 		}
+	}
+	signal.Ignore(unix.SIGTSTP, unix.SIGQUIT)
+	signals := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+	go func() {
+		s := <-signals
+		show()
+		fmt.Fprintln(stderr) // behind the prompt
+		signal.Reset(s)
+		_ = unix.Kill(os.Getpid(), s.(unix.Signal)) // it is of the system's, and ends the program
 	}()
 	return func() {
 		signal.Stop(signals)
+		signal.Reset(unix.SIGTSTP, unix.SIGQUIT)
 		show()
-	}, hide()
+	}, unix.IoctlSetTermios(fd, unix.TCSETS, &hidden)
+}
+
+func inForeground(terminal int) bool {
+	group, err := unix.IoctlGetInt(terminal, unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
 }
 
 // typed prompts and reads a terminal that hands over a line at a time, up to the first
