@@ -9,31 +9,68 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	"tokend/config"
+	"tokend/tokend/token"
 )
 
-// newLogger returns the daemon's log and the level that a reload may change.
+// newLogger returns the daemon's log and the level that a reload may change. What looks
+// like a token is in no line: people paste theirs into the wrong place.
 func newLogger(w io.Writer, cfg config.Log) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
 	level.Set(cfg.Level)
-	options := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" { // where a duration would be a number without a unit
-		options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
-			if a.Value.Kind() == slog.KindDuration {
-				a.Value = slog.StringValue(a.Value.Duration().String())
-			}
-			return a
-		}
-		return slog.New(slog.NewJSONHandler(w, options)), level
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: forJSON})), level
 	}
-	return slog.New(slog.NewTextHandler(w, options)), level
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: redacted})), level
+}
+
+func redacted(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case string:
+		a.Value = slog.StringValue(token.Redact(v))
+	case error:
+		a.Value = slog.StringValue(token.Redact(v.Error()))
+	}
+	return a
+}
+
+// forJSON is redacted for JSON, in which a duration would be a number without a unit, and
+// what steers a terminal would stand as it is.
+func forJSON(groups []string, a slog.Attr) slog.Attr {
+	a = redacted(groups, a)
+	switch v := a.Value.Any().(type) {
+	case time.Duration:
+		a.Value = slog.StringValue(v.String())
+	case string:
+		a.Value = slog.StringValue(escaped(v))
+	}
+	return a
+}
+
+// escaped spells out what does not print and JSON leaves as it is.
+func escaped(s string) string {
+	hidden := func(r rune) bool { return r > unicode.MaxASCII && !unicode.IsPrint(r) || r == '\x7f' }
+	if !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if hidden(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 const (

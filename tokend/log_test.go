@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tokend/config"
+	"tokend/tokend/token"
 )
 
 // patience is how long a test waits for what should take a moment.
@@ -300,4 +302,21 @@ func TestLongLineIsWrittenWhole(t *testing.T) {
 			t.Errorf("read %d of %d bytes: %v", len(got), len(line), err)
 		}
 	})
+}
+
+// TestNoLineHoldsATokenOrSteersATerminal, wherever in it somebody has put one, whole or
+// but for its end.
+func TestNoLineHoldsATokenOrSteersATerminal(t *testing.T) {
+	secret := token.Mint().Reveal()
+	for format, want := range map[string]string{
+		"text": `user="a\u009b2Jb\x7fc\u202e" err="irt_[redacted] is no address" took=1ms n=7`,
+		"json": `"user":"a\\u009b2Jb\\u007fc\\u202e","err":"irt_[redacted] is no address","took":"1ms","n":7`,
+	} {
+		var out strings.Builder
+		log, _ := newLogger(&out, config.Log{Format: format})
+		log.Info("a line", "given", secret[:40], "user", "a\u009b2Jb\x7fc\u202e", "err", errors.New(secret+" is no address"), "took", time.Millisecond, "n", 7)
+		if line := out.String(); strings.Contains(line, secret[4:16]) || !strings.Contains(line, want) {
+			t.Errorf("%s: got %s, want %s", format, line, want)
+		}
+	}
 }
