@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -47,8 +48,13 @@ func NewAPI(cfg Config) http.Handler {
 // onceEach refuses a query parameter that is given twice: one of them would be
 // passed over, the user whose tokens are revoked among others.
 func onceEach(h huma.API, ctx huma.Context, next func(huma.Context)) {
-	url := ctx.URL()
-	for name, values := range url.Query() {
+	address := ctx.URL()
+	parameters, err := url.ParseQuery(address.RawQuery)
+	if err != nil { // it would be left out
+		_ = huma.WriteErr(h, ctx, http.StatusUnprocessableEntity, "the query is badly escaped: a % stands as %25, a # as %23, a ; as %3B")
+		return
+	}
+	for name, values := range parameters {
 		if len(values) > 1 {
 			said := fmt.Sprintf("the query parameter %.40q is given %d times: once is right", token.Redact(name), len(values))
 			_ = huma.WriteErr(h, ctx, http.StatusUnprocessableEntity, said) // a reply that is held back takes it
