@@ -49,7 +49,8 @@ func newRoot() *cobra.Command {
 		Short: "API tokens as iRODS passwords",
 		Long: `tokend keeps API tokens and says whether one opens iRODS for a user.
 
-"tokend serve" is the daemon. The other commands talk to it over its sockets.`,
+"tokend serve" is the daemon, to which those that manage and check tokens talk over
+its sockets.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          knownCommand,

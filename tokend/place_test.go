@@ -45,6 +45,8 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 		os.Mkdir(elsewhere, 0o755),
 		os.Symlink(file, filepath.Join(elsewhere, "link")),
 		os.Symlink("../elsewhere", filepath.Join(folder, "on")),
+		os.Mkdir(filepath.Join(elsewhere, "sub"), 0o755),
+		os.Symlink("../../folder/file", filepath.Join(elsewhere, "sub", "up")), // from here it leads nowhere
 		os.Symlink("link/on", filepath.Join(top, "chain")),
 		os.Mkdir(filepath.Join(folder, "deeper"), 0o755),
 		os.Symlink(file, filepath.Join(folder, "deeper", "link")),
@@ -73,6 +75,7 @@ func TestPlacesThatOthersCanWriteAreNamed(t *testing.T) {
 		{"above a link and then with the file", folder, 0o777, filepath.Join(folder, "deeper", "link"), []string{folder + " has mode 777"}},
 		{"in the middle of links", folder, 0o777, filepath.Join(top, "chain", "other"), []string{folder + " has mode 777"}},
 		{"behind the file's own link", folder, 0o777, filepath.Join(top, "elsewhere", "link"), []string{folder + " has mode 777"}},
+		{"behind a link that is told from its own folder", folder, 0o777, filepath.Join(elsewhere, "sub", "up"), []string{folder + " has mode 777"}},
 		{"above a link, sticky", top, 0o777 | os.ModeSticky, filepath.Join(elsewhere, "link"), nil},
 		{"above a link and then with the file, sticky", folder, 0o777 | os.ModeSticky, filepath.Join(folder, "deeper", "link"), []string{folder + " has mode 777"}},
 		{"above a relative path", top, 0o777, "file", []string{top + " has mode 777"}},

@@ -135,7 +135,9 @@ func TestNewPeersCountFromTheNextConnectionOn(t *testing.T) {
 	s := guarded(t)
 	set := func(names ...string) {
 		peers, _ := socket.ResolvePeers(names)
-		s.guard.SetPeers(peers)
+		if !s.guard.SetPeers(peers) || s.guard.SetPeers(peers) {
+			t.Errorf("peers %q: they are not told to be others, or the same ones are", names)
+		}
 	}
 	if got, _ := converse(dial(t, s.path), request("alice", "right")); got != "" {
 		t.Errorf("before: got %q", got)

@@ -98,7 +98,7 @@ func (s *Store) setAside() error {
 // they belong to is back, only an admin knows.
 func (s *Store) checkAside() error {
 	files, err := os.ReadDir(filepath.Dir(s.path))
-	if err != nil && !errors.Is(err, fs.ErrPermission) { // then what is there is not ours to tell
+	if err != nil {
 		return err
 	}
 	var aside []string
