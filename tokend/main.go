@@ -35,9 +35,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if !errors.Is(err, errSaid) {
-		fmt.Fprintln(stderr, "tokend:", token.Redact(err.Error())) // it may quote what was typed
+		complain(stderr, err)
 	}
 	return 1
+}
+
+// complain tells of an error, which may quote what was typed.
+func complain(stderr io.Writer, err error) {
+	fmt.Fprintln(stderr, "tokend:", token.Redact(err.Error()))
 }
 
 // errSaid ends a command with 1 when all has been said.

@@ -196,7 +196,9 @@ returned.`,
 	user = addUser(cmd, "with --all: the owner of the tokens")
 	cmd.Flags().BoolVar(&all, "all", false, "all tokens of --user")
 	cmd.Flags().StringVar(&secret, "secret", "", `"-": read tokens that were found from the standard input, one a line`)
-	completeNothing(cmd, "secret")
+	if err := cmd.RegisterFlagCompletionFunc("secret", cobra.FixedCompletions([]string{"-"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag is not there: a mistake in this program
+	}
 	cmd.ValidArgsFunction = completeTokens
 	return cmd
 }
@@ -223,9 +225,9 @@ func oneWay(ids []string, user *userFlag, all bool, secret string) error {
 	case secret != "" && secret != "-":
 		wrong = "--secret takes only -"
 	case all && user.name == "":
-		wrong = "--all says not whose"
+		wrong = "--all needs --user NAME"
 	case user.given && !all:
-		wrong = "--user says not which of them"
+		wrong = "--user needs --all"
 	default:
 		return nil
 	}
@@ -234,24 +236,29 @@ func oneWay(ids []string, user *userFlag, all bool, secret string) error {
 
 // revokeEach goes on when one of them fails: the others are to end as well.
 func (c *client) revokeEach(cmd *cobra.Command, ids []string) error {
-	var failures []error
+	var err error
 	for _, id := range ids {
-		if strings.Trim(id, ".") == "" { // which would not reach the daemon as an ID
-			failures = append(failures, fmt.Errorf("%q is no ID; tokend token list shows the IDs", id))
-			continue
+		if failure := c.revokeOne(cmd, id); failure != nil {
+			complain(cmd.ErrOrStderr(), failure)
+			err = errSaid
 		}
-		if _, err := token.Parse(id); err == nil {
-			failures = append(failures, errors.New("a token itself was given where its ID belongs; revoke it with --secret - and the token on the standard input"))
-			continue
-		}
-		var ended web.Token
-		if err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil, &ended); err != nil {
-			failures = append(failures, fmt.Errorf("%s: %w", printable(token.RedactName(id)), err))
-			continue
-		}
-		c.reportRevoked(cmd, ended)
 	}
-	return errors.Join(failures...)
+	return err
+}
+
+func (c *client) revokeOne(cmd *cobra.Command, id string) error {
+	if strings.Trim(id, ".") == "" { // which would not reach the daemon as an ID
+		return fmt.Errorf("%q is no ID; tokend token list shows the IDs", id)
+	}
+	if _, err := token.Parse(id); err == nil {
+		return errors.New("a token itself was given where its ID belongs; revoke it with --secret - and the token on the standard input")
+	}
+	var ended web.Token
+	if err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil, &ended); err != nil {
+		return fmt.Errorf("%s: %w", printable(token.RedactName(id)), err)
+	}
+	c.reportRevoked(cmd, ended)
+	return nil
 }
 
 func (c *client) revokeAll(cmd *cobra.Command, user string) error {
@@ -266,23 +273,25 @@ func (c *client) revokeAll(cmd *cobra.Command, user string) error {
 	return nil
 }
 
-// revokeFound revokes every token that was found, whatever becomes of the others.
+// revokeFound revokes every token that was found, whatever becomes of the others, and
+// tells of each at once: what it reads may not end for a long time.
 func (c *client) revokeFound(cmd *cobra.Command) error {
-	var failures []error
+	var failed error
 	read := 0
 	for secret, err := range secrets(cmd) {
 		if err != nil {
-			return errors.Join(append(failures, err)...)
+			return err
 		}
 		read++
 		var ended web.Token
 		if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens/found", nil, web.Found{Secret: secret}, &ended); err != nil {
-			failures = append(failures, fmt.Errorf("token %d of the standard input: %w", read, err))
+			complain(cmd.ErrOrStderr(), fmt.Errorf("token %d of the standard input: %w", read, err))
+			failed = errSaid
 			continue
 		}
 		c.reportRevoked(cmd, ended)
 	}
-	return errors.Join(failures...)
+	return failed
 }
 
 // reportRevoked tells of a token that is over, and whether it was before.
