@@ -26,7 +26,7 @@ func (f Failure) Error() string {
 	case Answered:
 		return "answered"
 	case TooLong:
-		return "the name, the secret or the socket's path is too long"
+		return "the name, the secret or the socket's path is too long, or the path is empty"
 	case NoSocket:
 		return "nobody listens on the socket: is tokend running?"
 	case Forbidden:

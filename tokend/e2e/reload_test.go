@@ -167,7 +167,7 @@ max_per_user = 1
 	if list := tokend(t, site, "", "token", "create", "--user", "alice", "--json"); strings.Contains(list, `"expires": null`) {
 		t.Errorf("the default expiry is not in force:\n%s", list)
 	}
-	if _, err := site.Run(t.Context(), "", "token", "create", "--user", "alice"); err == nil || !strings.Contains(err.Error(), "alice has 1 active ones") {
+	if _, err := site.Run(t.Context(), "", "token", "create", "--user", "alice"); err == nil || !strings.Contains(err.Error(), "are active, 1 are allowed") {
 		t.Errorf("a second token: %v", err)
 	}
 	before, err := os.ReadFile(site.Log())
@@ -313,7 +313,7 @@ func TestLimitsHoldWhenATokenIsMade(t *testing.T) {
 	for range 2 {
 		tokend(t, site, "", "token", "create", "--user", "alice", "--label", strings.Repeat("ü", 256))
 	}
-	if _, err := site.Run(t.Context(), "", "token", "create", "--user", "alice"); err == nil || !strings.Contains(err.Error(), "alice has 2 active ones") {
+	if _, err := site.Run(t.Context(), "", "token", "create", "--user", "alice"); err == nil || !strings.Contains(err.Error(), "2 are active, 2 are allowed") {
 		t.Errorf("a third token: %v", err)
 	}
 	if list := tokend(t, site, "", "token", "list"); strings.Count(list, "(in 12 hours)") != 2 {

@@ -86,7 +86,7 @@ func TestNoMoreActiveTokensThanTheLimit(t *testing.T) {
 	full := func(when string) {
 		t.Helper()
 		_, _, err := f.Create(t.Context(), actor, manage.Request{User: "alice"})
-		refuses(t, when, err, token.ErrTooMany, "alice has 2 active ones, the most that one user may have; revoke one first")
+		refuses(t, when, err, token.ErrTooMany, `user "alice": too many tokens: 2 are active, 2 are allowed; revoke some first`)
 	}
 	full("both are active")
 	f.create(t, "bob", "") // has his own
@@ -158,7 +158,7 @@ func TestNewLimitsHoldForWhatIsMadeFromThenOn(t *testing.T) {
 	_, _, err := f.Create(t.Context(), actor, manage.Request{User: "bob", Expiry: "3h"})
 	refuses(t, "too long", err, manage.ErrInvalid, "at most 2h")
 	_, _, err = f.Create(t.Context(), actor, manage.Request{User: "alice"})
-	refuses(t, "a third", err, token.ErrTooMany, "2 active ones")
+	refuses(t, "a third", err, token.ErrTooMany, "2 are active, 2 are allowed")
 }
 
 func TestNoSecretIsGivenOutThatIsNotKept(t *testing.T) {

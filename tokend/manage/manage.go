@@ -112,7 +112,7 @@ func (m *Manager) Create(ctx context.Context, actor string, req Request) (token.
 	event := token.Event{At: now, Actor: actor, Action: token.TokenCreated, Detail: described(record)}
 	quota := token.Quota{Tokens: limits.MaxPerUser, MaxLife: limits.MaxExpiry}
 	if err := m.store.Mint(ctx, record, quota, event); err != nil {
-		return token.Secret{}, token.Record{}, m.explain(err, record, limits)
+		return token.Secret{}, token.Record{}, m.explain(err, record)
 	}
 	m.log.InfoContext(ctx, "token created", "user", req.User, "token", record.ID, "expires", expiry(expires), "by", actor)
 	return secret, record, nil
@@ -144,13 +144,12 @@ func (r Request) check(limits *Limits, now time.Time) (time.Time, error) {
 }
 
 // explain turns a store's refusal into what the user can do.
-func (m *Manager) explain(err error, record token.Record, limits *Limits) error {
-	user := record.Owner
+func (m *Manager) explain(err error, record token.Record) error {
 	switch {
 	case errors.Is(err, token.ErrTooMany):
-		return fmt.Errorf("%w: %s has %d active ones, the most that one user may have; revoke one first", token.ErrTooMany, user, limits.MaxPerUser)
+		return fmt.Errorf("%w; revoke some first", err) // it says how many there are, and may be
 	case errors.Is(err, token.ErrUserDisabled):
-		return fmt.Errorf("%w: %s gets no token before the user is enabled again", token.ErrUserDisabled, user)
+		return fmt.Errorf("%w: %s gets no token before the user is enabled again", token.ErrUserDisabled, record.Owner)
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w; the token may have been made all the same, and nobody has its secret: revoke %s", err, record.ID)

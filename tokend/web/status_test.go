@@ -68,7 +68,7 @@ func TestWhatIsRefusedIsAnsweredWithTheRemedy(t *testing.T) {
 		status        int
 		says          string
 	}{
-		{"POST " + tokens, `{"user":"alice"}`, conflict, "alice has 1 active ones, the most that one user may have; revoke one first"},
+		{"POST " + tokens, `{"user":"alice"}`, conflict, "too many tokens: 1 are active, 1 are allowed; revoke some first"},
 		{"POST " + tokens, `{"user":"carol"}`, conflict, "carol gets no token before the user is enabled again"},
 		{"POST " + tokens, `{"user":""}`, invalid, "the user name is empty"},
 		{"POST " + tokens, `{"user":"bob#zone"}`, invalid, "without #zone"},
