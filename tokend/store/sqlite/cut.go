@@ -14,6 +14,9 @@ type frame struct {
 	salt         [8]byte
 }
 
+// walHeader is what stands before the first frame.
+const walHeader = 32
+
 // cut reports whether the -wal lacks the last frame that the -shm tells of, or the one
 // that was the last before: behind it a change may have gone on when the -wal was cut.
 // What is written behind a gap, the next start would not find. SQLite has the -shm tell
@@ -43,9 +46,9 @@ func (s *Store) cut() bool {
 }
 
 func (s *Store) lacks(f frame) bool {
-	const fileHeader, frameHeader = 32, 24
+	const frameHeader = 24
 	there := make([]byte, frameHeader+f.page)
-	_, err := s.wal.ReadAt(there, fileHeader+int64(f.number-1)*int64(len(there)))
+	_, err := s.wal.ReadAt(there, walHeader+int64(f.number-1)*int64(len(there)))
 	return errors.Is(err, io.EOF) || err == nil && !bytes.Equal(there[8:16], f.salt[:]) // which a gap has not
 }
 

@@ -208,8 +208,7 @@ func readOnlyAccess(path string) (access, error) {
 	if _, err := os.Stat(path); err != nil {
 		return 0, fmt.Errorf("it is missing and cannot be made on a read-only file system: %w", err)
 	}
-	const header = 32 // of the -wal; changes come behind it
-	if wal, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) || err == nil && wal.Size() <= header {
+	if wal, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) || err == nil && wal.Size() <= walHeader {
 		return readOnlyAll, nil
 	}
 	if _, err := os.Stat(path + "-shm"); errors.Is(err, fs.ErrNotExist) {

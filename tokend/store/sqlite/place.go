@@ -72,7 +72,7 @@ func (s *Store) letGo() {
 
 // setAside gives a -wal that could not be folded into the file that was moved or
 // replaced, because another program reads there, a name by which nobody applies it to
-// what has taken that file's place, and the -shm with it. See checkAside.
+// what has taken that file's place, and the -shm with it. See checkLeft.
 func (s *Store) setAside() error {
 	if s.wal == nil || !s.moved(s.path) {
 		return nil
@@ -94,11 +94,12 @@ func (s *Store) setAside() error {
 	return leftAside(s.path, aside)
 }
 
-// checkAside refuses to start beside changes that were set aside: whether the file that
-// they belong to is back, only an admin knows.
-func (s *Store) checkAside() error {
+// checkLeft refuses to start beside changes of a file that is not there. Of those that
+// were set aside, only an admin knows whether it is; those in the -wal of a file that is
+// missing or empty SQLite would throw away.
+func (s *Store) checkLeft() error {
 	files, err := os.ReadDir(filepath.Dir(s.path))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a link to nothing
 		return err
 	}
 	var aside []string
@@ -110,6 +111,12 @@ func (s *Store) checkAside() error {
 			}
 		}
 	}
+	file, err := os.Stat(s.path)
+	wal, walErr := os.Stat(s.path + "-wal")
+	if (errors.Is(err, fs.ErrNotExist) || err == nil && file.Size() == 0) && walErr == nil && wal.Size() > walHeader {
+		return fmt.Errorf("it is missing or empty, and %s-wal has the last changes of what was there: put that back; "+
+			"to start with a new database, move that and %[1]s-shm elsewhere", s.path)
+	}
 	return leftAside(s.path, aside)
 }
 
@@ -120,7 +127,7 @@ func leftAside(path string, aside []string) error {
 		return nil
 	}
 	return fmt.Errorf("%s was moved or replaced while tokend and another program had it open, and its last changes are in %s: before the next start, "+
-		"if that file is back in its place or shall be, take the date from their names; if not, move them elsewhere", path, strings.Join(aside, " and "))
+		"if that file is back in its place, take the date from their names; if not, move them elsewhere", path, strings.Join(aside, " and "))
 }
 
 // strayed reports whether the -shm is not in its place: then another program may

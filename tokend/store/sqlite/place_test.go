@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,6 +106,9 @@ func TestFileThatIsReadIsMoved(t *testing.T) {
 		const words = " was moved or replaced while tokend and another program had it open"
 		wantSentence(t, s.Close(), path+words, "take the date from their names", "move them elsewhere")
 		wantSentence(t, openFails(t, path), path+words)
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a file was made in its place (%v)", err)
+		}
 		check(os.Rename(path+".backup", path))
 		wantSentence(t, openFails(t, path), path+words)
 
@@ -132,6 +136,27 @@ func TestFileThatIsReadIsMoved(t *testing.T) {
 	}
 }
 
+// TestChangesOfAFileThatIsGoneAreKept: the daemon was killed, and the file moved away
+// alone, or emptied. A new one in its place would throw its last changes away.
+func TestChangesOfAFileThatIsGoneAreKept(t *testing.T) {
+	for _, empty := range []bool{false, true} {
+		path := newPath(t)
+		leaveWAL(t, path)
+		check(os.Rename(path, path+".away"))
+		if empty {
+			check(os.WriteFile(path, nil, 0o600))
+		}
+		wantSentence(t, openFails(t, path), "it is missing or empty, and "+path+"-wal has the last changes", "put that back", "move that and "+path+"-shm elsewhere")
+		check(os.Rename(path+".away", path))
+		s := open(t, path)
+		if records, err := s.Records(t.Context(), token.Page{Limit: 10}); err != nil || len(records) == 0 {
+			t.Errorf("%d tokens, %v", len(records), err)
+		}
+		closeStore(t, s)
+		wantConsistent(t, path)
+	}
+}
+
 // TestNothingIsReadFromWhatTookTheFilesPlace: all connections were lost.
 func TestNothingIsReadFromWhatTookTheFilesPlace(t *testing.T) {
 	path := newPath(t)
@@ -153,8 +178,7 @@ func TestDaemonOnWhatTookTheFilesPlaceIsRefused(t *testing.T) {
 	for name, before := range map[string]func(path string){
 		"a new file": func(string) {},
 		"a new file beside an old -wal": func(path string) { // SQLite makes another
-			leaveWAL(t, path)
-			check(os.Remove(path))
+			check(os.WriteFile(path+"-wal", make([]byte, 32), 0o600))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -88,12 +88,15 @@ func (s *Store) open(ctx context.Context, log *slog.Logger) error {
 	if err := makeDirectory(filepath.Dir(s.named)); err != nil {
 		return err
 	}
+	if err := s.checkLeft(); err != nil { // before a file is made
+		return err
+	}
 	file, mode, err := openFile(s.path, log)
 	if err != nil {
 		return err
 	}
 	s.file = file
-	if err := errors.Join(s.checkMount(), s.checkCompanions(), s.checkAside()); err != nil {
+	if err := errors.Join(s.checkMount(), s.checkCompanions(), s.checkLeft()); err != nil {
 		return err
 	}
 	if err := s.lockWAL(); err != nil && !errors.Is(err, fs.ErrNotExist) { // before SQLite reads it
