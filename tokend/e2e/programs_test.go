@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,7 +16,7 @@ import (
 
 // runProgram runs one of the programs below this folder as make does, with
 // another source file in place of its own if wanted.
-func runProgram(t *testing.T, name, replaced string, args ...string) (stdout, stderr string, err error) {
+func runProgram(t *testing.T, name, file, replaced string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	root, err := rig.Root()
 	if err != nil {
@@ -22,7 +24,7 @@ func runProgram(t *testing.T, name, replaced string, args ...string) (stdout, st
 	}
 	flags := []string{"run"}
 	if replaced != "" {
-		source := filepath.Join(root, "tokend/e2e", name, "main.go")
+		source := filepath.Join(root, "tokend/e2e", name, file)
 		overlay, err := json.Marshal(map[string]map[string]string{"Replace": {source: replaced}})
 		if err != nil {
 			t.Fatal(err)
@@ -37,7 +39,7 @@ func runProgram(t *testing.T, name, replaced string, args ...string) (stdout, st
 }
 
 func TestDemonstrationShowsEveryOutcome(t *testing.T) {
-	stdout, stderr, err := runProgram(t, "demo", "")
+	stdout, stderr, err := runProgram(t, "demo", "", "")
 	if err != nil {
 		t.Fatalf("%v\n%s%s", err, stdout, stderr)
 	}
@@ -82,7 +84,7 @@ func TestDemonstrationFailsOnAWrongOutcome(t *testing.T) {
 			if changed == string(text) {
 				t.Fatal("demo/main.go has changed: put the wrong outcome elsewhere")
 			}
-			stdout, stderr, _ := runProgram(t, "demo", write(t, built, strings.ReplaceAll(name, " ", "-")+".go", changed))
+			stdout, stderr, _ := runProgram(t, "demo", "main.go", write(t, built, strings.ReplaceAll(name, " ", "-")+".go", changed))
 			if !strings.HasSuffix(stderr, "demo: 2 wrong outcomes\nexit status 1\n") || !strings.Contains(stdout, c.said) {
 				t.Errorf("%s\n%s", stdout, stderr)
 			}
@@ -91,7 +93,7 @@ func TestDemonstrationFailsOnAWrongOutcome(t *testing.T) {
 }
 
 func TestBenchmarkPrintsItsTables(t *testing.T) {
-	stdout, stderr, err := runProgram(t, "bench", "", "-runs", "20", "-span", "100ms")
+	stdout, stderr, err := runProgram(t, "bench", "", "", "-runs", "20", "-span", "100ms")
 	if err != nil {
 		t.Fatalf("%v\n%s%s", err, stdout, stderr)
 	}
@@ -102,5 +104,32 @@ func TestBenchmarkPrintsItsTables(t *testing.T) {
 		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(stdout) {
 			t.Errorf("no line like %s:\n%s", line, stdout)
 		}
+	}
+	var figures []float64
+	for _, line := range []string{`pamhelper +(\d+) µs`, `static C program +(\d+) µs`, `ratio .* (\d+\.\d\d)`} {
+		if found := regexp.MustCompile(`(?m)^` + line).FindStringSubmatch(stdout); found != nil {
+			figure, err := strconv.ParseFloat(found[1], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			figures = append(figures, figure)
+		}
+	}
+	if len(figures) != 3 || math.Abs(figures[0]/figures[1]-figures[2]) > 0.02 {
+		t.Errorf("the ratio is not that of the helper's median to the C program's: %v", figures)
+	}
+}
+
+// TestBenchmarkCountsNoWrongAnswers has it expect that a token that is none opens iRODS.
+func TestBenchmarkCountsNoWrongAnswers(t *testing.T) {
+	const load = `"no token at all", false,`
+	text, err := os.ReadFile("bench/load.go")
+	if err != nil || !strings.Contains(string(text), load) {
+		t.Fatalf("bench/load.go has changed (%v): put the wrong expectation elsewhere", err)
+	}
+	wrong := write(t, built, "load.go", strings.Replace(string(text), load, `"no token at all", true,`, 1))
+	_, stderr, _ := runProgram(t, "bench", "load.go", wrong, "-runs", "20", "-span", "100ms")
+	if !strings.HasSuffix(stderr, "wrong answer: false malformed\nexit status 1\n") {
+		t.Errorf("it ends with %q", stderr)
 	}
 }

@@ -145,32 +145,37 @@ func TestWhatTheStoreRefusesIsNotForgotten(t *testing.T) {
 }
 
 // unsureStore makes its changes and says that their time was over.
-type unsureStore struct{ *sqlite.Store }
+type unsureStore struct {
+	*sqlite.Store
+	err error
+}
 
 func (s unsureStore) Revoke(ctx context.Context, what token.Selection, at time.Time, e token.Event) ([]token.Record, error) {
 	records, err := s.Store.Revoke(ctx, what, at, e)
-	return records, cmp.Or(err, context.DeadlineExceeded)
+	return records, cmp.Or(err, s.err)
 }
 
 func (s unsureStore) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) ([]token.Digest, bool, error) {
 	digests, changed, err := s.Store.SetDisabled(ctx, user, disabled, at, e)
-	return digests, changed, cmp.Or(err, context.DeadlineExceeded)
+	return digests, changed, cmp.Or(err, s.err)
 }
 
 func (s unsureStore) Mint(ctx context.Context, r token.Record, q token.Quota, e token.Event) error {
-	return cmp.Or(s.Store.Mint(ctx, r, q, e), context.DeadlineExceeded)
+	return cmp.Or(s.Store.Mint(ctx, r, q, e), s.err)
 }
 
 func TestATokenThatMayHaveBeenMadeIsNamed(t *testing.T) {
-	f := newFixture(t, manage.Limits{})
-	f.Manager = manage.New(manage.Config{Store: unsureStore{f.store}, Logger: slog.New(slog.DiscardHandler)})
-	secret, _, err := f.Create(t.Context(), actor, manage.Request{User: "alice"})
-	if secret.Reveal() != "" || !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("got %v", err)
-	}
-	records, listed := f.store.Records(t.Context(), token.Page{Limit: 10})
-	if len(records) != 1 || listed != nil || !strings.HasSuffix(err.Error(), "nobody has its secret: revoke "+records[0].ID) {
-		t.Errorf("got %v, with %d kept (%v)", err, len(records), listed)
+	for _, left := range []error{context.DeadlineExceeded, context.Canceled} {
+		f := newFixture(t, manage.Limits{})
+		f.Manager = manage.New(manage.Config{Store: unsureStore{f.store, left}, Logger: slog.New(slog.DiscardHandler)})
+		secret, _, err := f.Create(t.Context(), actor, manage.Request{User: "alice"})
+		if secret.Reveal() != "" || !errors.Is(err, left) {
+			t.Fatalf("got %v", err)
+		}
+		records, listed := f.store.Records(t.Context(), token.Page{Limit: 10})
+		if len(records) != 1 || listed != nil || !strings.HasSuffix(err.Error(), "nobody has its secret: revoke "+records[0].ID) {
+			t.Errorf("got %v, with %d kept (%v)", err, len(records), listed)
+		}
 	}
 }
 
@@ -183,7 +188,7 @@ func TestWhatMayHaveBeenChangedIsForgottenToo(t *testing.T) {
 			secret, record := f.create(t, "alice", "")
 			ctx, giveUp := context.WithDeadline(t.Context(), time.Now().Add(time.Hour))
 			f.Manager = manage.New(manage.Config{
-				Store: unsureStore{f.store}, Logger: slog.New(slog.DiscardHandler),
+				Store: unsureStore{f.store, context.DeadlineExceeded}, Logger: slog.New(slog.DiscardHandler),
 				Forget: func(ctx context.Context, digests ...token.Digest) error {
 					giveUp()
 					if _, limited := ctx.Deadline(); limited || ctx.Err() != nil {
