@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"tokend/tokend/store"
@@ -22,7 +23,7 @@ func (s *Store) remember(mode access) error {
 	}
 	opened := map[string]fs.FileInfo{}
 	for _, path := range paths {
-		info, err := os.Stat(path)
+		info, err := s.stat(path)
 		if err != nil {
 			return err
 		}
@@ -37,11 +38,20 @@ func (s *Store) remember(mode access) error {
 	return err
 }
 
+// stat is about the file itself: a link to it, left where it was, leads SQLite at the
+// next start to a place where the -wal is not. Only the path as it is spelled may have links.
+func (s *Store) stat(path string) (fs.FileInfo, error) {
+	if path == s.named && path != s.path {
+		return os.Stat(path)
+	}
+	return os.Lstat(path)
+}
+
 // inPlace refuses to go on with a file that was moved or replaced: what is
 // written to it now, the next daemon would not find.
 func (s *Store) inPlace() error {
 	for path, file := range s.opened {
-		info, err := os.Stat(path)
+		info, err := s.stat(path)
 		if errors.Is(err, fs.ErrPermission) {
 			return fmt.Errorf("%w: it can no more be seen whether %s is in its place; give its folder back to the user with uid %d (chown, chmod 700): %w",
 				store.ErrUnwritable, path, os.Geteuid(), err)
@@ -59,10 +69,11 @@ func (s *Store) inPlace() error {
 }
 
 // letGo folds the -wal into the file that was moved or replaced, where it belongs:
-// left behind, it would be applied to what has taken the file's place.
+// left behind, it would be applied to what has taken the file's place. A file that is
+// gone, because it was copied elsewhere and removed, would take its changes with it.
 // The anchor does it, because the writer's connection may be gone.
 func (s *Store) letGo() {
-	if s.strayed() || s.cut() {
+	if s.strayed() || s.cut() || removed(s.file) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), otherTimeout)
@@ -70,8 +81,13 @@ func (s *Store) letGo() {
 	_, _ = s.anchor.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // setAside looks whether it did
 }
 
-// setAside gives a -wal that could not be folded into the file that was moved or
-// replaced, because another program reads there, a name by which nobody applies it to
+func removed(file *os.File) bool {
+	info, err := file.Stat()
+	return err == nil && info.Sys().(*syscall.Stat_t).Nlink == 0
+}
+
+// setAside gives a -wal that could not be folded into the file that was moved, removed
+// or replaced, because another program reads there or it is gone, a name by which nobody applies it to
 // what has taken that file's place, and the -shm with it. See checkLeft.
 func (s *Store) setAside() error {
 	if s.wal == nil || !s.moved(s.path) {
@@ -111,13 +127,26 @@ func (s *Store) checkLeft() error {
 			}
 		}
 	}
-	file, err := os.Stat(s.path)
-	wal, walErr := os.Stat(s.path + "-wal")
-	if (errors.Is(err, fs.ErrNotExist) || err == nil && file.Size() == 0) && walErr == nil && wal.Size() > walHeader {
+	file, err := os.Lstat(s.path)
+	if (errors.Is(err, fs.ErrNotExist) || err == nil && file.Mode().IsRegular() && file.Size() == 0) && holdsChanges(s.path+"-wal") {
 		return fmt.Errorf("it is missing or empty, and %s-wal has the last changes of what was there: put that back; "+
 			"to start with a new database, move that and %[1]s-shm elsewhere", s.path)
 	}
+	if beside := s.named + "-wal"; !sameAs(beside, s.path+"-wal") && holdsChanges(beside) {
+		return fmt.Errorf("%s has the last changes of what stood there before the link to %s: if that is the file that was there, move it to %[2]s-wal; if not, elsewhere", beside, s.path)
+	}
 	return leftAside(s.path, aside)
+}
+
+func holdsChanges(wal string) bool {
+	info, err := os.Stat(wal)
+	return err == nil && info.Size() > walHeader
+}
+
+func sameAs(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 const asideDate = "-20060102T150405Z"
@@ -126,7 +155,7 @@ func leftAside(path string, aside []string) error {
 	if len(aside) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s was moved or replaced while tokend and another program had it open, and its last changes are in %s: before the next start, "+
+	return fmt.Errorf("%s was moved, removed or replaced while tokend had it open, and its last changes are in %s: before the next start, "+
 		"if that file is back in its place, take the date from their names; if not, move them elsewhere", path, strings.Join(aside, " and "))
 }
 
@@ -137,6 +166,6 @@ func (s *Store) strayed() bool { return s.moved(s.path + "-shm") }
 // moved reports whether what was opened at the path is there no more.
 func (s *Store) moved(path string) bool {
 	file := s.opened[path]
-	info, err := os.Stat(path)
+	info, err := s.stat(path)
 	return file != nil && (err != nil || !os.SameFile(info, file))
 }

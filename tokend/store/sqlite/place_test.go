@@ -103,7 +103,7 @@ func TestFileThatIsReadIsMoved(t *testing.T) {
 			check(os.Rename(path+companion, path+".old"+companion))
 		}
 		wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
-		const words = " was moved or replaced while tokend and another program had it open"
+		const words = " was moved, removed or replaced while tokend had it open"
 		wantSentence(t, s.Close(), path+words, "take the date from their names", "move them elsewhere")
 		wantSentence(t, openFails(t, path), path+words)
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -134,6 +134,75 @@ func TestFileThatIsReadIsMoved(t *testing.T) {
 		closeStore(t, s)
 		wantConsistent(t, path)
 	}
+}
+
+// TestChangesOfAFileThatIsCopiedAndRemovedAreKept, as mv does to another file system:
+// put back, it gets its last changes back as well.
+func TestChangesOfAFileThatIsCopiedAndRemovedAreKept(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		path := newPath(t)
+		s := open(t, path)
+		kept := mint(t, s)
+		closeStore(t, s)
+		s = open(t, path)
+		_, err := s.Revoke(t.Context(), token.Selection{ID: kept.ID}, now, revoked)
+		check(err)
+		content, err := os.ReadFile(path)
+		check(err)
+		check(os.Remove(path))
+		if told {
+			wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
+		}
+		check(os.WriteFile(path, content, 0o600))
+		wantSentence(t, s.Close(), "its last changes are in "+path+"-wal-")
+		wantSentence(t, openFails(t, path), "take the date from their names")
+		aside, err := filepath.Glob(path + "-???-*Z")
+		check(err)
+		for _, file := range aside {
+			check(os.Rename(file, file[:len(path)+len("-wal")]))
+		}
+		path = filepath.Join(copied(t, filepath.Dir(path)), filepath.Base(path))
+		s = open(t, path)
+		if r, err := s.Lookup(t.Context(), kept.Digest); err != nil || r.Revoked.IsZero() {
+			t.Errorf("told %t: revoked at %v, %v", told, r.Revoked, err)
+		}
+		closeStore(t, s)
+		wantConsistent(t, path)
+	}
+}
+
+// TestLinkInTheFilesPlaceTakesNoChanges: it leads to the file, and away from its -wal.
+func TestLinkInTheFilesPlaceTakesNoChanges(t *testing.T) {
+	for _, moved := range []string{"", "-wal", "-shm"} {
+		path := newPath(t)
+		s := open(t, path)
+		mint(t, s)
+		there := filepath.Join(t.TempDir(), "there")
+		check(os.Rename(path+moved, there))
+		check(os.Symlink(there, path+moved))
+		wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), path+moved+" was moved or replaced")
+		wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
+		check(os.Rename(there, path+moved))
+		mint(t, s)
+	}
+}
+
+// TestWALBesideALinkIsNotForgotten: after a kill, the file was moved to another disk, and
+// a link left in its place.
+func TestWALBesideALinkIsNotForgotten(t *testing.T) {
+	path := newPath(t)
+	leaveWAL(t, path)
+	there := filepath.Join(t.TempDir(), "there")
+	check(os.Rename(path, there))
+	check(os.Symlink(there, path))
+	wantSentence(t, openFails(t, path), path+"-wal has the last changes", "move it to "+there+"-wal")
+	check(os.Rename(path+"-wal", there+"-wal"))
+	s := open(t, path)
+	if records, err := s.Records(t.Context(), token.Page{Limit: 10}); err != nil || len(records) == 0 {
+		t.Errorf("%d tokens, %v", len(records), err)
+	}
+	closeStore(t, s)
+	wantConsistent(t, there)
 }
 
 // TestChangesOfAFileThatIsGoneAreKept: the daemon was killed, and the file moved away
