@@ -27,7 +27,7 @@ func newCheck() *cobra.Command {
 		Long: `Read a token from the standard input and ask the daemon as pamhelper would, over
 its auth socket, whose peer you must be. Prints "yes", or "no" and the reason; exits
 with 0 or 1.`,
-		Example: `  tokend token create --user alice | tokend check --user alice`,
+		Example: `  tokend token create --user alice --expires 1m | tokend check --user alice`,
 		Args:    exactly(0, "no argument (the token comes on the standard input)"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if socket == "" {

@@ -55,12 +55,13 @@ func secrets(cmd *cobra.Command) iter.Seq2[string, error] {
 		defer end()
 		some := false
 		for lines.Scan() {
-			secret, _, _ := strings.Cut(lines.Text(), "\x00")
-			if secret == "" {
-				continue
-			}
-			if some = true; !yield(secret, nil) {
-				return
+			for secret := range strings.SplitSeq(lines.Text(), "\x00") { // as grep -z ends a line
+				if secret == "" {
+					continue
+				}
+				if some = true; !yield(secret, nil) {
+					return
+				}
 			}
 		}
 		if !some || lines.Err() != nil {
@@ -73,7 +74,7 @@ func secrets(cmd *cobra.Command) iter.Seq2[string, error] {
 func noSecret(lines *bufio.Scanner) error {
 	switch err := lines.Err(); {
 	case errors.Is(err, bufio.ErrTooLong):
-		return fmt.Errorf("a line of more than %d bytes is no token", maxLine)
+		return fmt.Errorf("a line of more than %d bytes is no token, and nothing behind it was read", maxLine)
 	case err != nil:
 		return fmt.Errorf("read the standard input: %w", err)
 	}

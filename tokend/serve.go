@@ -13,6 +13,7 @@ import (
 
 	"tokend/config"
 	"tokend/tokend/socket"
+	"tokend/tokend/token"
 )
 
 const configPath = "/etc/tokend/tokend.toml"
@@ -57,19 +58,19 @@ func reportValid(cmd *cobra.Command, path string, read loaded) error {
 	for section, names := range map[string][]string{"auth": cfg.Auth.Peers, "admin": cfg.Admin.Peers} {
 		peers, leftOut := socket.ResolvePeers(names)
 		if len(leftOut) > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] peers are left out: %s\n", section, strings.Join(leftOut, ", "))
+			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] peers are left out: %s\n", section, token.Redact(strings.Join(leftOut, ", ")))
 		}
 		if peers.Only() {
 			fmt.Fprintf(cmd.ErrOrStderr(), "[%s] %s\n", section, nobodyMayAsk)
 		}
 	}
 	for _, weak := range weakPlaces(path) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "other users can change or replace it: %s\n", printable(weak))
+		fmt.Fprintf(cmd.ErrOrStderr(), "other users can change or replace it: %s\n", printable(token.Redact(weak)))
 	}
 	verdict := "is valid"
 	if read.origin == config.Absent {
 		verdict = "is not there, which is valid: every key has its default"
 	}
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), printable(path), verdict)
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), printable(token.Redact(path)), verdict)
 	return err
 }

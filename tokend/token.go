@@ -177,6 +177,7 @@ returned.`,
   tokend token revoke --user alice --all
   grep -ohE 'irt_[0-9A-Za-z]{38}' leaked.log | tokend token revoke --secret -`,
 		RunE: func(cmd *cobra.Command, ids []string) error {
+			signal.Ignore(syscall.SIGPIPE) // all are revoked, whoever reads of it
 			c, err := newClient(cmd)
 			if err != nil {
 				return err
