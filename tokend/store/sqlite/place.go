@@ -114,28 +114,57 @@ func (s *Store) setAside() error {
 // were set aside, only an admin knows whether it is; those in the -wal of a file that is
 // missing or empty SQLite would throw away.
 func (s *Store) checkLeft() error {
-	files, err := os.ReadDir(filepath.Dir(s.path))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a link to nothing
-		return err
-	}
-	var aside []string
-	for _, file := range files {
-		for _, companion := range []string{"-wal", "-shm"} {
-			date, ok := strings.CutPrefix(file.Name(), filepath.Base(s.path)+companion)
-			if _, err := time.Parse(asideDate, date); ok && err == nil {
-				aside = append(aside, s.path+companion+date)
-			}
-		}
-	}
 	file, err := os.Lstat(s.path)
 	if (errors.Is(err, fs.ErrNotExist) || err == nil && file.Mode().IsRegular() && file.Size() == 0) && holdsChanges(s.path+"-wal") {
 		return fmt.Errorf("it is missing or empty, and %s-wal has the last changes of what was there: put that back; "+
 			"to start with a new database, move that and %[1]s-shm elsewhere", s.path)
 	}
-	if beside := s.named + "-wal"; !sameAs(beside, s.path+"-wal") && holdsChanges(beside) {
-		return fmt.Errorf("%s has the last changes of what stood there before the link to %s: if that is the file that was there, move it to %[2]s-wal; if not, elsewhere", beside, s.path)
+	for _, path := range s.links() { // where the file may have been, before a link was left there
+		if beside := path + "-wal"; path != s.path && !sameAs(beside, s.path+"-wal") && holdsChanges(beside) {
+			return fmt.Errorf("%s has the last changes of what stood there before the link to %s: if that is the file that was there, move it to %[2]s-wal; if not, elsewhere", beside, s.path)
+		}
+		aside, err := setAsideAt(path)
+		if err == nil {
+			err = leftAside(path, aside)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return leftAside(s.path, aside)
+	return nil
+}
+
+// links is the path as it is spelled, what it leads to if that is a link, and so on.
+func (s *Store) links() []string {
+	paths := []string{s.named}
+	for len(paths) < 40 { // as many as the kernel follows
+		last := paths[len(paths)-1]
+		to, err := os.Readlink(last)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(last), to)
+		}
+		paths = append(paths, to)
+	}
+	return append(paths, s.path)
+}
+
+func setAsideAt(path string) (aside []string, err error) {
+	files, err := os.ReadDir(filepath.Dir(path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a link to nothing
+		return nil, err
+	}
+	for _, file := range files {
+		for _, companion := range []string{"-wal", "-shm"} {
+			date, ok := strings.CutPrefix(file.Name(), filepath.Base(path)+companion)
+			if _, err := time.Parse(asideDate, date); ok && err == nil {
+				aside = append(aside, path+companion+date)
+			}
+		}
+	}
+	return aside, nil
 }
 
 func holdsChanges(wal string) bool {

@@ -187,24 +187,6 @@ func TestLinkInTheFilesPlaceTakesNoChanges(t *testing.T) {
 	}
 }
 
-// TestWALBesideALinkIsNotForgotten: after a kill, the file was moved to another disk, and
-// a link left in its place.
-func TestWALBesideALinkIsNotForgotten(t *testing.T) {
-	path := newPath(t)
-	leaveWAL(t, path)
-	there := filepath.Join(t.TempDir(), "there")
-	check(os.Rename(path, there))
-	check(os.Symlink(there, path))
-	wantSentence(t, openFails(t, path), path+"-wal has the last changes", "move it to "+there+"-wal")
-	check(os.Rename(path+"-wal", there+"-wal"))
-	s := open(t, path)
-	if records, err := s.Records(t.Context(), token.Page{Limit: 10}); err != nil || len(records) == 0 {
-		t.Errorf("%d tokens, %v", len(records), err)
-	}
-	closeStore(t, s)
-	wantConsistent(t, there)
-}
-
 // TestChangesOfAFileThatIsGoneAreKept: the daemon was killed, and the file moved away
 // alone, or emptied. A new one in its place would throw its last changes away.
 func TestChangesOfAFileThatIsGoneAreKept(t *testing.T) {
