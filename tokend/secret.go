@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -53,15 +52,23 @@ func secrets(cmd *cobra.Command) iter.Seq2[string, error] {
 			return
 		}
 		defer end()
+		lines.Split(func(data []byte, end bool) (int, []byte, error) { // a NUL ends a line, too, as grep -z writes it
+			i := bytes.IndexAny(data, "\x00\n")
+			switch {
+			case i >= 0:
+				return i + 1, bytes.TrimSuffix(data[:i], []byte("\r")), nil
+			case end && len(data) > 0:
+				return len(data), bytes.TrimSuffix(data, []byte("\r")), nil
+			}
+			return 0, nil, nil
+		})
 		some := false
 		for lines.Scan() {
-			for secret := range strings.SplitSeq(lines.Text(), "\x00") { // as grep -z ends a line
-				if secret == "" {
-					continue
-				}
-				if some = true; !yield(secret, nil) {
-					return
-				}
+			if lines.Text() == "" {
+				continue
+			}
+			if some = true; !yield(lines.Text(), nil) {
+				return
 			}
 		}
 		if !some || lines.Err() != nil {
