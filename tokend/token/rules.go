@@ -15,8 +15,9 @@ const MaxLabel = 256
 var (
 	userName = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,63}$`)
 
-	// secretLike is a token, or enough of one to be worth hiding.
-	secretLike = regexp.MustCompile(`(?i)` + Prefix + `[0-9A-Za-z]{12,}`)
+	// secretLike is a token, or enough of one to be worth hiding, and what is glued to it,
+	// which may be another.
+	secretLike = regexp.MustCompile(`(?i)` + Prefix + `[0-9A-Za-z]{12}\w*`)
 
 	// tokenForName is what no user is called. Somebody may well be called
 	// kirt_vandenberghe.

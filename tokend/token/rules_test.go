@@ -225,11 +225,12 @@ func TestNoTextShowsAToken(t *testing.T) {
 		"Irt_" + twelve: "irt_[redacted]",
 		"iRT_" + twelve: "irt_[redacted]",
 		"open irt_" + twelve + ": no; IRT_" + twelve + twelve + ", not": "open irt_[redacted]: no; irt_[redacted], not",
-		"shirt_" + twelve:   "shirt_[redacted]",
-		"irt_" + twelve[1:]: "irt_" + twelve[1:],
-		"IRT_" + twelve[1:]: "IRT_" + twelve[1:],
-		"irt-" + twelve:     "irt-" + twelve,
-		"irt_0123456-89aZ":  "irt_0123456-89aZ",
+		"irt_" + twelve + "irt_" + twelve + ".":                         "irt_[redacted].",
+		"shirt_" + twelve:                                               "shirt_[redacted]",
+		"irt_" + twelve[1:]:                                             "irt_" + twelve[1:],
+		"IRT_" + twelve[1:]:                                             "IRT_" + twelve[1:],
+		"irt-" + twelve:                                                 "irt-" + twelve,
+		"irt_0123456-89aZ":                                              "irt_0123456-89aZ",
 	} {
 		if got := token.Redact(given); got != want {
 			t.Errorf("%q is shown as %q, want %q", given, got, want)
