@@ -34,3 +34,26 @@ func TestWALBesideALinkIsNotForgotten(t *testing.T) {
 		wantConsistent(t, there)
 	}
 }
+
+// TestLinkThatLeadsElsewhereTakesNoChanges: to a folder, or to the file by way of another.
+func TestLinkThatLeadsElsewhereTakesNoChanges(t *testing.T) {
+	for _, file := range []string{"", "tokend.db"} {
+		folder := t.TempDir()
+		for _, name := range []string{"one", "two"} {
+			closeStore(t, open(t, filepath.Join(folder, name, "tokend.db")))
+		}
+		link, named := filepath.Join(folder, "link"), filepath.Join(folder, "named")
+		check(os.Symlink(filepath.Join("one", file), link))
+		check(os.Symlink("link", named))
+		if file == "" {
+			named = filepath.Join(named, "tokend.db")
+		}
+		s := open(t, named)
+		kept := mint(t, s)
+		check(os.Remove(link))
+		check(os.Symlink(filepath.Join("two", file), link))
+		wantUnwritable(t, s.Mint(t.Context(), newRecord(), token.Quota{}, created), "was moved or replaced")
+		wantSentence(t, s.Ping(t.Context()), "was moved or replaced")
+		wantRecord(t, s, kept)
+	}
+}

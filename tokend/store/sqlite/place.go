@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"tokend/tokend/store"
@@ -73,7 +72,7 @@ func (s *Store) inPlace() error {
 // gone, because it was copied elsewhere and removed, would take its changes with it.
 // The anchor does it, because the writer's connection may be gone.
 func (s *Store) letGo() {
-	if s.strayed() || s.cut() || removed(s.file) {
+	if s.strayed() || s.cut() || s.newPlace() == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), otherTimeout)
@@ -81,14 +80,32 @@ func (s *Store) letGo() {
 	_, _ = s.anchor.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`) // setAside looks whether it did
 }
 
-func removed(file *os.File) bool {
-	info, err := file.Stat()
-	return err == nil && info.Sys().(*syscall.Stat_t).Nlink == 0
+// newPlace is where the file is by the name it was opened by, wherever that was moved;
+// empty when that name is gone, though another link may lead to the file.
+func (s *Store) newPlace() string {
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.file.Fd())) // ends in " (deleted)" when it is gone
+	if err != nil {
+		return ""
+	}
+	here, err := s.file.Stat()
+	if info, errThere := os.Stat(path); err != nil || errThere != nil || !os.SameFile(here, info) {
+		return ""
+	}
+	return path
+}
+
+// leftBehind tells that the -wal was folded into a file that was moved: what took its
+// place may be a copy made before.
+func (s *Store) leftBehind() error {
+	if place := s.newPlace(); place != "" && s.moved(s.path) {
+		return fmt.Errorf("%s was moved or replaced while tokend had it open: its last changes are in %s, and in nothing that took its place", s.path, place)
+	}
+	return nil
 }
 
 // setAside gives a -wal that could not be folded into the file that was moved, removed
-// or replaced, because another program reads there or it is gone, a name by which nobody applies it to
-// what has taken that file's place, and the -shm with it. See checkLeft.
+// or replaced, because another program reads there or it is gone, a name by which nobody
+// applies it to what has taken that file's place, and the -shm with it. See checkLeft.
 func (s *Store) setAside() error {
 	if s.wal == nil || !s.moved(s.path) {
 		return nil

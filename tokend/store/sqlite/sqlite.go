@@ -277,7 +277,10 @@ func (s *Store) Close() error {
 	case s.cut():
 		return fmt.Errorf("%s-wal was cut short: %[1]s is left as it is, for the next start to take what is whole", s.path)
 	}
-	err = s.disconnect()
+	if s.anchor != nil {
+		err = s.leftBehind()
+	}
+	err = errors.Join(err, s.disconnect())
 	for _, file := range []*os.File{s.shm, s.wal, s.file} {
 		if file != nil {
 			err = errors.Join(err, file.Close())
