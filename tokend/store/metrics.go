@@ -26,6 +26,8 @@ const (
 	Ping    Operation = "ping"
 )
 
+var operations = []Operation{Lookup, Mint, Revoke, Disable, Enable, Records, Users, Events, Count, Ping}
+
 // Metrics measures a store's requests.
 type Metrics struct {
 	requests *prometheus.HistogramVec
@@ -44,6 +46,11 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		NativeHistogramMaxBucketNumber:  100,
 		NativeHistogramMinResetDuration: time.Hour,
 	}, []string{"operation", "outcome"})
+	for _, operation := range operations { // an increase from nothing at all would not be seen
+		for _, outcome := range []string{"ok", "error"} {
+			requests.WithLabelValues(string(operation), outcome)
+		}
+	}
 	if registerer == nil {
 		return &Metrics{requests}
 	}
