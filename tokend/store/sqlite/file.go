@@ -199,6 +199,9 @@ func isLink(path string) bool {
 
 // notOurs says what to do where another user's rights are needed.
 func notOurs(err error) error {
+	if folder, ok := errors.AsType[*fs.PathError](err); ok && folder.Op == "mkdir" {
+		return fmt.Errorf("make its folder: %w; make it (mode 700) for the user with uid %d, or have systemd do it", err, os.Geteuid())
+	}
 	return fmt.Errorf("the user with uid %d may not: run tokend as the owner, or give the database a folder "+
 		"of its own that is that user's (mode 700), with all that is in it: %w", os.Geteuid(), err)
 }

@@ -256,6 +256,9 @@ func TestFileOfAnotherUserIsRefused(t *testing.T) {
 	check(os.Chmod(filepath.Dir(path), 0))
 	defer func() { check(os.Chmod(filepath.Dir(path), 0o700)) }()
 	wantSentence(t, openFails(t, path), path, fmt.Sprintf("the user with uid %d may not", os.Geteuid()))
+	check(os.Chmod(filepath.Dir(path), 0o500))
+	folder := filepath.Join(filepath.Dir(path), "new")
+	wantSentence(t, openFails(t, filepath.Join(folder, "tokend.db")), "make its folder: mkdir "+folder+": permission denied; make it (mode 700)")
 }
 
 // TestCompanionOfAnotherUserIsRefused: in a folder that others can write to, they
