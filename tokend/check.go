@@ -78,7 +78,7 @@ func ask(socket, user, secret string) (answered, error) {
 	case failure != wire.Answered:
 		return answered{Outcome: "no", Reason: "unavailable"}, fmt.Errorf("ask the daemon at %s: %w", socket, failure)
 	case !reply.OK():
-		no := answered{Outcome: "no", Reason: string(reply.Reason())}
+		no := answered{Outcome: "no", Reason: printable(string(reply.Reason()))}
 		if no.Reason == "malformed" || no.Reason == "wrong-user" {
 			no.Detail = whyNot(user, secret)
 		}
