@@ -31,6 +31,9 @@ type client struct {
 // clientTimeout is how long a command waits for the daemon.
 const clientTimeout = 15 * time.Second
 
+// maybeDone is what to say when the answer to a change was not waited for.
+const maybeDone = "; it may have done it all the same, or do it later: see its log, and tokend audit"
+
 // addAdminSocket gives a command and those below it the flag --admin-socket.
 func addAdminSocket(cmd *cobra.Command) {
 	cmd.PersistentFlags().String("admin-socket", config.Default().Admin.Socket, "the daemon's admin socket")
@@ -71,6 +74,11 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 		return fmt.Errorf("make the request: %w", err)
 	}
 	request.Header.Set("Content-Type", "application/json")
+	if method != http.MethodGet {
+		defer atSignal(func() {
+			fmt.Fprintf(os.Stderr, "tokend: interrupted: the daemon at %s had not answered%s\n", c.socket, maybeDone)
+		})()
+	}
 	reply, err := c.http.Do(request)
 	if err != nil {
 		return c.explain(method, err)
@@ -114,7 +122,7 @@ func (c *client) explain(method string, err error) error {
 		if method == http.MethodGet {
 			return fmt.Errorf("the daemon at %s did not answer within %s: see its log", c.socket, clientTimeout)
 		}
-		return fmt.Errorf("the daemon at %s did not answer within %s; it may have done it all the same, or do it later: see its log, and tokend audit", c.socket, clientTimeout)
+		return fmt.Errorf("the daemon at %s did not answer within %s%s", c.socket, clientTimeout, maybeDone)
 	case errors.Is(err, context.Canceled), isDial(err):
 		return fmt.Errorf("ask the daemon at %s: %w", c.socket, err)
 	}

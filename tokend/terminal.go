@@ -27,6 +27,19 @@ func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 		}
 	}
 	signal.Ignore(unix.SIGTSTP, unix.SIGQUIT)
+	stop := atSignal(func() {
+		show()
+		fmt.Fprintln(stderr) // behind the prompt
+	})
+	return func() {
+		stop()
+		signal.Reset(unix.SIGTSTP, unix.SIGQUIT)
+		show()
+	}, unix.IoctlSetTermios(fd, unix.TCSETS, &hidden)
+}
+
+// atSignal does what is to be done before a signal ends the program, until stopped.
+func atSignal(do func()) (stop func()) {
 	signals := make(chan os.Signal, 1)
 	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE} {
 		if !signal.Ignored(s) {
@@ -34,17 +47,18 @@ func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 		}
 	}
 	go func() {
-		s := <-signals
-		show()
-		fmt.Fprintln(stderr) // behind the prompt
+		s, came := <-signals
+		if !came {
+			return
+		}
+		do()
 		signal.Reset(s)
 		_ = unix.Kill(os.Getpid(), s.(unix.Signal)) // it is of the system's, and ends the program
 	}()
 	return func() {
 		signal.Stop(signals)
-		signal.Reset(unix.SIGTSTP, unix.SIGQUIT)
-		show()
-	}, unix.IoctlSetTermios(fd, unix.TCSETS, &hidden)
+		close(signals)
+	}
 }
 
 func inForeground(terminal int) bool {
