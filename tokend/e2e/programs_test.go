@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
 	"math"
 	"os"
@@ -60,6 +61,44 @@ func TestDemonstrationShowsEveryOutcome(t *testing.T) {
 	}
 	if _, err := os.Stat(dir[1]); !os.IsNotExist(err) {
 		t.Errorf("it leaves %s behind (%v)", dir[1], err)
+	}
+}
+
+func TestDemonstrationThatIsInterruptedLeavesNothing(t *testing.T) {
+	root, err := rig.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	demo := filepath.Join(t.TempDir(), "demo")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", demo, "./tokend/e2e/demo")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	cmd := exec.CommandContext(t.Context(), demo)
+	var said strings.Builder
+	cmd.Dir, cmd.Stderr = root, &said
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	dir := ""
+	for lines := bufio.NewScanner(stdout); lines.Scan(); { // to the end
+		if serves := regexp.MustCompile(`serves in (\S+),`).FindStringSubmatch(lines.Text()); serves != nil {
+			dir = serves[1]
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 || said.String() != "demo: interrupted\n" {
+		t.Errorf("it ends with %v and says %q", err, said.String())
+	}
+	if _, err := os.Stat(dir); dir == "" || !os.IsNotExist(err) {
+		t.Errorf("it leaves %q behind (%v)", dir, err)
 	}
 }
 

@@ -36,6 +36,7 @@ func main() {
 func run(runs int, span time.Duration) (err error) {
 	ctx, stop := rig.Interruptible()
 	defer stop()
+	defer rig.Interrupted(ctx, &err)
 	site, err := rig.NewSite()
 	if err != nil {
 		return err

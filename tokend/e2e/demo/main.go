@@ -24,6 +24,7 @@ func main() {
 func run() (err error) {
 	ctx, stop := rig.Interruptible()
 	defer stop()
+	defer rig.Interrupted(ctx, &err)
 	site, err := rig.NewSite()
 	if err != nil {
 		return err

@@ -117,6 +117,13 @@ func Interruptible() (ctx context.Context, stop context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), ends...)
 }
 
+// Interrupted leaves, of all that failed for the sake of an end that was wanted, that word.
+func Interrupted(ctx context.Context, err *error) {
+	if *err != nil && ctx.Err() != nil {
+		*err = errors.New("interrupted")
+	}
+}
+
 // buildFlags are those of make build, so that all is compiled once.
 var buildFlags = []string{"build", "-trimpath", "-buildvcs=false"}
 
