@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,38 +28,59 @@ func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 		}
 	}
 	signal.Ignore(unix.SIGTSTP, unix.SIGQUIT)
-	stop := atSignal(func() {
+	undo := atSignal(func() {
 		show()
 		fmt.Fprintln(stderr) // behind the prompt
-	})
+	}, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	return func() {
-		stop()
+		undo()
 		signal.Reset(unix.SIGTSTP, unix.SIGQUIT)
 		show()
 	}, unix.IoctlSetTermios(fd, unix.TCSETS, &hidden)
 }
 
-// atSignal does what is to be done before a signal ends the program, until stopped.
-func atSignal(do func()) (stop func()) {
-	signals := make(chan os.Signal, 1)
-	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE} {
+// endings is what is to be done before a signal ends the program.
+var endings struct {
+	sync.Mutex
+	all     []func() // in their order
+	signals chan os.Signal
+}
+
+// atSignal does something before one of the signals ends the program, and lets it
+// end the program, until it is undone; what was begun last is undone first.
+func atSignal(do func(), signals ...os.Signal) (undo func()) {
+	endings.Lock()
+	defer endings.Unlock()
+	if endings.all = append(endings.all, do); len(endings.all) == 1 {
+		endings.signals = make(chan os.Signal, 1)
+		go end(endings.signals)
+	}
+	for _, s := range signals {
 		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
+			signal.Notify(endings.signals, s)
 		}
 	}
-	go func() {
-		s, came := <-signals
-		if !came {
-			return
-		}
-		do()
-		signal.Reset(s)
-		_ = unix.Kill(os.Getpid(), s.(unix.Signal)) // it is of the system's, and ends the program
-	}()
 	return func() {
-		signal.Stop(signals)
-		close(signals)
+		endings.Lock()
+		defer endings.Unlock()
+		if endings.all = endings.all[:len(endings.all)-1]; len(endings.all) == 0 {
+			signal.Stop(endings.signals)
+			close(endings.signals)
+		}
 	}
+}
+
+func end(signals <-chan os.Signal) {
+	s, came := <-signals
+	if !came {
+		return
+	}
+	endings.Lock() // for good
+	for _, do := range endings.all {
+		do()
+	}
+	signal.Reset(s)
+	_ = unix.Kill(os.Getpid(), s.(unix.Signal)) // it is of the system's, and ends the program
 }
 
 func inForeground(terminal int) bool {

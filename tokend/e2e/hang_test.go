@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -174,96 +171,6 @@ func waitForRead(t *testing.T, pid int) {
 		time.Sleep(time.Millisecond)
 	}
 	t.Fatal("the helper does not wait for its secret")
-}
-
-// TestCommandGivesUpWhenTheDaemonHangs, and says what may have become of a change.
-func TestCommandGivesUpWhenTheDaemonHangs(t *testing.T) {
-	site, daemon := running(t)
-	if err := daemon.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := daemon.Signal(syscall.SIGCONT); err != nil {
-			t.Error(err)
-		}
-	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	var commands sync.WaitGroup
-	for _, c := range []struct{ args, want string }{
-		{"user list", "did not answer within 15s: see its log"},
-		{"token revoke nosuchtoken1", "did not answer within 15s; it may have done it all the same, or do it later: see its log, and tokend audit"},
-	} {
-		commands.Go(func() {
-			args := append(strings.Fields(c.args), "--admin-socket", site.AdminSocket())
-			out, err := exec.CommandContext(ctx, site.Tokend(), args...).CombinedOutput()
-			if ctx.Err() != nil || err == nil || !strings.Contains(string(out), c.want) {
-				t.Errorf("%s: %s, %v, %v", c.args, out, err, ctx.Err())
-			}
-		})
-	}
-	commands.Wait()
-}
-
-// TestInterruptedChangeSaysWhatMayHaveBecomeOfIt to who didn't want to wait longer.
-func TestInterruptedChangeSaysWhatMayHaveBecomeOfIt(t *testing.T) {
-	site := newSite(t)
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: site.AdminSocket(), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	if err := listener.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // a command that doesn't ask
-		t.Fatal(err)
-	}
-	for args, want := range map[string]string{
-		"token revoke nosuchtoken1": "tokend: interrupted: the daemon at " + site.AdminSocket() + " had not answered; it may have done it all the same, or do it later: see its log, and tokend audit\n",
-		"user list":                 "",
-	} {
-		cmd := exec.CommandContext(t.Context(), site.Tokend(), append(strings.Fields(args), "--admin-socket", site.AdminSocket())...)
-		var said strings.Builder
-		cmd.Stderr = &said
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		conn, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = conn.Read(make([]byte, 1)) // it has asked
-		if err = errors.Join(err, cmd.Process.Signal(syscall.SIGTERM)); err != nil {
-			t.Fatal(err)
-		}
-		err = cmd.Wait()
-		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM || said.String() != want {
-			t.Errorf("%s: %v, %q, want its end by the signal and %q", args, err, said.String(), want)
-		}
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// TestReasonSteersNoTerminal: who answers is no tokend.
-func TestReasonSteersNoTerminal(t *testing.T) {
-	site := newSite(t)
-	listener, err := net.Listen("unix", site.AuthSocket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	go func() {
-		if conn, err := listener.Accept(); err == nil {
-			_, _ = io.WriteString(conn, "\x00\x0bNO \x1b[2J\nyes")
-			_ = conn.Close()
-		}
-	}()
-	cmd := exec.CommandContext(t.Context(), site.Tokend(), "check", "--user", "alice", "--socket", site.AuthSocket())
-	cmd.Stdin = strings.NewReader("irt_whatever")
-	out, _ := cmd.Output() // the status of a no
-	if want := `no: "\x1b[2J\nyes"` + "\n"; string(out) != want {
-		t.Errorf("got %q, want %q", out, want)
-	}
 }
 
 func TestHelperGivesUpWhateverHangs(t *testing.T) {
