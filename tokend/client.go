@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/signal"
 	"syscall"
 	"time"
 
@@ -77,9 +76,8 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 	request.Header.Set("Content-Type", "application/json")
 	if method != http.MethodGet {
 		defer atSignal(func() {
-			signal.Reset(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) // where nobody reads this, the second ends it
-			fmt.Fprintf(os.Stderr, "tokend: interrupted: the daemon at %s had not answered%s\n", c.socket, maybeDone)
-		}, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)()
+			lastWords(os.Stderr, fmt.Sprintf("tokend: interrupted: the daemon at %s had not answered%s\n", c.socket, maybeDone))
+		})()
 	}
 	reply, err := c.http.Do(request)
 	if err != nil {

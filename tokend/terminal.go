@@ -12,7 +12,8 @@ import (
 
 // hideTyping has a terminal show nothing of what is typed, until its end or a signal
 // that ends the program. What was pasted beyond what was read is dropped at the end: a
-// shell would take it for commands. Ctrl-Z and Ctrl-\ do nothing meanwhile.
+// shell would take it for commands. Ctrl-Z and Ctrl-\ do nothing meanwhile, nor does it
+// matter that nobody reads the prompt.
 func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -27,17 +28,24 @@ func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 			_ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) // a terminal that is gone shows nothing
 		}
 	}
-	signal.Ignore(unix.SIGTSTP, unix.SIGQUIT)
+	ignored := []os.Signal{unix.SIGTSTP, unix.SIGQUIT}
+	if !signal.Ignored(unix.SIGPIPE) {
+		ignored = append(ignored, unix.SIGPIPE)
+	}
+	signal.Ignore(ignored...)
 	undo := atSignal(func() {
 		show()
-		fmt.Fprintln(stderr) // behind the prompt
-	}, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+		lastWords(stderr, "\n") // behind the prompt
+	})
 	return func() {
 		undo()
-		signal.Reset(unix.SIGTSTP, unix.SIGQUIT)
+		signal.Reset(ignored...)
 		show()
 	}, unix.IoctlSetTermios(fd, unix.TCSETS, &hidden)
 }
+
+// ends are the signals that end a command.
+var ends = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP}
 
 // endings is what is to be done before a signal ends the program.
 var endings struct {
@@ -46,16 +54,16 @@ var endings struct {
 	signals chan os.Signal
 }
 
-// atSignal does something before one of the signals ends the program, and lets it
-// end the program, until it is undone; what was begun last is undone first.
-func atSignal(do func(), signals ...os.Signal) (undo func()) {
+// atSignal does something before a signal ends the program, and lets it end the
+// program, until it is undone; what was begun last is undone first.
+func atSignal(do func()) (undo func()) {
 	endings.Lock()
 	defer endings.Unlock()
 	if endings.all = append(endings.all, do); len(endings.all) == 1 {
 		endings.signals = make(chan os.Signal, 1)
 		go end(endings.signals)
 	}
-	for _, s := range signals {
+	for _, s := range ends {
 		if !signal.Ignored(s) {
 			signal.Notify(endings.signals, s)
 		}
@@ -81,6 +89,12 @@ func end(signals <-chan os.Signal) {
 	}
 	signal.Reset(s)
 	_ = unix.Kill(os.Getpid(), s.(unix.Signal)) // it is of the system's, and ends the program
+}
+
+// lastWords are for atSignal. Where nobody reads them, a second signal ends the program.
+func lastWords(stderr io.Writer, text string) {
+	signal.Reset(ends...)
+	_, _ = io.WriteString(stderr, text)
 }
 
 func inForeground(terminal int) bool {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"tokend/tokend/e2e/rig"
 	"tokend/tokend/token"
 )
 
@@ -48,14 +48,7 @@ func TestCommandGivesUpWhenTheDaemonHangs(t *testing.T) {
 // TestInterruptedChangeSaysWhatMayHaveBecomeOfIt to who didn't want to wait longer.
 func TestInterruptedChangeSaysWhatMayHaveBecomeOfIt(t *testing.T) {
 	site := newSite(t)
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: site.AdminSocket(), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	if err := listener.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // a command that doesn't ask
-		t.Fatal(err)
-	}
+	listener := hung(t, site)
 	for args, want := range map[string]string{
 		"token revoke nosuchtoken1": "tokend: interrupted: the daemon at " + site.AdminSocket() + " had not answered; it may have done it all the same, or do it later: see its log, and tokend audit\n",
 		"user list":                 "",
@@ -66,15 +59,11 @@ func TestInterruptedChangeSaysWhatMayHaveBecomeOfIt(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		conn, err := listener.Accept()
-		if err != nil {
+		conn := asked(t, listener)
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		_, err = conn.Read(make([]byte, 1)) // it has asked
-		if err = errors.Join(err, cmd.Process.Signal(syscall.SIGTERM)); err != nil {
-			t.Fatal(err)
-		}
-		err = cmd.Wait()
+		err := cmd.Wait()
 		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM || said.String() != want {
 			t.Errorf("%s: %v, %q, want its end by the signal and %q", args, err, said.String(), want)
 		}
@@ -84,17 +73,79 @@ func TestInterruptedChangeSaysWhatMayHaveBecomeOfIt(t *testing.T) {
 	}
 }
 
-// TestInterruptedChangeLeavesTheTerminalAsItWas, though nothing typed was shown.
-func TestInterruptedChangeLeavesTheTerminalAsItWas(t *testing.T) {
+// TestInterruptedChangeEndsThoughNobodyReadsWhatItSays: at the second signal.
+func TestInterruptedChangeEndsThoughNobodyReadsWhatItSays(t *testing.T) {
 	site := newSite(t)
+	listener := hung(t, site)
+	read, full, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	defer full.Close()
+	if err := full.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = full.Write(make([]byte, 4096))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, site.Tokend(), "token", "revoke", "nosuchtoken1", "--admin-socket", site.AdminSocket())
+	cmd.Stderr = full
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer asked(t, listener).Close()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // the status tells more
+		close(ended)
+	}()
+	for again := true; again; {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // which may have ended
+		select {
+		case <-ended:
+			again = false
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
+		t.Errorf("wait status %#x, want its end by SIGTERM", int(status))
+	}
+}
+
+// hung is a daemon that answers nothing.
+func hung(t *testing.T, site *rig.Site) *net.UnixListener {
+	t.Helper()
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: site.AdminSocket(), Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	if err := listener.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	t.Cleanup(func() { _ = listener.Close() })
+	if err := listener.SetDeadline(time.Now().Add(20 * time.Second)); err != nil { // a command that doesn't ask
 		t.Fatal(err)
 	}
+	return listener
+}
+
+// asked is a command's connection to it, once there is a request.
+func asked(t *testing.T, listener *net.UnixListener) net.Conn {
+	t.Helper()
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// TestInterruptedChangeLeavesTheTerminalAsItWas, though nothing typed was shown.
+func TestInterruptedChangeLeavesTheTerminalAsItWas(t *testing.T) {
+	site := newSite(t)
+	listener := hung(t, site)
 	command := site.Tokend() + " token revoke --secret - --admin-socket " + site.AdminSocket()
 	cmd := exec.CommandContext(t.Context(), "script", "-qefc", "trap : INT; "+command+"; echo status $?; stty -a", os.DevNull)
 	keys, err := cmd.StdinPipe()
@@ -111,15 +162,7 @@ func TestInterruptedChangeLeavesTheTerminalAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_, err = conn.Read(make([]byte, 1)) // it has asked
-	if err != nil {
-		t.Fatal(err)
-	}
+	defer asked(t, listener).Close()
 	if _, err = io.WriteString(keys, "\x03"); err != nil {
 		t.Fatal(err)
 	}
