@@ -28,18 +28,19 @@ func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 			_ = unix.IoctlSetTermios(fd, unix.TCSETSF, before) // a terminal that is gone shows nothing
 		}
 	}
-	ignored := []os.Signal{unix.SIGTSTP, unix.SIGQUIT}
-	if !signal.Ignored(unix.SIGPIPE) {
-		ignored = append(ignored, unix.SIGPIPE)
+	unheard := make(chan os.Signal, 1) // signal.Reset wouldn't undo signal.Ignore
+	for _, s := range []os.Signal{unix.SIGTSTP, unix.SIGQUIT, unix.SIGPIPE} {
+		if !signal.Ignored(s) {
+			signal.Notify(unheard, s)
+		}
 	}
-	signal.Ignore(ignored...)
 	undo := atSignal(func() {
 		show()
 		lastWords(stderr, "\n") // behind the prompt
 	})
 	return func() {
 		undo()
-		signal.Reset(ignored...)
+		signal.Stop(unheard)
 		show()
 	}, unix.IoctlSetTermios(fd, unix.TCSETS, &hidden)
 }
