@@ -38,7 +38,7 @@ test: tools lint unit fuzz e2e
 	@echo "all tests passed"
 
 .PHONY: check
-check: lint unit
+check: tools lint unit
 
 # What the tests need of Debian or Ubuntu.
 .PHONY: tools

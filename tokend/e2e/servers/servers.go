@@ -1,0 +1,117 @@
+// Package servers starts the real servers that tests need: private ones, in folders of
+// their own, as a user without rights, and ends them.
+package servers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// startTimeout is how long a server may take to answer.
+const startTimeout = 30 * time.Second
+
+// unprivileged is who runs the servers where the tests are root: PostgreSQL refuses to be.
+const unprivileged = "nobody"
+
+// folder is a new one that belongs to the servers' user, in a place short enough for
+// a socket's path.
+func folder() (string, error) {
+	dir, err := os.MkdirTemp("", "tokend-server-")
+	if err != nil {
+		return "", err
+	}
+	who, err := credential()
+	if err == nil && who != nil {
+		err = os.Chown(dir, int(who.Uid), int(who.Gid))
+	}
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, nil
+}
+
+// credential is nil where the tests have no rights themselves.
+func credential() (*syscall.Credential, error) {
+	if os.Getuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup(unprivileged)
+	if err != nil {
+		return nil, err
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
+}
+
+// command is a program in the folder, as the servers' user, that ends with the tests.
+func command(dir, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "LC_ALL=C", "TZ=UTC")
+	who, err := credential()
+	if err != nil {
+		cmd.Err = err
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
+	return cmd
+}
+
+func run(cmd *exec.Cmd) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", cmd, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// launch starts a server, whose output goes to the file.
+func launch(cmd *exec.Cmd, log string) error {
+	file, err := os.Create(log)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout, cmd.Stderr = file, file
+	return errors.Join(cmd.Start(), file.Close())
+}
+
+// await waits until the server answers.
+func await(cmd *exec.Cmd, log string, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		err := ask(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			text, _ := os.ReadFile(log)
+			return fmt.Errorf("%s does not answer: %w; its log:\n%s", cmd.Path, err, text)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// end ends a server by the signal, or by SIGKILL when that takes too long.
+func end(cmd *exec.Cmd, by syscall.Signal, within time.Duration) error {
+	if cmd == nil || cmd.Process == nil {
+		return nil
+	}
+	if err := cmd.Process.Signal(by); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	late := time.AfterFunc(within, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	_ = cmd.Wait() // by a signal, and that was wanted
+	return nil
+}

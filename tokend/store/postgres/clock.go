@@ -1,0 +1,45 @@
+package postgres
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// clock tells the server's time, by which all daemons judge alike. It goes on by itself
+// between two looks at the server, whatever is done to this machine's clock.
+type clock struct{ last atomic.Pointer[reading] }
+
+type reading struct {
+	server time.Time
+	local  time.Time // when that was, with its monotonic part
+	skew   time.Duration
+}
+
+// slowAnswer makes a reading too inexact to replace another.
+const slowAnswer = 250 * time.Millisecond
+
+// set takes over what the server said to a question asked at that time.
+func (c *clock) set(server, asked time.Time) {
+	took := time.Since(asked)
+	if took > slowAnswer && c.last.Load() != nil {
+		return
+	}
+	local := asked.Add(took / 2)
+	c.last.Store(&reading{server, local, local.Round(0).Sub(server)})
+}
+
+// now is this machine's time before the server was asked.
+func (c *clock) now() time.Time {
+	if r := c.last.Load(); r != nil {
+		return r.server.Add(time.Since(r.local))
+	}
+	return time.Now()
+}
+
+// skew is how far this machine's clock is ahead of the server's.
+func (c *clock) skew() time.Duration {
+	if r := c.last.Load(); r != nil {
+		return r.skew
+	}
+	return 0
+}

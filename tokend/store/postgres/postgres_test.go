@@ -1,0 +1,95 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/store"
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/store/storetest"
+)
+
+// server is a real one, for all tests here.
+var server *servers.PostgreSQL
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if server, err = servers.StartPostgreSQL("max_connections=1000", "fsync=off"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { check(server.Stop()) }()
+		run(context.Background(), server.URL("postgres"), "CREATE DATABASE current")
+		s, err := postgres.Open(context.Background(), postgres.Config{URL: server.URL("current")})
+		check(err)
+		check(s.Close())
+		return m.Run()
+	}())
+}
+
+func TestPostgreSQLKeepsThePromisesOfEveryStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) storetest.Store {
+		return open(t, newDatabase(t, "current"))
+	})
+}
+
+// TestOfManyDaemonsOneUpgradesTheSchema, and the others wait for it.
+func TestOfManyDaemonsOneUpgradesTheSchema(t *testing.T) {
+	url := newDatabase(t, "template0")
+	var told lines
+	var daemons sync.WaitGroup
+	for range 10 {
+		daemons.Go(func() {
+			s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&told, nil))})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := errors.Join(s.Ping(t.Context()), s.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	daemons.Wait()
+	if n := told.count("no token is known"); n != 1 {
+		t.Errorf("%d say that they made the tables, want one", n)
+	}
+	var applied int
+	conn := connect(t.Context(), url)
+	check(conn.QueryRow(t.Context(), `SELECT count(*) FROM goose_db_version WHERE version_id = 1`).Scan(&applied))
+	check(conn.Close(t.Context()))
+	if applied != 1 {
+		t.Errorf("the first migration was applied %d times", applied)
+	}
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	url := newDatabase(t, "current")
+	run(t.Context(), url, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, true)`)
+	_, err := postgres.Open(t.Context(), postgres.Config{URL: url})
+	newer, ok := errors.AsType[*store.NewerSchemaError](err)
+	if !ok || newer.Database != 4711 {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestAuditTrailIsAppendOnly(t *testing.T) {
+	url := newDatabase(t, "current")
+	s := open(t, url)
+	mint(t, s)
+	conn := connect(t.Context(), url)
+	defer func() { check(conn.Close(t.Context())) }()
+	for _, change := range []string{`UPDATE events SET actor = 'nobody'`, `DELETE FROM events`, `TRUNCATE events`} {
+		if _, err := conn.Exec(t.Context(), change); err == nil || !strings.Contains(err.Error(), "the audit trail is append-only") {
+			t.Errorf("%s: got error %v", change, err)
+		}
+	}
+}

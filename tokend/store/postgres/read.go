@@ -1,0 +1,142 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tokend/tokend/store"
+	"tokend/tokend/token"
+)
+
+const (
+	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, u.disabled IS NOT NULL
+		FROM tokens AS t JOIN users AS u ON u.name = t.owner `
+	newestFirst = ` ORDER BY t.created DESC, t.id DESC `
+
+	lookupByDigest = selectRecords + `WHERE t.digest = $1`
+)
+
+// isActive is a condition whose two parameters, from number n on, are the time and what
+// youngest says.
+func isActive(n int) string {
+	return fmt.Sprintf(`revoked IS NULL AND (expires IS NULL OR expires >= $%d) AND created >= $%d`, n, n+1)
+}
+
+// Lookup returns the record under the digest, or token.ErrNotFound.
+func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, error) {
+	return do(ctx, s, store.Lookup, func(ctx context.Context) (token.Record, error) {
+		return s.read(ctx, digest)
+	})
+}
+
+func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, error) {
+	rows, err := s.pool.Query(ctx, lookupByDigest, digest[:])
+	if err != nil {
+		return token.Record{}, err
+	}
+	record, err := pgx.CollectExactlyOneRow(rows, scanRecord)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = token.ErrNotFound
+	}
+	return record, err
+}
+
+// Records returns a page of records, newest first. If page.After is no token, or none of
+// page.Owner, it is token.ErrNotFound.
+func (s *Store) Records(ctx context.Context, page token.Page) ([]token.Record, error) {
+	return do(ctx, s, store.Records, func(ctx context.Context) ([]token.Record, error) {
+		if err := store.CheckLimit(page.Limit); err != nil {
+			return nil, err
+		}
+		where, args := `WHERE true`, []any{page.Limit}
+		add := func(condition string, values ...any) {
+			numbers := make([]any, len(values))
+			for i := range values {
+				numbers[i] = len(args) + 1 + i
+			}
+			where, args = where+fmt.Sprintf(condition, numbers...), append(args, values...)
+		}
+		if page.Owner != "" {
+			add(` AND t.owner = $%d`, page.Owner)
+		}
+		if page.After != "" {
+			var created time.Time
+			err := s.pool.QueryRow(ctx, `SELECT created FROM tokens WHERE id = $1 AND ($2 = '' OR owner = $2)`, page.After, page.Owner).Scan(&created)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return nil, fmt.Errorf("token %q: %w", page.After, token.ErrNotFound)
+			}
+			if err != nil {
+				return nil, err
+			}
+			add(` AND (t.created, t.id) < ($%d, $%d)`, created, page.After)
+		}
+		return query(ctx, s.pool, scanRecord, selectRecords+where+newestFirst+`LIMIT $1`, args...)
+	})
+}
+
+// Users returns all users, sorted by the bytes of their names, with the number of tokens
+// that are active at the time now where no token may live longer than limit.
+func (s *Store) Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error) {
+	return do(ctx, s, store.Users, func(ctx context.Context) ([]token.User, error) {
+		return query(ctx, s.pool, scanUser, `SELECT name, disabled, (SELECT count(*) FROM tokens WHERE owner = name AND `+isActive(1)+`)
+			FROM users ORDER BY name`, now, youngest(now, limit))
+	})
+}
+
+// Events returns a page of the audit trail, newest first. Entries that are written
+// meanwhile do not shift the pages.
+func (s *Store) Events(ctx context.Context, page token.EventPage) ([]token.Event, error) {
+	return do(ctx, s, store.Events, func(ctx context.Context) ([]token.Event, error) {
+		if err := store.CheckEventPage(page); err != nil {
+			return nil, err
+		}
+		return query(ctx, s.pool, scanEvent, `SELECT number, at, actor, action, "user", token, detail FROM events
+			WHERE ($1 = '' OR "user" = $1) AND ($2::bigint = 0 OR number < $2) ORDER BY number DESC LIMIT $3`, page.User, page.Before, page.Limit)
+	})
+}
+
+// Count returns how many tokens are in each state at the time now where no token may
+// live longer than limit. Every state is in the map.
+func (s *Store) Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error) {
+	return do(ctx, s, store.Count, func(ctx context.Context) (map[token.State]int, error) {
+		states := map[token.State]int{token.Active: 0, token.Expired: 0, token.Revoked: 0}
+		rows, err := s.pool.Query(ctx, `SELECT CASE WHEN `+isActive(1)+` THEN 'active' WHEN revoked IS NULL THEN 'expired' ELSE 'revoked' END, count(*)
+			FROM tokens GROUP BY 1`, now, youngest(now, limit))
+		if err != nil {
+			return nil, err
+		}
+		var state token.State
+		var count int
+		_, err = pgx.ForEachRow(rows, []any{&state, &count}, func() error {
+			states[state] = count
+			return nil
+		})
+		return states, err
+	})
+}
+
+// youngest is the earliest creation of a token that is not expired by the limit at the
+// time now.
+func youngest(now time.Time, limit token.Life) any {
+	if limit == token.Forever {
+		return negativeInfinity
+	}
+	const farthest = 1 << 32 // seconds: 136 years; nothing is that old
+	return now.Add(-time.Duration(min(max(int64(limit), -farthest), farthest)) * time.Second)
+}
+
+// Ping returns nil if a token can be looked up.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := do(ctx, s, store.Ping, func(ctx context.Context) (none, error) {
+		_, err := s.read(ctx, token.Digest{}) // it is nobody's
+		if errors.Is(err, token.ErrNotFound) {
+			err = nil
+		}
+		return none{}, err
+	})
+	return err
+}

@@ -1,0 +1,87 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"tokend/tokend/token"
+)
+
+// querier is what a pool and a transaction have in common.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// query returns all rows of the answer.
+func query[T any](ctx context.Context, q querier, scan pgx.RowToFunc[T], text string, args ...any) ([]T, error) {
+	rows, err := q.Query(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scan)
+}
+
+func scanRecord(r pgx.CollectableRow) (record token.Record, err error) {
+	var digest []byte
+	err = r.Scan(&record.ID, &digest, &record.Owner, &record.Hint, &record.Label,
+		(*instant)(&record.Created), (*instant)(&record.Expires), (*instant)(&record.Revoked), &record.OwnerDisabled)
+	if err == nil {
+		record.Digest, err = asDigest(digest)
+	}
+	if err != nil {
+		return token.Record{}, err
+	}
+	return record, nil
+}
+
+func scanUser(r pgx.CollectableRow) (user token.User, err error) {
+	return user, r.Scan(&user.Name, (*instant)(&user.Disabled), &user.Tokens)
+}
+
+func scanEvent(r pgx.CollectableRow) (event token.Event, err error) {
+	return event, r.Scan(&event.Number, (*instant)(&event.At), &event.Actor, &event.Action, &event.User, &event.Token, &event.Detail)
+}
+
+func scanDigest(r pgx.CollectableRow) (token.Digest, error) {
+	var digest []byte
+	if err := r.Scan(&digest); err != nil {
+		return token.Digest{}, err
+	}
+	return asDigest(digest)
+}
+
+func asDigest(b []byte) (d token.Digest, err error) {
+	if len(b) != len(d) {
+		return d, errors.New("a digest in the table has another length")
+	}
+	return token.Digest(b), nil
+}
+
+var negativeInfinity = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+
+// orNull is a time as the tables keep it, where the zero time is NULL.
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// instant scans a time from a column, and the zero time from NULL.
+type instant time.Time
+
+// ScanTimestamptz implements pgtype.TimestamptzScanner.
+func (i *instant) ScanTimestamptz(v pgtype.Timestamptz) error {
+	if v.InfinityModifier != pgtype.Finite {
+		return errors.New("a time in the table is infinite")
+	}
+	*i = instant(time.Time{})
+	if v.Valid {
+		*i = instant(v.Time.UTC())
+	}
+	return nil
+}

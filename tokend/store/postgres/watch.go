@@ -1,0 +1,137 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tokend/tokend/token"
+)
+
+const (
+	// channel is what PostgreSQL's LISTEN and NOTIFY call by name.
+	channel = "tokend"
+	// heartbeat is how often a watcher asks without having been told: a connection that
+	// was cut says nothing.
+	heartbeat = 2 * time.Second
+	// reconnectAfter, and at random up to twice that, is waited after a connection broke.
+	reconnectAfter = 200 * time.Millisecond
+)
+
+// Forget makes every check that begins after it has returned see the change that was
+// made to these tokens.
+type Forget func(context.Context, ...token.Digest) error
+
+// Watch hears of every change that takes rights away, by whatever daemon, and has it
+// forgotten what was known of the tokens. What happened while the connection was away is
+// made up for when it is back. It returns when ctx ends.
+func (s *Store) Watch(ctx context.Context, forget Forget) {
+	for ctx.Err() == nil {
+		err := s.watch(ctx, forget)
+		if ctx.Err() != nil {
+			return
+		}
+		s.log.WarnContext(ctx, "changes by other daemons are not heard of until the database answers", "err", explain(err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(reconnectAfter + rand.N(reconnectAfter)): //nolint:gosec // so that not all come at once
+		}
+	}
+}
+
+func (s *Store) watch(ctx context.Context, forget Forget) (err error) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), otherTimeout)
+		defer cancel()
+		err = errors.Join(err, conn.Close(ctx))
+	}()
+	if err := within(ctx, otherTimeout, func(ctx context.Context) error {
+		_, err := conn.Exec(ctx, `LISTEN `+channel)
+		return err
+	}); err != nil {
+		return err
+	}
+	for {
+		if err := s.catchUp(ctx, conn, forget); err != nil {
+			return err
+		}
+		if err := within(ctx, heartbeat, func(ctx context.Context) error {
+			_, err := conn.WaitForNotification(ctx)
+			return err
+		}); err != nil && (ctx.Err() != nil || conn.IsClosed()) {
+			return err
+		}
+	}
+}
+
+// connect makes a connection beside the pool's.
+func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
+	err = within(ctx, otherTimeout, func(ctx context.Context) error {
+		settings := s.pool.Config()
+		if settings.BeforeConnect != nil {
+			if err := settings.BeforeConnect(ctx, settings.ConnConfig); err != nil {
+				return err
+			}
+		}
+		conn, err = pgx.ConnectConfig(ctx, settings.ConnConfig)
+		return err
+	})
+	return conn, err
+}
+
+// catchUp has forgotten what was changed since the last time. The audit trail tells: its
+// numbers are in the order of the commits.
+func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) error {
+	return within(ctx, otherTimeout, func(ctx context.Context) error {
+		asked := time.Now()
+		var newest int64
+		var now time.Time
+		if err := conn.QueryRow(ctx, `SELECT coalesce(max(number), 0), clock_timestamp() FROM events`).Scan(&newest, &now); err != nil {
+			return err
+		}
+		s.clock.set(now, asked)
+		if newest == s.heard {
+			return nil
+		}
+		rows, err := conn.Query(ctx, `
+			SELECT e.at, t.digest FROM events AS e JOIN tokens AS t ON t.id = e.token
+				WHERE e.number > $1 AND e.number <= $2 AND e.action = $3
+			UNION ALL
+			SELECT e.at, t.digest FROM events AS e JOIN tokens AS t ON t.owner = e."user" AND t.revoked IS NULL
+				WHERE e.number > $1 AND e.number <= $2 AND e.action IN ($4, $5)`,
+			s.heard, newest, token.TokenRevoked, token.UserDisabled, token.UserEnabled)
+		if err != nil {
+			return err
+		}
+		var digests []token.Digest
+		var at time.Time
+		var digest []byte
+		if _, err := pgx.ForEachRow(rows, []any{&at, &digest}, func() error {
+			d, err := asDigest(digest)
+			digests = append(digests, d)
+			s.watched.heard(now.Sub(at))
+			return err
+		}); err != nil {
+			return err
+		}
+		if err := forget(ctx, digests...); err != nil {
+			return fmt.Errorf("forget what was changed: %w", err)
+		}
+		s.heard = newest
+		return nil
+	})
+}
+
+func within(ctx context.Context, timeout time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return f(ctx)
+}

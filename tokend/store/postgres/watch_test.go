@@ -1,0 +1,143 @@
+package postgres_test
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/token"
+)
+
+// told collects what a watcher is told, for as long as the test runs.
+func told(t *testing.T, s *postgres.Store) <-chan token.Digest {
+	t.Helper()
+	digests := make(chan token.Digest, 100)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Watch(ctx, func(_ context.Context, all ...token.Digest) error {
+			for _, d := range all {
+				digests <- d
+			}
+			return nil
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return digests
+}
+
+// wantTold waits for these, in whatever order, and nothing else.
+func wantTold(t *testing.T, what string, got <-chan token.Digest, want ...token.Digest) {
+	t.Helper()
+	for len(want) > 0 {
+		select {
+		case d := <-got:
+			i := slices.Index(want, d)
+			if i < 0 {
+				t.Errorf("%s: told of a token that nothing was done to", what)
+				return
+			}
+			want = slices.Delete(want, i, i+1)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: not told of %d tokens", what, len(want))
+		}
+	}
+}
+
+func change(t *testing.T, s *postgres.Store, user string, disabled bool) {
+	t.Helper()
+	if _, _, err := s.SetDisabled(t.Context(), user, disabled, created, token.Event{At: created, Action: token.UserDisabled}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func revoke(t *testing.T, s *postgres.Store, selection token.Selection) {
+	t.Helper()
+	if _, err := s.Revoke(t.Context(), selection, created, token.Event{At: created, Action: token.TokenRevoked}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEveryDaemonHearsOfEveryChange(t *testing.T) {
+	url := newDatabase(t, "current")
+	one, other := open(t, url), open(t, url)
+	first, second, third := mint(t, one), mint(t, one), mint(t, one)
+	heard := told(t, other)
+	revoke(t, one, token.Selection{ID: first.ID})
+	wantTold(t, "revoked by its ID", heard, first.Digest)
+	change(t, one, "alice", true)
+	wantTold(t, "disabled", heard, second.Digest, third.Digest)
+	change(t, one, "alice", false)
+	wantTold(t, "enabled", heard, second.Digest, third.Digest)
+	revoke(t, one, token.Selection{Owner: "alice"})
+	wantTold(t, "all revoked", heard, second.Digest, third.Digest)
+}
+
+// TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf: the server ends it, lets no other
+// in, and meanwhile a token is revoked.
+func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
+	url := newDatabase(t, "current")
+	admin := connect(t.Context(), server.URL("postgres"))
+	defer func() { check(admin.Close(context.Background())) }()
+	one := open(t, url)
+	r := mint(t, one)
+	if err := one.Ping(t.Context()); err != nil { // which keeps a connection
+		t.Fatal(err)
+	}
+	var log lines
+	other, err := postgres.Open(t.Context(), postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	check(err)
+	t.Cleanup(func() { check(other.Close()) })
+	heard := told(t, other)
+
+	var database string
+	conn := connect(t.Context(), url)
+	check(conn.QueryRow(t.Context(), `SELECT current_database()`).Scan(&database))
+	check(conn.Close(t.Context()))
+	exec := func(sql string, args ...any) int64 {
+		tag, err := admin.Exec(t.Context(), sql, args...)
+		check(err)
+		return tag.RowsAffected()
+	}
+	const ended = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND query LIKE 'LISTEN%' OR query LIKE '%clock_timestamp%' AND datname = $1`
+	await(t, "a listener", func() bool { return exec(ended, database) > 0 })
+	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS false`)
+	exec(ended, database) // one that was made meanwhile
+	await(t, "the loss to be logged", func() bool { return log.count("are not heard of") > 1 })
+	revoke(t, one, token.Selection{ID: r.ID})
+	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS true`)
+	wantTold(t, "afterwards", heard, r.Digest)
+}
+
+func TestNowIsTheServers(t *testing.T) {
+	url := newDatabase(t, "current")
+	s := open(t, url)
+	conn := connect(t.Context(), url)
+	defer func() { check(conn.Close(context.Background())) }()
+	var before, after time.Time
+	check(conn.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&before))
+	now := s.Now()
+	check(conn.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&after))
+	const inexact = 200 * time.Millisecond
+	if now.Before(before.Add(-inexact)) || now.After(after.Add(inexact)) {
+		t.Errorf("%v is not between the server's %v and %v", now, before, after)
+	}
+}
+
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for range 1000 {
+		if is() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("waited in vain for %s", what)
+}

@@ -1,0 +1,222 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tokend/tokend/store"
+	"tokend/tokend/token"
+)
+
+// Mint keeps a new token and the event that tells of it, whose User and Token it fills
+// in. The owner becomes a user with the first token. It refuses with
+// token.ErrUserDisabled, with store.ErrExists if the ID or digest is taken, and with
+// token.ErrTooMany if the owner has as many tokens that are active when this one is
+// created as the quota allows.
+func (s *Store) Mint(ctx context.Context, record token.Record, quota token.Quota, event token.Event) error {
+	event.User, event.Token = record.Owner, record.ID
+	_, err := write(ctx, s, store.Mint, func(ctx context.Context, tx pgx.Tx) (none, error) {
+		if err := store.CheckRecord(record); err != nil {
+			return none{}, err
+		}
+		if err := admit(ctx, tx, record, quota); err != nil {
+			return none{}, fmt.Errorf("user %q: %w", record.Owner, err)
+		}
+		_, err := tx.Exec(ctx, `INSERT INTO tokens (digest, id, owner, hint, label, created, expires, revoked)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, record.Digest[:], record.ID, record.Owner, record.Hint, record.Label,
+			record.Created, orNull(record.Expires), orNull(record.Revoked))
+		if exists(err) {
+			return none{}, store.ErrExists
+		}
+		if err != nil {
+			return none{}, err
+		}
+		return none{}, insertEvent(ctx, tx, event)
+	})
+	return err
+}
+
+// admit makes the record's owner a user, or says why they get no further token.
+func admit(ctx context.Context, tx pgx.Tx, record token.Record, quota token.Quota) error {
+	if _, err := tx.Exec(ctx, `INSERT INTO users (name) VALUES ($1) ON CONFLICT DO NOTHING`, record.Owner); err != nil {
+		return err
+	}
+	disabled, err := disabledSince(ctx, tx, record.Owner)
+	if err != nil {
+		return err
+	}
+	if !disabled.IsZero() {
+		return token.ErrUserDisabled
+	}
+	if quota.Tokens == 0 {
+		return nil
+	}
+	var active int
+	err = tx.QueryRow(ctx, `SELECT count(*) FROM tokens WHERE owner = $1 AND `+isActive(2),
+		record.Owner, record.Created, youngest(record.Created, quota.MaxLife)).Scan(&active)
+	if err != nil {
+		return err
+	}
+	if active >= quota.Tokens {
+		return fmt.Errorf("%w: %d are active, %d are allowed", token.ErrTooMany, active, quota.Tokens)
+	}
+	return nil
+}
+
+// Revoke revokes the selected tokens that are not revoked yet, and writes an event for
+// each of them, whose User and Token it fills in. It returns all selected records as they
+// are afterwards, newest first, also with an error that leaves open whether it was done.
+// An unknown ID, digest or owner is token.ErrNotFound.
+func (s *Store) Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error) {
+	return write(ctx, s, store.Revoke, func(ctx context.Context, tx pgx.Tx) ([]token.Record, error) {
+		if at.IsZero() {
+			return nil, errNoTime
+		}
+		where, value, err := selected(ctx, tx, selection)
+		if err != nil {
+			return nil, err
+		}
+		// The rows are locked before the events are written, in the order of all who do so.
+		if _, err := tx.Exec(ctx, `SELECT FROM tokens AS t `+where+newestFirst+`FOR UPDATE`, value); err != nil {
+			return nil, err
+		}
+		if err := lockTrail(ctx, tx); err != nil {
+			return nil, err
+		}
+		if _, err := tx.Exec(ctx, `INSERT INTO events (at, actor, action, "user", token, detail)
+			SELECT $2, $3, $4, t.owner, t.id, $5 FROM tokens AS t `+where+` AND t.revoked IS NULL`+newestFirst,
+			value, event.At, event.Actor, event.Action, event.Detail); err != nil {
+			return nil, err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE tokens AS t SET revoked = $2 `+where+` AND t.revoked IS NULL`, value, at); err != nil {
+			return nil, err
+		}
+		if err := notify(ctx, tx); err != nil {
+			return nil, err
+		}
+		records, err := query(ctx, tx, scanRecord, selectRecords+where+newestFirst, value)
+		if err == nil && len(records) == 0 && selection.Owner == "" {
+			err = token.ErrNotFound
+		}
+		return records, err
+	})
+}
+
+// selected returns the selection in SQL, with its parameter, which is the first.
+func selected(ctx context.Context, tx pgx.Tx, selection token.Selection) (where string, value any, err error) {
+	if err := store.CheckSelection(selection); err != nil {
+		return "", nil, err
+	}
+	switch {
+	case selection.ID != "":
+		return `WHERE t.id = $1`, selection.ID, nil
+	case selection.Owner == "":
+		return `WHERE t.digest = $1`, selection.Digest[:], nil
+	}
+	if _, err := disabledSince(ctx, tx, selection.Owner); err != nil {
+		return "", nil, fmt.Errorf("user %q: %w", selection.Owner, err)
+	}
+	return `WHERE t.owner = $1`, selection.Owner, nil
+}
+
+// SetDisabled disables or enables a user, and writes an event, whose User it fills in, if
+// that changes anything, and reports whether it did. It returns the digests of all tokens
+// of the user that are not revoked, for caches to forget, also with an error that leaves
+// open whether it was done. An unknown user is token.ErrNotFound.
+func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, bool, error) {
+	event.User, event.Token = user, ""
+	operation := store.Enable
+	if disabled {
+		operation = store.Disable
+	}
+	type result struct {
+		digests []token.Digest
+		changed bool
+	}
+	r, err := write(ctx, s, operation, func(ctx context.Context, tx pgx.Tx) (r result, err error) {
+		if at.IsZero() {
+			return r, errNoTime
+		}
+		since, err := disabledSince(ctx, tx, user)
+		if err != nil {
+			return r, fmt.Errorf("user %q: %w", user, err)
+		}
+		if r.changed = disabled == since.IsZero(); r.changed {
+			var to time.Time
+			if disabled {
+				to = at
+			}
+			if _, err := tx.Exec(ctx, `UPDATE users SET disabled = $2 WHERE name = $1`, user, orNull(to)); err != nil {
+				return r, err
+			}
+			if err := errors.Join(insertEvent(ctx, tx, event), notify(ctx, tx)); err != nil {
+				return r, err
+			}
+		}
+		r.digests, err = query(ctx, tx, scanDigest, `SELECT digest FROM tokens WHERE owner = $1 AND revoked IS NULL`, user)
+		return r, err
+	})
+	return r.digests, r.changed, err
+}
+
+// write runs f in a transaction of the operation. What f returned is returned with the
+// error, too, if it is the commit that failed or was not waited for.
+func write[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context, pgx.Tx) (T, error)) (T, error) {
+	return do(ctx, s, op, func(ctx context.Context) (nothing T, err error) {
+		tx, err := s.pool.Begin(ctx)
+		if err != nil {
+			return nothing, err
+		}
+		value, err := f(ctx, tx)
+		if err != nil {
+			return nothing, errors.Join(err, rollback(ctx, tx))
+		}
+		return value, tx.Commit(ctx)
+	})
+}
+
+// rollback gives the connection back even where the time is up, which ends it.
+func rollback(ctx context.Context, tx pgx.Tx) error {
+	if err := tx.Rollback(context.WithoutCancel(ctx)); !errors.Is(err, pgx.ErrTxClosed) {
+		return err
+	}
+	return nil
+}
+
+// disabledSince locks the user until the end of the transaction: of two changes to a
+// user's tokens, the second sees what the first did.
+func disabledSince(ctx context.Context, tx pgx.Tx, user string) (since time.Time, err error) {
+	err = tx.QueryRow(ctx, `SELECT disabled FROM users WHERE name = $1 FOR UPDATE`, user).Scan((*instant)(&since))
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = token.ErrNotFound
+	}
+	return since, err
+}
+
+// trailLock is the number of the lock for those who write to the audit trail: "tokd".
+const trailLock = 0x746f6b64
+
+// lockTrail makes the order of the events' numbers that of their commits.
+func lockTrail(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, trailLock)
+	return err
+}
+
+// notify wakes those who Watch, once the transaction is committed.
+func notify(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `SELECT pg_notify($1, '')`, channel)
+	return err
+}
+
+func insertEvent(ctx context.Context, tx pgx.Tx, e token.Event) error {
+	if err := lockTrail(ctx, tx); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO events (at, actor, action, "user", token, detail) VALUES ($1, $2, $3, $4, $5, $6)`,
+		e.At, e.Actor, e.Action, e.User, e.Token, e.Detail)
+	return err
+}
