@@ -58,10 +58,21 @@ type HTTP struct {
 
 // Store is [store]: where the records of tokens are kept.
 type Store struct {
-	// URL is "sqlite:" and the absolute path of the database's file, the only
-	// scheme of this version. No error quotes it, because the URLs of other
-	// stores may hold a password. Default: sqlite:/var/lib/tokend/tokend.db.
+	// URL is "sqlite:" and the absolute path of the database's file, for one
+	// daemon, or that of a PostgreSQL database, for any number of them:
+	// postgres://user@host:port/database, with libpq's parameters for TLS and
+	// for several hosts. No password stands in it; no error quotes it all the
+	// same. Default: sqlite:/var/lib/tokend/tokend.db.
 	URL string
+
+	// PasswordFile holds the password of the user in a postgres URL: an
+	// absolute path, or the name of a credential in $CREDENTIALS_DIRECTORY. It
+	// is read whenever a connection is made. Default: empty, for no password.
+	PasswordFile string
+
+	// Connections is how many the daemon has to PostgreSQL at most, 2 to 1,000.
+	// SQLite has its own number. Default: 10.
+	Connections int
 }
 
 // Cache is [cache]: where records are kept for the next login.
@@ -117,7 +128,7 @@ func Default() Config {
 		Auth:   Auth{Socket: "/run/tokend/auth.sock", Peers: []string{"root", "irods"}},
 		Admin:  Admin{Socket: "/run/tokend/admin.sock", Peers: []string{"root"}},
 		HTTP:   HTTP{Metrics: "127.0.0.1:9480"},
-		Store:  Store{URL: "sqlite:/var/lib/tokend/tokend.db"},
+		Store:  Store{URL: "sqlite:/var/lib/tokend/tokend.db", Connections: 10},
 		Cache:  Cache{URL: "memory:", Entries: 100_000, TTL: time.Minute, Stale: 10 * time.Minute},
 		Tokens: Tokens{DefaultExpiry: token.Forever, MaxExpiry: token.Forever, MaxPerUser: 50},
 		Log:    Log{Level: slog.LevelInfo, Format: "text"},

@@ -46,7 +46,7 @@ func written(t *testing.T, c config.Config) []byte {
 		"auth":  {"socket": c.Auth.Socket, "peers": c.Auth.Peers},
 		"admin": {"socket": c.Admin.Socket, "peers": c.Admin.Peers},
 		"http":  {"metrics": c.HTTP.Metrics},
-		"store": {"url": c.Store.URL},
+		"store": {"url": c.Store.URL, "password_file": c.Store.PasswordFile, "connections": c.Store.Connections},
 		"cache": {"url": c.Cache.URL, "entries": c.Cache.Entries, "ttl": c.Cache.TTL.String(), "stale": c.Cache.Stale.String()},
 		"tokens": {
 			"default_expiry": c.Tokens.DefaultExpiry.String(), "max_expiry": c.Tokens.MaxExpiry.String(),

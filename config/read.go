@@ -81,28 +81,7 @@ func readAddress(v value) (string, error) {
 	return text, nil
 }
 
-// readStore and readCache never quote the value: where it is the URL of another
-// store or cache, it may hold a password.
-func readStore(v value) (string, error) {
-	const known = "this version knows only sqlite: followed by an absolute path, such as sqlite:/var/lib/tokend/tokend.db"
-	url, err := v.text("sqlite:/var/lib/tokend/tokend.db")
-	if err != nil {
-		return "", err
-	}
-	path, ok := strings.CutPrefix(url, "sqlite:")
-	switch {
-	case !ok || !filepath.IsAbs(path):
-		return "", errors.New(known)
-	case strings.HasPrefix(path, "//"):
-		return "", errors.New("write one slash behind sqlite:, not more")
-	case strings.HasSuffix(path, "/"):
-		return "", errors.New("the path is a directory; add the name of the database's file")
-	case strings.ContainsAny(path, "?#%") || strings.ContainsFunc(path, unicode.IsControl):
-		return "", errors.New("the path has a ?, #, % or control character; it takes no options and no escapes, so leave it out")
-	}
-	return url, nil
-}
-
+// readCache never quotes the value, as readStore doesn't.
 func readCache(v value) (string, error) {
 	url, err := v.text("memory:")
 	if err == nil && url != "memory:" {
@@ -111,13 +90,17 @@ func readCache(v value) (string, error) {
 	return url, err
 }
 
-func readCount(v value) (int, error) {
+func readCount(v value) (int, error) { return count(v, 1, mostCount) }
+
+func readConnections(v value) (int, error) { return count(v, 2, 1000) }
+
+func count(v value, least, most int64) (int, error) {
 	if v.kind != unstable.Integer {
 		return 0, v.not("a whole number without quotes, such as 50")
 	}
 	number, err := strconv.ParseInt(v.raw, 0, 64)
-	if err != nil || number < 1 || number > mostCount {
-		return 0, fmt.Errorf("%.40s is out of range; write 1 to %d", v.raw, mostCount)
+	if err != nil || number < least || number > most {
+		return 0, fmt.Errorf("%.40s is out of range; write %d to %d", v.raw, least, most)
 	}
 	return int(number), nil
 }

@@ -23,7 +23,9 @@ peers = ["@wheel"]
 [http]
 metrics = ""
 [store]
-url = "sqlite:/srv/tokend.db"
+url = "postgres://tokend@db.example:5433/tokens?sslmode=verify-full"
+password_file = "/srv/password"
+connections = 20
 [cache]
 url = "memory:"
 entries = 2_000
@@ -42,7 +44,7 @@ func fullConfig() config.Config {
 	return config.Config{
 		Auth:   config.Auth{Socket: "/srv/auth.sock", Peers: []string{"irods", "@web", "999", "@10"}},
 		Admin:  config.Admin{Socket: "/srv/admin.sock", Peers: []string{"@wheel"}},
-		Store:  config.Store{URL: "sqlite:/srv/tokend.db"},
+		Store:  config.Store{URL: "postgres://tokend@db.example:5433/tokens?sslmode=verify-full", PasswordFile: "/srv/password", Connections: 20},
 		Cache:  config.Cache{URL: "memory:", Entries: 2000, TTL: 90 * time.Second},
 		Tokens: config.Tokens{DefaultExpiry: 30 * 86400, MaxExpiry: 364 * 86400, MaxPerUser: 5},
 		Log:    config.Log{Level: slog.LevelDebug, Format: "json"},
@@ -77,6 +79,8 @@ func TestValuesAtTheirLimitsAreAccepted(t *testing.T) {
 		"[http]\nmetrics = '0.0.0.0:9480'",
 		"[http]\nmetrics = 'localhost:9480'",
 		"[store]\nurl = 'sqlite:/t'",
+		"[store]\nurl = 'postgresql://u@h1:5432,h2:5433/d?target_session_attrs=read-write'\npassword_file = 'store-password'",
+		"[store]\nurl = 'postgres:///d?host=/run/postgresql&user=u'\nconnections = 1000",
 		"[cache]\nentries = 1",
 		"[cache]\nentries = 1_000_000_000",
 		"[cache]\nttl = '1ns'",
