@@ -25,7 +25,6 @@ import (
 	"tokend/config"
 	"tokend/tokend/manage"
 	"tokend/tokend/socket"
-	"tokend/tokend/store/sqlite"
 	"tokend/tokend/verify"
 	"tokend/tokend/web"
 )
@@ -44,7 +43,7 @@ type node struct {
 	notifier   *notifier
 	registry   *prometheus.Registry
 	reloaded   prometheus.Gauge
-	store      *sqlite.Store
+	store      tokenStore
 	verifier   *verify.Verifier
 	manager    *manage.Manager
 	auth       *socket.Guard
@@ -67,12 +66,10 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 	n.log, n.level = newLogger(stderr, cfg.Log)
 	n.notifier = newNotifier(n.log)
 	n.takeNote(read)
-	if n.store, err = sqlite.Open(ctx, sqlite.Config{
-		Path: strings.TrimPrefix(cfg.Store.URL, "sqlite:"), Logger: n.log, Registerer: n.registry,
-	}); err != nil {
+	if n.store, err = openStore(ctx, cfg.Store, n.log, n.registry); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, n.store.Close()) }() //nolint:contextcheck // ctx has ended by then
+	defer func() { err = errors.Join(err, n.store.Close()) }()
 	if err := n.assemble(); err != nil {
 		return err
 	}
@@ -89,15 +86,19 @@ func (n *node) assemble() error {
 	if err != nil {
 		return err
 	}
+	now := time.Now
+	if s, ok := n.store.(shared); ok {
+		now = s.Now
+	}
 	if n.verifier, err = verify.New(verify.Config{
 		Source: n.store, Cache: records, CacheTier: "memory",
-		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry,
+		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry, Now: now,
 	}); err != nil {
 		return err
 	}
 	n.manager = manage.New(manage.Config{
 		Store: n.store, Forget: n.verifier.Forget,
-		Limits: limits(n.cfg), Logger: n.log, Registerer: n.registry,
+		Limits: limits(n.cfg), Logger: n.log, Registerer: n.registry, Now: now,
 	})
 	return nil
 }
@@ -206,6 +207,9 @@ func (n *node) run(ctx context.Context) error {
 		group.Go(func() error { return n.serveMetrics(ctx) })
 	}
 	group.Go(func() error { return n.reloadOnHangup(ctx) })
+	if s, ok := n.store.(shared); ok {
+		group.Go(func() error { s.Watch(ctx, n.verifier.Forget); return nil })
+	}
 	group.Go(func() error {
 		<-ctx.Done()
 		n.notifier.tell(daemon.SdNotifyStopping)

@@ -8,16 +8,25 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"tokend/config"
 )
 
 // warnOfPlaces looks at the way to all that the daemon trusts.
 func (n *node) warnOfPlaces() {
+	database := strings.TrimPrefix(n.cfg.Store.URL, "sqlite:")
+	if config.IsPostgreSQL(database) {
+		database = ""
+	}
 	for _, p := range []struct{ what, path, danger string }{
 		{"configuration", n.path, "they can let themselves manage everybody's tokens"},
-		{"database", strings.TrimPrefix(n.cfg.Store.URL, "sqlite:"), "they can make any token good"},
+		{"database", database, "they can make any token good"},
 		{"auth socket", n.cfg.Auth.Socket, "they can read the tokens that are sent to it, and say yes to any"},
 		{"admin socket", n.cfg.Admin.Socket, "they can take commands that are meant for tokend"},
 	} {
+		if p.path == "" {
+			continue
+		}
 		for _, weak := range weakPlaces(p.path) {
 			n.log.Warn("other users can change or replace what tokend trusts; chmod go-w, or chown, would keep them from it",
 				"what", p.what, "because", weak, "danger", p.danger)

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer func() {
-			if err := built.Close(); err != nil {
+			if err := errors.Join(built.Close(), stopServers()); err != nil {
 				fmt.Fprintln(os.Stderr, "clean up:", err)
 			}
 		}()

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tokend/config"
+	"tokend/tokend/manage"
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/store/sqlite"
+	"tokend/tokend/verify"
+)
+
+// tokenStore is what the daemon asks of its store.
+type tokenStore interface {
+	verify.Source
+	manage.Store
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// shared is a store of several daemons: it tells of what the others change, and the
+// time that is all theirs.
+type shared interface {
+	Watch(ctx context.Context, forget postgres.Forget)
+	Now() time.Time
+}
+
+var _ shared = (*postgres.Store)(nil)
+
+// openStore opens the configured one.
+func openStore(ctx context.Context, cfg config.Store, log *slog.Logger, reg prometheus.Registerer) (tokenStore, error) {
+	if !config.IsPostgreSQL(cfg.URL) {
+		return sqlite.Open(ctx, sqlite.Config{Path: strings.TrimPrefix(cfg.URL, "sqlite:"), Logger: log, Registerer: reg})
+	}
+	settings := postgres.Config{URL: cfg.URL, Connections: cfg.Connections, Logger: log, Registerer: reg}
+	if cfg.PasswordFile != "" {
+		settings.Password = func() (string, error) { return readSecretFile(cfg.PasswordFile) }
+	}
+	return postgres.Open(ctx, settings)
+}
+
+// longestSecret is far beyond any password.
+const longestSecret = 4096
+
+// readSecretFile reads the one line of a file: a path, or the name of a credential that
+// systemd has handed over.
+func readSecretFile(name string) (string, error) {
+	if !filepath.IsAbs(name) {
+		dir := os.Getenv("CREDENTIALS_DIRECTORY")
+		if dir == "" {
+			return "", fmt.Errorf("%s is the name of a credential, and systemd has handed over none: write LoadCredential=%[1]s:PATH into the unit, or an absolute path into the configuration", name)
+		}
+		name = filepath.Join(dir, name)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(io.LimitReader(file, longestSecret+1))
+	if err != nil {
+		return "", err
+	}
+	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
+	switch {
+	case len(text) == 0:
+		return "", fmt.Errorf("%s is empty: write the password into it", name)
+	case len(text) > longestSecret, bytes.ContainsAny(text, "\n\x00"):
+		return "", errors.New(name + " holds more than a line, or a NUL: write only the password into it")
+	}
+	return string(text), nil
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestASecretFileHoldsOneLine(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for text, want := range map[string]struct{ secret, refusal string }{
+		"hunter2":                        {secret: "hunter2"},
+		"hunter2\n":                      {secret: "hunter2"},
+		"hunter2\r\n":                    {secret: "hunter2"},
+		" hunter 2 ":                     {secret: " hunter 2 "},
+		"":                               {refusal: "is empty"},
+		"\n":                             {refusal: "is empty"},
+		"hunter2\n\n":                    {refusal: "more than a line"},
+		"hunter2\x00":                    {refusal: "more than a line"},
+		strings.Repeat("h", 4096) + "\n": {secret: strings.Repeat("h", 4096)},
+		strings.Repeat("h", 4098):        {refusal: "more than a line"},
+	} {
+		path := filepath.Join(dir, "password")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{path, "password"} { // a file, and a credential
+			got, err := readSecretFile(name)
+			if got != want.secret || (err == nil) != (want.refusal == "") {
+				t.Errorf("%.20q as %s: got %.20q, %v", text, name, got, err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), want.refusal) || strings.Contains(err.Error(), "hunter")) {
+				t.Errorf("%.20q: %v", text, err)
+			}
+		}
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	if _, err := readSecretFile("password"); err == nil || !strings.Contains(err.Error(), "LoadCredential=password:") {
+		t.Errorf("without credentials: %v", err)
+	}
+	if _, err := readSecretFile(filepath.Join(dir, "missing")); err == nil {
+		t.Error("a file that is not there holds a secret")
+	}
+}
