@@ -70,8 +70,9 @@ type Store struct {
 	// is read whenever a connection is made. Default: empty, for no password.
 	PasswordFile string
 
-	// Connections is how many the daemon has to PostgreSQL at most, 2 to 1,000.
-	// SQLite has its own number. Default: 10.
+	// Connections is how many the daemon has to PostgreSQL at most, 2 to 1,000,
+	// half of them for logins alone; one more hears of changes. SQLite has its
+	// own number. Default: 10.
 	Connections int
 }
 

@@ -49,6 +49,7 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[store]\nurl = 'postgres://u@/d'", `2:1: [store] url: the URL names no host; write postgres://user@host:port/database, or ?host=/run/postgresql for a socket`},
 		{"[store]\nurl = 'postgres://u@h/d#x'", `2:1: [store] url: the URL has a #; write %23 if it belongs to a name`},
 		{"[store]\nurl = 'postgres://u@h/d?ssl=on'", `2:1: [store] url: "ssl" is no parameter for this; there are host, port, user, sslmode, sslrootcert, sslcert, sslkey, sslsni, target_session_attrs`},
+		{"[store]\nurl = 'postgres://u@h/d?sslmode=verify_full'", `2:1: [store] url: "verify_full" is no sslmode; there are disable, allow, prefer, require, verify-ca, verify-full`},
 		{"[store]\nconnections = 1", `2:1: [store] connections: 1 is out of range; write 2 to 1000`},
 		{"[store]\npassword_file = 'etc/p'", `2:1: [store] password_file: "etc/p" is neither an absolute path nor the name of a credential; write one such as /etc/tokend/store.password`},
 		{"[store]\npassword_file = '/p'", `2:1: [store] password_file: the database is a file, which has no password; leave it out, or name a postgres:// url`},

@@ -44,6 +44,8 @@ var postgreSQLParameters = []string{
 	"host", "port", "user", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslsni", "target_session_attrs",
 }
 
+var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
 func checkPostgreSQL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -65,6 +67,9 @@ func checkPostgreSQL(text string) error {
 		return errors.New("the URL names no host; write postgres://user@host:port/database, or ?host=/run/postgresql for a socket")
 	case u.Fragment != "":
 		return errors.New("the URL has a #; write %23 if it belongs to a name")
+	}
+	if mode := parameters.Get("sslmode"); parameters.Has("sslmode") && !slices.Contains(sslModes, mode) {
+		return fmt.Errorf("%.40q is no sslmode; there are %s", mode, strings.Join(sslModes, ", "))
 	}
 	for name := range parameters {
 		if !slices.Contains(postgreSQLParameters, name) {

@@ -86,13 +86,13 @@ func (n *node) assemble() error {
 	if err != nil {
 		return err
 	}
-	now := time.Now
+	now, hears := time.Now, func() bool { return true }
 	if s, ok := n.store.(shared); ok {
-		now = s.Now
+		now, hears = s.Now, s.Hears
 	}
 	if n.verifier, err = verify.New(verify.Config{
 		Source: n.store, Cache: records, CacheTier: "memory",
-		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry, Now: now,
+		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry, Now: now, Hears: hears,
 	}); err != nil {
 		return err
 	}

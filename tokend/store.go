@@ -33,6 +33,7 @@ type tokenStore interface {
 // time that is all theirs.
 type shared interface {
 	Watch(ctx context.Context, forget postgres.Forget)
+	Hears() bool
 	Now() time.Time
 }
 
@@ -45,7 +46,16 @@ func openStore(ctx context.Context, cfg config.Store, log *slog.Logger, reg prom
 	}
 	settings := postgres.Config{URL: cfg.URL, Connections: cfg.Connections, Logger: log, Registerer: reg}
 	if cfg.PasswordFile != "" {
-		settings.Password = func() (string, error) { return readSecretFile(cfg.PasswordFile) }
+		settings.Password = func() (string, error) {
+			password, err := readSecretFile(cfg.PasswordFile)
+			if err != nil {
+				err = fmt.Errorf("[store] password_file: %w", err)
+			}
+			return password, err
+		}
+		if info, err := os.Stat(cfg.PasswordFile); err == nil && info.Mode().Perm()&0o007 != 0 {
+			log.Warn("the file with the database's password is open to all users; chmod 600 would close it", "path", cfg.PasswordFile, "mode", info.Mode().Perm().String())
+		}
 	}
 	return postgres.Open(ctx, settings)
 }

@@ -14,7 +14,7 @@ func TestASecretFileHoldsOneLine(t *testing.T) {
 		"hunter2":                        {secret: "hunter2"},
 		"hunter2\n":                      {secret: "hunter2"},
 		"hunter2\r\n":                    {secret: "hunter2"},
-		" hunter 2 ":                     {secret: " hunter 2 "},
+		"hunter 2":                       {secret: "hunter 2"},
 		"":                               {refusal: "is empty"},
 		"\n":                             {refusal: "is empty"},
 		"hunter2\n\n":                    {refusal: "more than a line"},

@@ -27,29 +27,29 @@ func stopServers() error {
 }
 
 // fleet is so many daemons over one database, which run.
-func fleet(t *testing.T, size int) []*rig.Site {
+func fleet(t *testing.T, size int) (sites []*rig.Site, server *servers.PostgreSQL, database string) {
 	t.Helper()
 	server, err := postgreSQL()
 	if err != nil {
 		t.Fatal(err)
 	}
-	database, err := server.NewDatabase(t.Context(), "template0")
+	database, err = server.NewDatabase(t.Context(), "template0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	sites := make([]*rig.Site, size)
+	sites = make([]*rig.Site, size)
 	for i := range sites {
 		sites[i] = newSite(t)
 		reconfigure(t, sites[i], "sqlite:"+sites[i].Path("state/tokend.db"), server.URL(database))
 		start(t, sites[i])
 	}
-	return sites
+	return sites, server, database
 }
 
 // TestWhatOneDaemonChangesTheOthersAnswerBy: the records are in their caches, where they
 // would be believed for a minute.
 func TestWhatOneDaemonChangesTheOthersAnswerBy(t *testing.T) {
-	sites := fleet(t, 3)
+	sites, _, _ := fleet(t, 3)
 	user := "alice"
 	good := create(t, sites[0], user, "never")
 	other := create(t, sites[1], user, "never")
@@ -72,6 +72,32 @@ func TestWhatOneDaemonChangesTheOthersAnswerBy(t *testing.T) {
 		if trail := tokend(t, site, "", "audit", "--json"); trail != tokend(t, sites[0], "", "audit", "--json") {
 			t.Errorf("the trail differs: %s", trail)
 		}
+	}
+}
+
+// TestWhoHearsOfNoChangesAsksTheDatabase: the connections over which they are told come
+// back to nobody, and those for logins are there.
+func TestWhoHearsOfNoChangesAsksTheDatabase(t *testing.T) {
+	sites, server, database := fleet(t, 2)
+	user := "alice"
+	good := create(t, sites[0], user, "never")
+	for _, site := range sites {
+		wantYes(t, agent{user: &user, password: good}.run(t, site))
+	}
+	if err := server.Exec(t.Context(), `ALTER DATABASE `+database+` ALLOW_CONNECTIONS false`); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = '`+database+`' AND (query LIKE 'LISTEN%' OR query LIKE '%clock_timestamp%')`); err != nil {
+		t.Fatal(err)
+	}
+	for _, site := range sites {
+		waitForLog(t, site, 0, "changes by other daemons are not heard of")
+	}
+	tokend(t, sites[0], good, "token", "revoke", "--secret", "-")
+	waitForNo(t, sites, good)
+	if err := server.Exec(t.Context(), `ALTER DATABASE `+database+` ALLOW_CONNECTIONS true`); err != nil {
+		t.Fatal(err)
 	}
 }
 

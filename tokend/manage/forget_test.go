@@ -165,7 +165,7 @@ func (s unsureStore) Mint(ctx context.Context, r token.Record, q token.Quota, e 
 }
 
 func TestATokenThatMayHaveBeenMadeIsNamed(t *testing.T) {
-	for _, left := range []error{context.DeadlineExceeded, context.Canceled} {
+	for _, left := range []error{context.DeadlineExceeded, context.Canceled, token.ErrUnsure} {
 		f := newFixture(t, manage.Limits{})
 		f.Manager = manage.New(manage.Config{Store: unsureStore{f.store, left}, Logger: slog.New(slog.DiscardHandler)})
 		secret, _, err := f.Create(t.Context(), actor, manage.Request{User: "alice"})

@@ -151,7 +151,7 @@ func (m *Manager) explain(err error, record token.Record) error {
 	case errors.Is(err, token.ErrUserDisabled):
 		return fmt.Errorf("%w: %s gets no token before the user is enabled again", token.ErrUserDisabled, record.Owner)
 	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, token.ErrUnsure) {
 		return fmt.Errorf("%w; the token may have been made all the same, and nobody has its secret: revoke %s", err, record.ID)
 	}
 	return err // it says what was done, and what to do

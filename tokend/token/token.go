@@ -14,4 +14,6 @@ var (
 	ErrUserDisabled = errors.New("user is disabled")
 	// ErrTooMany: the user has as many tokens as one user may have.
 	ErrTooMany = errors.New("too many tokens")
+	// ErrUnsure: the store did not answer to a change, which may have been made.
+	ErrUnsure = errors.New("it is not known whether it was done")
 )

@@ -25,7 +25,7 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 	settings, key := v.settings.Load(), string(digest[:])
 	kept, outcome := v.cached(ctx, digest, key)
 	age := v.now().Sub(kept.Read)
-	if outcome == hit && (age >= settings.TTL || age < -clockLeap) {
+	if outcome == hit && (age >= settings.TTL || age < -clockLeap || !v.hears()) {
 		outcome = old
 	}
 	v.metrics.cacheAsked(outcome)

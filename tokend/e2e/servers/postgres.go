@@ -64,13 +64,18 @@ func (p *PostgreSQL) start(settings []string) error {
 	if err := run(p.program("initdb", "-D", p.data(), "-U", "tokend", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")); err != nil {
 		return err
 	}
-	rules := "local all " + WithPassword + " scram-sha-256\nlocal all all trust\nhostssl all all 127.0.0.1/32 trust\n"
+	rules := "local replication all trust\nlocal all " + WithPassword + " scram-sha-256\nlocal all all trust\nhostssl all all 127.0.0.1/32 trust\n"
 	if err := errors.Join(
 		writeFile(filepath.Join(p.data(), "pg_hba.conf"), []byte(rules)),
 		writeCertificate(p.Certificate(), filepath.Join(p.data(), "server.key")),
 	); err != nil {
 		return err
 	}
+	return p.serve(settings)
+}
+
+// serve starts a server on the cluster that is there.
+func (p *PostgreSQL) serve(settings []string) error {
 	args := []string{"-D", p.data(), "-k", p.dir, "-p", p.port, "-h", ""}
 	for _, s := range settings {
 		args = append(args, "-c", s)
@@ -80,9 +85,40 @@ func (p *PostgreSQL) start(settings []string) error {
 		return err
 	}
 	return await(p.cmd, filepath.Join(p.dir, "log"), func(ctx context.Context) error {
-		return p.do(ctx, "SELECT 1")
+		return p.Exec(ctx, "SELECT 1")
 	})
 }
+
+// Standby makes a copy of the cluster, with a server that follows this one.
+func (p *PostgreSQL) Standby(settings ...string) (*PostgreSQL, error) {
+	dir, err := folder()
+	if err != nil {
+		return nil, err
+	}
+	s := &PostgreSQL{dir: dir, port: p.port}
+	err = run(s.program("pg_basebackup", "-h", p.dir, "-p", p.port, "-U", "tokend", "-D", s.data(), "-R", "-c", "fast", "--no-sync"))
+	if err == nil {
+		err = s.serve(settings)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start a standby: %w", err), s.Stop())
+	}
+	return s, nil
+}
+
+// Promote makes a standby a primary.
+func (p *PostgreSQL) Promote() error {
+	return run(p.program("pg_ctl", "promote", "-D", p.data(), "-w"))
+}
+
+// Kill ends the server by SIGKILL and leaves all as it is; Serve starts it again.
+func (p *PostgreSQL) Kill() error { return end(p.cmd, syscall.SIGKILL, 0) }
+
+// Serve starts the server again that was killed.
+func (p *PostgreSQL) Serve(settings ...string) error { return p.serve(settings) }
+
+// Dir is the folder of its socket.
+func (p *PostgreSQL) Dir() string { return p.dir }
 
 // program is one of PostgreSQL's, of the newest version that Debian has installed.
 func (p *PostgreSQL) program(name string, args ...string) *exec.Cmd {
@@ -106,15 +142,16 @@ func (p *PostgreSQL) URLAs(role, database string) string {
 // name.
 func (p *PostgreSQL) NewDatabase(ctx context.Context, template string) (name string, err error) {
 	name = fmt.Sprintf("test%d", p.databases.Add(1))
-	return name, p.do(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template+" STRATEGY file_copy")
+	return name, p.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template+" STRATEGY file_copy")
 }
 
 // DropDatabase removes one, whoever is connected to it.
 func (p *PostgreSQL) DropDatabase(ctx context.Context, name string) error {
-	return p.do(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+	return p.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
 }
 
-func (p *PostgreSQL) do(ctx context.Context, sql string) error {
+// Exec does something in the database postgres, as the superuser.
+func (p *PostgreSQL) Exec(ctx context.Context, sql string) error {
 	conn, err := pgx.Connect(ctx, p.URL("postgres"))
 	if err != nil {
 		return err

@@ -18,13 +18,19 @@ type reading struct {
 // slowAnswer makes a reading too inexact to replace another.
 const slowAnswer = 250 * time.Millisecond
 
+// exact is what two clocks may differ by before one follows the other.
+const exact = time.Millisecond
+
 // set takes over what the server said to a question asked at that time.
 func (c *clock) set(server, asked time.Time) {
 	took := time.Since(asked)
-	if took > slowAnswer && c.last.Load() != nil {
-		return
-	}
 	local := asked.Add(took / 2)
+	if r := c.last.Load(); r != nil {
+		drift := server.Sub(r.server.Add(local.Sub(r.local))).Abs()
+		if took > slowAnswer || drift <= took/2+exact { // it may be none: no step back for nothing
+			return
+		}
+	}
 	c.last.Store(&reading{server, local, local.Round(0).Sub(server)})
 }
 

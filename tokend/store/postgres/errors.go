@@ -3,6 +3,9 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -17,6 +20,8 @@ const (
 	noTable          = "42P01"
 	noRights         = "42501"
 	tooManyConnected = "53300"
+	adminShutdown    = "57P01"
+	crashShutdown    = "57P02"
 )
 
 // explain puts before an error of the server what an operator can do about it. An error
@@ -39,6 +44,18 @@ func explain(err error) error {
 		return fmt.Errorf("the server has no connection left; lower [store] connections, or raise its max_connections: %w", err)
 	}
 	return err
+}
+
+// broken tells whether the error is of a connection that the server has ended, so that
+// another may do.
+func broken(err error) bool {
+	if e, answered := errors.AsType[*pgconn.PgError](err); answered {
+		return e.Code == adminShutdown || e.Code == crashShutdown
+	}
+	_, refused := errors.AsType[*pgconn.ConnectError](err)
+	return err != nil && !refused &&
+		(errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+			errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET))
 }
 
 // exists tells whether the error says that the ID or digest is taken.

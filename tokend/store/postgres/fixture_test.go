@@ -27,7 +27,7 @@ func newDatabase(t *testing.T, template string) string {
 
 func open(t *testing.T, url string) *postgres.Store {
 	t.Helper()
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: url})
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Connections: 20})
 	check(err)
 	t.Cleanup(func() { check(s.Close()) })
 	return s

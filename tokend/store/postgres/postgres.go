@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +26,8 @@ type Config struct {
 	URL string
 	// Password returns that of the user, for each new connection. Nil: the user has none.
 	Password func() (string, error)
-	// Connections is how many may be open at once. 0: as many as pgx opens by itself.
+	// Connections is how many may be open at once, half of them for logins alone; Watch has
+	// one more. Below 2: 2.
 	Connections int
 	// Logger hears of a new or upgraded schema. Nil: nobody does.
 	Logger *slog.Logger
@@ -38,11 +40,13 @@ type Config struct {
 // ended, or the connection broke, may it have been.
 type Store struct {
 	pool    *pgxpool.Pool
+	logins  *pgxpool.Pool // that nothing else waits for
 	log     *slog.Logger
 	clock   clock
 	metrics *store.Metrics
 	watched *watchMetrics
-	heard   int64 // the last entry of the audit trail that Watch knows of
+	heard   place                     // the last entry of the audit trail that Watch knows of
+	asked   atomic.Pointer[time.Time] // when Watch last asked for it
 }
 
 const (
@@ -68,26 +72,27 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 			return err
 		}
 	}
-	if cfg.Connections > 0 {
-		settings.MaxConns = int32(cfg.Connections) //nolint:gosec // the configuration's limit is far below
-	}
 	settings.ConnConfig.RuntimeParams["application_name"] = "tokend"
 	settings.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	// The server ends what nobody waits for any more, also after a daemon's death.
 	settings.ConnConfig.RuntimeParams["statement_timeout"] = milliseconds(otherTimeout)
 	settings.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(2 * otherTimeout)
 	settings.ConnConfig.ConnectTimeout = otherTimeout
-	pool, err := pgxpool.NewWithConfig(ctx, settings)
-	if err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
+	settings.AfterConnect = insistOnDisk
+	s := &Store{log: log}
+	connections := max(cfg.Connections, 2)
+	for pool, most := range map[**pgxpool.Pool]int{&s.logins: connections / 2, &s.pool: connections - connections/2} {
+		settings := settings.Copy()
+		settings.MaxConns = int32(most) //nolint:gosec // the configuration's limit is far below
+		if *pool, err = pgxpool.NewWithConfig(ctx, settings); err != nil {
+			return nil, errors.Join(fmt.Errorf("open the database: %w", err), s.Close())
+		}
 	}
-	s := &Store{pool: pool, log: log}
 	if err = s.upgrade(ctx); err == nil {
 		err = s.begin(ctx)
 	}
 	if err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("open %s: %w", place(settings.ConnConfig), err)
+		return nil, errors.Join(fmt.Errorf("open %s: %w", describe(settings.ConnConfig), err), s.Close())
 	}
 	s.metrics, s.watched = store.NewMetrics(cfg.Registerer), newWatchMetrics(cfg.Registerer, &s.clock)
 	return s, nil
@@ -96,13 +101,22 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 // begin notes the server's time, and from which change on Watch is to tell.
 func (s *Store) begin(ctx context.Context) error {
 	return within(ctx, otherTimeout, func(ctx context.Context) error {
-		asked, now := time.Now(), time.Time{}
-		if err := s.pool.QueryRow(ctx, `SELECT coalesce(max(number), 0), clock_timestamp() FROM events`).Scan(&s.heard, &now); err != nil {
+		var err error
+		if s.heard, _, err = s.latest(ctx, s.pool); err != nil {
 			return explain(err)
 		}
-		s.clock.set(now, asked)
+		if s.heard.timeline == "" {
+			return fmt.Errorf("%w: the server is a standby, which tells nobody of changes; name the primary, or all of them and target_session_attrs=read-write", store.ErrUnwritable)
+		}
 		return nil
 	})
+}
+
+// insistOnDisk undoes a synchronous_commit=off of the server's, the database's or the
+// user's, by which what was acknowledged may be lost; stronger settings stay.
+func insistOnDisk(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`)
+	return err
 }
 
 // Now is the server's time, by which all daemons judge alike.
@@ -110,14 +124,18 @@ func (s *Store) Now() time.Time { return s.clock.now() }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// place names the database without its password.
-func place(c *pgx.ConnConfig) string {
+// describe names the database without its password.
+func describe(c *pgx.ConnConfig) string {
 	return fmt.Sprintf("database %q on %s", c.Database, c.Host)
 }
 
 // Close waits for what is under way and closes the connections.
 func (s *Store) Close() error {
-	s.pool.Close()
+	for _, pool := range []*pgxpool.Pool{s.logins, s.pool} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
 	return nil
 }
 

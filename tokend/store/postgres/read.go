@@ -29,12 +29,18 @@ func isActive(n int) string {
 // Lookup returns the record under the digest, or token.ErrNotFound.
 func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, error) {
 	return do(ctx, s, store.Lookup, func(ctx context.Context) (token.Record, error) {
-		return s.read(ctx, digest)
+		for {
+			record, err := s.read(ctx, digest)
+			if !broken(err) || ctx.Err() != nil {
+				return record, err
+			}
+			// Of all connections that were idle when the server ended them, each is met once.
+		}
 	})
 }
 
 func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, error) {
-	rows, err := s.pool.Query(ctx, lookupByDigest, digest[:])
+	rows, err := s.logins.Query(ctx, lookupByDigest, digest[:])
 	if err != nil {
 		return token.Record{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // told collects what a watcher is told, for as long as the test runs.
 func told(t *testing.T, s *postgres.Store) <-chan token.Digest {
 	t.Helper()
-	digests := make(chan token.Digest, 100)
+	digests := make(chan token.Digest, 1000)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -69,7 +70,11 @@ func TestEveryDaemonHearsOfEveryChange(t *testing.T) {
 	url := newDatabase(t, "current")
 	one, other := open(t, url), open(t, url)
 	first, second, third := mint(t, one), mint(t, one), mint(t, one)
+	if other.Hears() {
+		t.Error("hears before it listens")
+	}
 	heard := told(t, other)
+	await(t, "the first answer", other.Hears)
 	revoke(t, one, token.Selection{ID: first.ID})
 	wantTold(t, "revoked by its ID", heard, first.Digest)
 	change(t, one, "alice", true)
@@ -111,9 +116,11 @@ func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
 	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS false`)
 	exec(ended, database) // one that was made meanwhile
 	await(t, "the loss to be logged", func() bool { return log.count("are not heard of") > 1 })
+	await(t, "the loss to be known", func() bool { return !other.Hears() })
 	revoke(t, one, token.Selection{ID: r.ID})
 	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS true`)
 	wantTold(t, "afterwards", heard, r.Digest)
+	await(t, "the end of the loss", other.Hears)
 }
 
 func TestNowIsTheServers(t *testing.T) {
@@ -140,4 +147,30 @@ func await(t *testing.T, what string, is func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("waited in vain for %s", what)
+}
+
+// TestChangesAtOnceAreAllHeardOf: of two that are under way together, the one with the
+// lower number may not be committed after the other was heard of.
+func TestChangesAtOnceAreAllHeardOf(t *testing.T) {
+	url := newDatabase(t, "current")
+	stores := []*postgres.Store{open(t, url), open(t, url), open(t, url)}
+	var all []token.Digest
+	ids := make(chan string, 600)
+	for range cap(ids) {
+		r := mint(t, stores[0])
+		all = append(all, r.Digest)
+		ids <- r.ID
+	}
+	close(ids)
+	heard := told(t, open(t, url))
+	var revoking sync.WaitGroup
+	for i := range 24 {
+		revoking.Go(func() {
+			for id := range ids {
+				revoke(t, stores[i%len(stores)], token.Selection{ID: id})
+			}
+		})
+	}
+	wantTold(t, "at once", heard, all...)
+	revoking.Wait()
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/store"
 	"tokend/tokend/token"
@@ -173,18 +174,28 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		}
 		value, err := f(ctx, tx)
 		if err != nil {
-			return nothing, errors.Join(err, rollback(ctx, tx))
+			rollback(ctx, tx)
+			return nothing, err
 		}
-		return value, tx.Commit(ctx)
+		return value, unsure(tx.Commit(ctx))
 	})
 }
 
-// rollback gives the connection back even where the time is up, which ends it.
-func rollback(ctx context.Context, tx pgx.Tx) error {
-	if err := tx.Rollback(context.WithoutCancel(ctx)); !errors.Is(err, pgx.ErrTxClosed) {
+// unsure marks the error of a commit that the server did not answer.
+func unsure(err error) error {
+	var answered *pgconn.PgError
+	if err == nil || errors.As(err, &answered) && !broken(err) {
 		return err
 	}
-	return nil
+	return fmt.Errorf("%w: %w", token.ErrUnsure, err)
+}
+
+// rollback gives the connection back also where the time is up. What a server doesn't
+// answer ends the connection, and that the transaction.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
+	defer cancel()
+	_ = tx.Rollback(ctx) // why is told by the error that led here
 }
 
 // disabledSince locks the user until the end of the transaction: of two changes to a

@@ -1,0 +1,33 @@
+package postgres_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tokend/tokend/store/postgres"
+)
+
+// TestTheServersClockIsFollowed, however wrong this machine's is; but not back and forth
+// for what may be the answer's way.
+func TestTheServersClockIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c postgres.Clock
+		c.Set(time.Now().Add(time.Hour))
+		time.Sleep(time.Minute)
+		if got, want := c.Now(), time.Now().Add(time.Hour); !got.Equal(want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		if c.Skew() != -time.Hour {
+			t.Errorf("this machine's clock is %v ahead, want an hour behind", c.Skew())
+		}
+		c.Set(time.Now().Add(time.Hour - time.Millisecond))
+		if got, want := c.Now(), time.Now().Add(time.Hour); !got.Equal(want) {
+			t.Errorf("after a millisecond: got %v, want %v", got, want)
+		}
+		c.Set(time.Now().Add(-time.Hour))
+		if got, want := c.Now(), time.Now().Add(-time.Hour); !got.Equal(want) {
+			t.Errorf("set back: got %v, want %v", got, want)
+		}
+	})
+}

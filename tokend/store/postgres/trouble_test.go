@@ -1,0 +1,146 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/store"
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/token"
+)
+
+// TestServerEndsIdleConnections, which costs no login: another one is taken.
+func TestServerEndsIdleConnections(t *testing.T) {
+	url := newDatabase(t, "current")
+	s := open(t, url)
+	r := mint(t, s)
+	admin := connect(t.Context(), url)
+	defer func() { check(admin.Close(context.Background())) }()
+	var ended atomic.Bool
+	var logins sync.WaitGroup
+	for range 4 {
+		logins.Go(func() {
+			for !ended.Load() {
+				if got, err := s.Lookup(t.Context(), r.Digest); err != nil || got.ID != r.ID {
+					t.Errorf("got %q, %v", got.ID, err)
+					return
+				}
+			}
+		})
+	}
+	for range 30 {
+		_, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle'`)
+		check(err)
+		time.Sleep(10 * time.Millisecond)
+	}
+	ended.Store(true)
+	logins.Wait()
+}
+
+// TestChangesThatWaitHoldNoLoginUp: another program holds the lock of the audit trail.
+func TestChangesThatWaitHoldNoLoginUp(t *testing.T) {
+	url := newDatabase(t, "current")
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Connections: 4})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	r := mint(t, s)
+	holder := connect(t.Context(), url)
+	_, err = holder.Exec(t.Context(), fmt.Sprintf(`SELECT pg_advisory_lock(%d)`, 0x746f6b64))
+	check(err)
+	var changes sync.WaitGroup
+	for range 10 {
+		changes.Go(func() {
+			_ = s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}) // waits
+		})
+	}
+	await(t, "the changes", func() bool {
+		var waiting int
+		check(holder.QueryRow(t.Context(), `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`).Scan(&waiting))
+		return waiting > 0
+	})
+	for range 20 {
+		if _, err := s.Lookup(t.Context(), r.Digest); err != nil {
+			t.Error(err)
+		}
+	}
+	check(holder.Close(t.Context()))
+	changes.Wait()
+}
+
+// TestNoticeComesWithTheChange: what wakes the others comes with the change itself.
+func TestNoticeComesWithTheChange(t *testing.T) {
+	url := newDatabase(t, "current")
+	s := open(t, url)
+	r := mint(t, s)
+	conn := connect(t.Context(), url)
+	defer func() { check(conn.Close(context.Background())) }()
+	_, err := conn.Exec(t.Context(), `LISTEN tokend`)
+	check(err)
+	for what, do := range map[string]func(){
+		"disabled": func() { change(t, s, "alice", true) },
+		"revoked":  func() { revoke(t, s, token.Selection{ID: r.ID}) },
+	} {
+		do()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		cancel()
+	}
+}
+
+// TestAcknowledgedIsOnDisk whatever the database's owner has set.
+func TestAcknowledgedIsOnDisk(t *testing.T) {
+	for set, want := range map[string]string{"off": "on", "remote_apply": "remote_apply"} {
+		name, err := server.NewDatabase(t.Context(), "current")
+		check(err)
+		t.Cleanup(func() { check(server.DropDatabase(context.Background(), name)) })
+		run(t.Context(), server.URL("postgres"), `ALTER DATABASE `+name+` SET synchronous_commit = `+set)
+		got, err := open(t, server.URL(name)).Setting(t.Context(), "synchronous_commit")
+		if err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %s", set, got, err, want)
+		}
+	}
+}
+
+// TestStandbyIsRefused: nobody tells it of changes.
+func TestStandbyIsRefused(t *testing.T) {
+	primary, err := servers.StartPostgreSQL("fsync=off")
+	check(err)
+	t.Cleanup(func() { check(primary.Stop()) })
+	check(open(t, primary.URL("postgres")).Ping(t.Context()))
+	standby, err := primary.Standby()
+	check(err)
+	t.Cleanup(func() { check(standby.Stop()) })
+	_, err = postgres.Open(t.Context(), postgres.Config{URL: standby.URL("postgres")})
+	if !errors.Is(err, store.ErrUnwritable) {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// TestQuotaHoldsForMintsAtOnce, by several daemons.
+func TestQuotaHoldsForMintsAtOnce(t *testing.T) {
+	url := newDatabase(t, "current")
+	stores := []*postgres.Store{open(t, url), open(t, url)}
+	var mints sync.WaitGroup
+	for i := range 20 {
+		mints.Go(func() {
+			err := stores[i%2].Mint(t.Context(), newRecord(), token.Quota{Tokens: 7}, token.Event{At: created})
+			if err != nil && !errors.Is(err, token.ErrTooMany) {
+				t.Error(err)
+			}
+		})
+	}
+	mints.Wait()
+	records, err := stores[0].Records(t.Context(), token.Page{Limit: 100})
+	if err != nil || len(records) != 7 {
+		t.Errorf("%d tokens were made, %v, want 7", len(records), err)
+	}
+}
