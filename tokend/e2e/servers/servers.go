@@ -21,10 +21,10 @@ const startTimeout = 30 * time.Second
 // unprivileged is who runs the servers where the tests are root: PostgreSQL refuses to be.
 const unprivileged = "nobody"
 
-// folder is a new one that belongs to the servers' user, in a place short enough for
-// a socket's path.
+// folder is a new one that belongs to the servers' user, in a place that any user can get
+// to and that is short enough for a socket's path.
 func folder() (string, error) {
-	dir, err := os.MkdirTemp("", "tokend-server-")
+	dir, err := os.MkdirTemp("/tmp", "tokend-server-")
 	if err != nil {
 		return "", err
 	}
