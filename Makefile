@@ -1,7 +1,7 @@
 # make build   bin/tokend and bin/pamhelper, static
 # make demo    a token logs in, and others do not: needs Go alone
 # make test    everything; installs with apt what it needs
-# make check   vet, lint and unit tests: under two minutes
+# make check   vet, lint and unit tests: two to three minutes
 # make bench   the helper against a C program, and checks per second
 
 .SHELLFLAGS := -eu -c

@@ -29,8 +29,8 @@ type tokenStore interface {
 	Close() error
 }
 
-// shared is a store of several daemons: it tells of what the others change, and the
-// time that is all theirs.
+// shared is a store of several daemons: it tells of what the others change, whether it
+// hears of that now, and the time that all go by.
 type shared interface {
 	Watch(ctx context.Context, forget postgres.Forget)
 	Hears() bool

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -71,11 +73,11 @@ func (p *PostgreSQL) start(settings []string) error {
 	); err != nil {
 		return err
 	}
-	return p.serve(settings)
+	return p.Serve(settings...)
 }
 
-// serve starts a server on the cluster that is there.
-func (p *PostgreSQL) serve(settings []string) error {
+// Serve starts a server on the cluster that is there.
+func (p *PostgreSQL) Serve(settings ...string) error {
 	args := []string{"-D", p.data(), "-k", p.dir, "-p", p.port, "-h", ""}
 	for _, s := range settings {
 		args = append(args, "-c", s)
@@ -98,7 +100,7 @@ func (p *PostgreSQL) Standby(settings ...string) (*PostgreSQL, error) {
 	s := &PostgreSQL{dir: dir, port: p.port}
 	err = run(s.program("pg_basebackup", "-h", p.dir, "-p", p.port, "-U", "tokend", "-D", s.data(), "-R", "-c", "fast", "--no-sync"))
 	if err == nil {
-		err = s.serve(settings)
+		err = s.Serve(settings...)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start a standby: %w", err), s.Stop())
@@ -114,16 +116,13 @@ func (p *PostgreSQL) Promote() error {
 // Kill ends the server by SIGKILL and leaves all as it is; Serve starts it again.
 func (p *PostgreSQL) Kill() error { return end(p.cmd, syscall.SIGKILL, 0) }
 
-// Serve starts the server again that was killed.
-func (p *PostgreSQL) Serve(settings ...string) error { return p.serve(settings) }
-
 // Dir is the folder of its socket.
 func (p *PostgreSQL) Dir() string { return p.dir }
 
 // program is one of PostgreSQL's, of the newest version that Debian has installed.
 func (p *PostgreSQL) program(name string, args ...string) *exec.Cmd {
 	if found, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name); err == nil && len(found) > 0 {
-		name = slices.MaxFunc(found, func(a, b string) int { return len(a) - len(b) + slices.Compare([]byte(a), []byte(b)) })
+		name = slices.MaxFunc(found, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
 	}
 	return command(p.dir, name, args...)
 }

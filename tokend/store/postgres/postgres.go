@@ -35,7 +35,7 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
-// Store is a pool of connections. Its methods may be called concurrently. A change that
+// Store is an open database. Its methods may be called concurrently. A change that
 // ends with an error was not made; only where the context or the method's own time has
 // ended, or the connection broke, may it have been.
 type Store struct {
@@ -56,7 +56,7 @@ const (
 
 // Open connects to the database and upgrades its schema; of many daemons that do so at
 // once, one upgrades it. A schema that is newer than this program's is refused with a
-// *store.NewerSchemaError.
+// *store.NewerSchemaError, and a standby with store.ErrUnwritable.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	log := cfg.Logger
 	if log == nil {
