@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -25,9 +24,9 @@ const WithPassword = "with_password"
 // PostgreSQL is a cluster of databases with a server on it, which is reached by a
 // Unix socket. Its superuser is tokend.
 type PostgreSQL struct {
-	dir  string
-	port string
-	cmd  *exec.Cmd
+	dir     string
+	port    string
+	process *process
 
 	databases atomic.Int64
 }
@@ -35,60 +34,60 @@ type PostgreSQL struct {
 // StartPostgreSQL makes an empty cluster and starts a server on it, with the settings
 // such as "max_connections=500".
 func StartPostgreSQL(settings ...string) (*PostgreSQL, error) {
-	return begin(&PostgreSQL{port: "5432"}, settings) // which is only a part of the socket's name
+	return begin(func(p *PostgreSQL) error {
+		p.port = "5432" // which is only a part of the socket's name
+		return p.Serve(settings...)
+	})
 }
 
 // StartPostgreSQLWithTLS starts one that is reached by TLS as well, on a free port.
 func StartPostgreSQLWithTLS(settings ...string) (*PostgreSQL, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	settings = append(settings, "listen_addresses=127.0.0.1", "ssl=on")
+	return begin(func(p *PostgreSQL) error {
+		return onFreePort(func(port string) error {
+			p.port = port
+			return p.Serve(settings...)
+		})
+	})
+}
+
+func begin(start func(*PostgreSQL) error) (*PostgreSQL, error) {
+	dir, err := folder()
 	if err != nil {
 		return nil, err
 	}
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err := errors.Join(err, listener.Close()); err != nil {
-		return nil, err
+	p := &PostgreSQL{dir: dir}
+	if err = p.make(); err == nil {
+		err = start(p)
 	}
-	return begin(&PostgreSQL{port: port}, append(settings, "listen_addresses=127.0.0.1", "ssl=on"))
-}
-
-func begin(p *PostgreSQL, settings []string) (*PostgreSQL, error) {
-	var err error
-	if p.dir, err = folder(); err != nil {
-		return nil, err
-	}
-	if err := p.start(settings); err != nil {
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start PostgreSQL: %w", err), p.Stop())
 	}
 	return p, nil
 }
 
-func (p *PostgreSQL) start(settings []string) error {
+// make makes the cluster.
+func (p *PostgreSQL) make() error {
 	if err := run(p.program("initdb", "-D", p.data(), "-U", "tokend", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")); err != nil {
 		return err
 	}
 	rules := "local replication all trust\nlocal all " + WithPassword + " scram-sha-256\nlocal all all trust\nhostssl all all 127.0.0.1/32 trust\n"
-	if err := errors.Join(
+	return errors.Join(
 		writeFile(filepath.Join(p.data(), "pg_hba.conf"), []byte(rules)),
 		writeCertificate(p.Certificate(), filepath.Join(p.data(), "server.key")),
-	); err != nil {
-		return err
-	}
-	return p.Serve(settings...)
+	)
 }
 
 // Serve starts a server on the cluster that is there.
-func (p *PostgreSQL) Serve(settings ...string) error {
+func (p *PostgreSQL) Serve(settings ...string) (err error) {
 	args := []string{"-D", p.data(), "-k", p.dir, "-p", p.port, "-h", ""}
 	for _, s := range settings {
 		args = append(args, "-c", s)
 	}
-	p.cmd = p.program("postgres", args...)
-	if err := launch(p.cmd, filepath.Join(p.dir, "log")); err != nil {
-		return err
-	}
-	return await(p.cmd, filepath.Join(p.dir, "log"), func(ctx context.Context) error {
+	p.process, err = serve(p.program("postgres", args...), filepath.Join(p.dir, "log"), func(ctx context.Context) error {
 		return p.Exec(ctx, "SELECT 1")
 	})
+	return err
 }
 
 // Standby makes a copy of the cluster, with a server that follows this one.
@@ -114,7 +113,7 @@ func (p *PostgreSQL) Promote() error {
 }
 
 // Kill ends the server by SIGKILL and leaves all as it is; Serve starts it again.
-func (p *PostgreSQL) Kill() error { return end(p.cmd, syscall.SIGKILL, 0) }
+func (p *PostgreSQL) Kill() error { return p.process.end(syscall.SIGKILL, 0) }
 
 // Dir is the folder of its socket.
 func (p *PostgreSQL) Dir() string { return p.dir }
@@ -167,5 +166,5 @@ func (p *PostgreSQL) Certificate() string { return filepath.Join(p.data(), "serv
 
 // Stop ends the server, if it runs, and removes all of it.
 func (p *PostgreSQL) Stop() error {
-	return errors.Join(end(p.cmd, syscall.SIGQUIT, 20*time.Second), os.RemoveAll(p.dir))
+	return errors.Join(p.process.end(syscall.SIGQUIT, 20*time.Second), os.RemoveAll(p.dir))
 }

@@ -4,7 +4,6 @@ package servers
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,11 +11,7 @@ import (
 	"os/user"
 	"strconv"
 	"syscall"
-	"time"
 )
-
-// startTimeout is how long a server may take to answer.
-const startTimeout = 30 * time.Second
 
 // unprivileged is who runs the servers where the tests are root: PostgreSQL refuses to be.
 const unprivileged = "nobody"
@@ -71,47 +66,5 @@ func run(cmd *exec.Cmd) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", cmd, err, bytes.TrimSpace(out))
 	}
-	return nil
-}
-
-// launch starts a server, whose output goes to the file.
-func launch(cmd *exec.Cmd, log string) error {
-	file, err := os.Create(log)
-	if err != nil {
-		return err
-	}
-	cmd.Stdout, cmd.Stderr = file, file
-	return errors.Join(cmd.Start(), file.Close())
-}
-
-// await waits until the server answers.
-func await(cmd *exec.Cmd, log string, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			text, _ := os.ReadFile(log)
-			return fmt.Errorf("%s does not answer: %w; its log:\n%s", cmd.Path, err, text)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-// end ends a server by the signal, or by SIGKILL when that takes too long.
-func end(cmd *exec.Cmd, by syscall.Signal, within time.Duration) error {
-	if cmd == nil || cmd.Process == nil {
-		return nil
-	}
-	if err := cmd.Process.Signal(by); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	late := time.AfterFunc(within, func() { _ = cmd.Process.Kill() })
-	defer late.Stop()
-	_ = cmd.Wait() // by a signal, and that was wanted
 	return nil
 }

@@ -1,0 +1,75 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PgBouncer shares a few connections to a PostgreSQL server among many, each for one
+// transaction at a time. It is reached by a Unix socket.
+type PgBouncer struct {
+	dir     string
+	process *process
+}
+
+// StartPgBouncer starts one before the server, with the settings such as
+// "default_pool_size = 2". Whoever connects is the superuser.
+func StartPgBouncer(p *PostgreSQL, settings ...string) (*PgBouncer, error) {
+	dir, err := folder()
+	if err != nil {
+		return nil, err
+	}
+	b := &PgBouncer{dir: dir}
+	if err := b.serve(p, settings); err != nil {
+		return nil, errors.Join(fmt.Errorf("start PgBouncer: %w", err), b.Stop())
+	}
+	return b, nil
+}
+
+func (b *PgBouncer) serve(p *PostgreSQL, settings []string) error {
+	lines := append([]string{
+		"[databases]",
+		"* = host=" + p.dir + " port=" + p.port + " user=tokend",
+		"[pgbouncer]",
+		"pool_mode = transaction",
+		"auth_type = any",
+		"unix_socket_dir = " + b.dir,
+		"listen_port = 6432", // which is only a part of the socket's name
+	}, settings...)
+	conf := filepath.Join(b.dir, "pgbouncer.ini")
+	if err := writeFile(conf, []byte(strings.Join(lines, "\n")+"\n")); err != nil {
+		return err
+	}
+	var err error
+	b.process, err = serve(command(b.dir, "pgbouncer", conf), filepath.Join(b.dir, "log"), func(ctx context.Context) error {
+		conn, err := pgx.Connect(ctx, b.URL("postgres"))
+		if err != nil {
+			return err
+		}
+		return errors.Join(conn.Ping(ctx), conn.Close(ctx))
+	})
+	return err
+}
+
+// URL is where a database is, through the pooler, for the superuser.
+func (b *PgBouncer) URL(database string) string {
+	return "postgres:///" + database + "?" + url.Values{"host": {b.dir}, "port": {"6432"}, "user": {"tokend"}}.Encode()
+}
+
+// Kill ends it by SIGKILL.
+func (b *PgBouncer) Kill() error { return b.process.end(syscall.SIGKILL, 0) }
+
+// Stop ends it, if it runs, and removes all of it.
+func (b *PgBouncer) Stop() error {
+	// By SIGINT it would wait until the clients are done.
+	return errors.Join(b.process.end(syscall.SIGTERM, 10*time.Second), os.RemoveAll(b.dir))
+}
