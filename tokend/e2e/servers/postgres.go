@@ -113,7 +113,30 @@ func (p *PostgreSQL) Promote() error {
 }
 
 // Kill ends the server by SIGKILL and leaves all as it is; Serve starts it again.
-func (p *PostgreSQL) Kill() error { return p.process.end(syscall.SIGKILL, 0) }
+func (p *PostgreSQL) Kill() error {
+	children, err := p.process.children()
+	err = errors.Join(err, p.process.end(syscall.SIGKILL, 0))
+	// Paused ones would not see that they are orphans.
+	return errors.Join(err, signal(children, syscall.SIGCONT))
+}
+
+// Pause stops the server with all its processes: connections to it stay, and new ones are
+// made, but nothing answers until Resume.
+func (p *PostgreSQL) Pause() error {
+	err := p.process.pause() // first, so that there are no more children
+	children, listing := p.process.children()
+	err = errors.Join(err, listing, signal(children, syscall.SIGSTOP))
+	for _, pid := range children {
+		err = errors.Join(err, stopped(pid))
+	}
+	return err
+}
+
+// Resume lets them go on.
+func (p *PostgreSQL) Resume() error {
+	children, err := p.process.children()
+	return errors.Join(err, signal(children, syscall.SIGCONT), p.process.resume())
+}
 
 // Dir is the folder of its socket.
 func (p *PostgreSQL) Dir() string { return p.dir }
@@ -166,5 +189,8 @@ func (p *PostgreSQL) Certificate() string { return filepath.Join(p.data(), "serv
 
 // Stop ends the server, if it runs, and removes all of it.
 func (p *PostgreSQL) Stop() error {
-	return errors.Join(p.process.end(syscall.SIGQUIT, 20*time.Second), os.RemoveAll(p.dir))
+	children, err := p.process.children()
+	// Paused ones would not hear that they should end.
+	err = errors.Join(err, signal(children, syscall.SIGCONT), p.process.end(syscall.SIGQUIT, 20*time.Second))
+	return errors.Join(err, os.RemoveAll(p.dir))
 }

@@ -1,7 +1,6 @@
 package servers_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -11,18 +10,12 @@ import (
 )
 
 func TestPgBouncerSharesAConnection(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
+	t.Parallel()
+	ctx := within(t, 20*time.Second)
 	server, err := servers.StartPostgreSQL("fsync=off")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ended(t, server.Stop) })
+	server = started(t, server, err)
 	pooler, err := servers.StartPgBouncer(server, "default_pool_size = 1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ended(t, pooler.Stop) })
+	pooler = started(t, pooler, err)
 
 	pid := func() (n int) {
 		conn, err := pgx.Connect(ctx, pooler.URL("postgres"))
@@ -44,6 +37,34 @@ func TestPgBouncerSharesAConnection(t *testing.T) {
 	if conn, err := pgx.Connect(ctx, pooler.URL("postgres")); err == nil {
 		conn.Close(ctx)
 		t.Error("a killed pooler answers")
+	}
+}
+
+func TestPausedPostgreSQLDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	server, err := servers.StartPostgreSQL("fsync=off")
+	server = started(t, server, err)
+	conn, err := pgx.Connect(within(t, 20*time.Second), server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Ping(within(t, 100*time.Millisecond)); err == nil {
+		t.Error("a paused server answers on an old connection")
+	}
+	if err := server.Exec(within(t, 100*time.Millisecond), "SELECT 1"); err == nil {
+		t.Error("a paused server answers on a new connection")
+	}
+	if err := server.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Exec(within(t, 20*time.Second), "SELECT 1"); err != nil {
+		t.Error(err)
+	}
+	if err := server.Pause(); err != nil { // and such a one ends all the same
+		t.Fatal(err)
 	}
 }
 
