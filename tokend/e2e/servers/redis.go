@@ -20,6 +20,7 @@ type Redis struct {
 	dir      string
 	port     string
 	tls      bool
+	sentinel bool
 	own      []string // settings that every start has
 	password string
 	process  *process
@@ -71,12 +72,21 @@ func (r *Redis) Serve(settings ...string) (err error) {
 	}
 	lines = slices.Concat(lines, r.own, settings)
 	r.password = setting(lines, "requirepass")
-	if err := writeFile(r.file("redis.conf"), []byte(strings.Join(lines, "\n")+"\n")); err != nil {
+	if err := errors.Join(os.RemoveAll(r.file("socket")), writeFile(r.file("redis.conf"), []byte(strings.Join(lines, "\n")+"\n"))); err != nil {
 		return err
 	}
-	r.process, err = serve(command(r.dir, "redis-server", "redis.conf"), r.Log(), func(ctx context.Context) error {
-		_, err := r.Exec(ctx, "PING")
-		return err
+	args := []string{"redis.conf"}
+	if r.sentinel {
+		args = append(args, "--sentinel")
+	}
+	r.process, err = serve(command(r.dir, "redis-server", args...), r.Log(), func(ctx context.Context) error {
+		// Alone first, because go-redis writes on the standard error what it cannot reach.
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", r.file("socket"))
+		if err != nil {
+			return err
+		}
+		_, err = r.Exec(ctx, "PING")
+		return errors.Join(err, conn.Close())
 	})
 	return err
 }

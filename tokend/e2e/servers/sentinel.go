@@ -1,0 +1,151 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisSentinel is a primary, a replica that follows it, and three sentinels, of which two
+// make the replica the primary when that one is gone for half a second.
+type RedisSentinel struct {
+	servers   []*Redis
+	sentinels []*Redis
+}
+
+// StartRedisSentinel starts them. The settings are those of both servers, whatever
+// starts them.
+func StartRedisSentinel(settings ...string) (*RedisSentinel, error) {
+	s := &RedisSentinel{}
+	if err := s.begin(settings); err != nil {
+		return nil, errors.Join(fmt.Errorf("start Redis with sentinels: %w", err), s.Stop())
+	}
+	return s, nil
+}
+
+func (s *RedisSentinel) begin(settings []string) error {
+	// A replica waits no five seconds for others to come.
+	settings = append([]string{"repl-diskless-sync-delay 0"}, settings...)
+	primary, err := (&Redis{own: settings}).begin(nil)
+	if err != nil {
+		return err
+	}
+	s.servers = append(s.servers, primary)
+	replica, err := (&Redis{own: append([]string{"replicaof 127.0.0.1 " + primary.port}, settings...)}).begin(nil)
+	if err != nil {
+		return err
+	}
+	s.servers = append(s.servers, replica)
+	if err := replica.process.await(replica.inSync); err != nil {
+		return err
+	}
+
+	watch := []string{
+		"sentinel monitor " + s.Name() + " 127.0.0.1 " + primary.port + " 2",
+		"sentinel down-after-milliseconds " + s.Name() + " 500",
+		"sentinel failover-timeout " + s.Name() + " 2000",
+	}
+	if primary.password != "" {
+		watch = append(watch, "sentinel auth-pass "+s.Name()+" "+primary.password)
+	}
+	for range 3 {
+		sentinel, err := (&Redis{sentinel: true, own: watch}).begin(nil)
+		if err != nil {
+			return err
+		}
+		s.sentinels = append(s.sentinels, sentinel)
+		// Or they hear of each other every two seconds only, and of a new primary every ten.
+		if _, err := sentinel.Exec(context.Background(), "SENTINEL", "DEBUG", "PUBLISH-PERIOD", 100, "INFO-PERIOD", 500); err != nil {
+			return err
+		}
+	}
+	for _, sentinel := range s.sentinels {
+		if err := sentinel.process.await(s.known(sentinel)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inSync asks a replica whether it has what its primary has.
+func (r *Redis) inSync(ctx context.Context) error {
+	info, err := r.Exec(ctx, "INFO", "replication")
+	if err == nil && !strings.Contains(fmt.Sprint(info), "master_link_status:up") {
+		err = errors.New("the replica is not in sync")
+	}
+	return err
+}
+
+// known asks a sentinel whether it knows all others.
+func (s *RedisSentinel) known(sentinel *Redis) func(context.Context) error {
+	return func(ctx context.Context) error {
+		client := redis.NewSentinelClient(sentinel.options())
+		defer client.Close()
+		primary, err := client.Master(ctx, s.Name()).Result()
+		if err != nil {
+			return err
+		}
+		replicas, err := client.Replicas(ctx, s.Name()).Result()
+		if err != nil {
+			return err
+		}
+		if primary["flags"] != "master" || primary["num-other-sentinels"] != "2" || len(replicas) != 1 ||
+			replicas[0]["flags"] != "slave" || replicas[0]["master-link-status"] != "ok" {
+			return fmt.Errorf("the sentinel does not know all others: %v, %v", primary, replicas)
+		}
+		return nil
+	}
+}
+
+// Name is what the sentinels call the primary, whichever it is.
+func (s *RedisSentinel) Name() string { return "tokend" }
+
+// Addrs are where the sentinels listen.
+func (s *RedisSentinel) Addrs() []string { return addrs(s.sentinels) }
+
+func addrs(servers []*Redis) []string {
+	var all []string
+	for _, r := range servers {
+		all = append(all, r.Addr())
+	}
+	return all
+}
+
+// Primary is the server that the sentinels name now. It is an error while they name
+// different ones.
+func (s *RedisSentinel) Primary(ctx context.Context) (*Redis, error) {
+	named := map[string]bool{}
+	for _, sentinel := range s.sentinels {
+		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+		client := redis.NewSentinelClient(sentinel.options())
+		addr, err := client.GetMasterAddrByName(asking, s.Name()).Result()
+		cancel()
+		if err := errors.Join(err, client.Close()); err != nil {
+			return nil, fmt.Errorf("ask the sentinel %s: %w", sentinel.Addr(), err)
+		}
+		named[net.JoinHostPort(addr[0], addr[1])] = true
+	}
+	for _, r := range s.servers {
+		if named[r.Addr()] && len(named) == 1 {
+			return r, nil
+		}
+	}
+	return nil, fmt.Errorf("the sentinels name %v", named)
+}
+
+// Stop ends all of them and removes what they had.
+func (s *RedisSentinel) Stop() error { return stopAll(slices.Concat(s.sentinels, s.servers)) }
+
+func stopAll(servers []*Redis) error {
+	var all error
+	for _, r := range servers {
+		all = errors.Join(all, r.Stop())
+	}
+	return all
+}
