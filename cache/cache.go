@@ -1,6 +1,7 @@
 // Package cache keeps bytes that expire, so that a login needs no look-up in
-// the store. It knows nothing of tokens: what the bytes say, and how long they
-// may be believed, is verify's matter.
+// the store: in this process, or in a Redis that several daemons share. It knows
+// nothing of tokens: what the bytes say, and how long they may be believed, is
+// verify's matter.
 //
 // Its one rule is the tombstone. Who takes rights away buries the key, and
 // until the tombstone expires no fill takes its place: a look-up that was under

@@ -64,9 +64,11 @@ func (m *Memory) Fill(_ context.Context, key string, value []byte, life time.Dur
 	return nil
 }
 
-// Bury puts a tombstone in the key's place. It never fails.
-func (m *Memory) Bury(_ context.Context, key string, life time.Duration) error {
-	m.entries.Set(key, memoryEntry{Entry{Buried: true}, life})
+// Bury puts tombstones in the keys' places. It never fails.
+func (m *Memory) Bury(_ context.Context, life time.Duration, keys ...string) error {
+	for _, key := range keys {
+		m.entries.Set(key, memoryEntry{Entry{Buried: true}, life})
+	}
 	return nil
 }
 

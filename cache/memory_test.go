@@ -134,7 +134,7 @@ func fill(t *testing.T, m *cache.Memory, key, value string, life time.Duration) 
 
 func bury(t *testing.T, m *cache.Memory, key string, life time.Duration) {
 	t.Helper()
-	if err := m.Bury(context.Background(), key, life); err != nil {
+	if err := m.Bury(context.Background(), life, key); err != nil {
 		t.Error(err)
 	}
 }

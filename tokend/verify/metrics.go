@@ -11,12 +11,13 @@ import (
 type outcome string
 
 const (
-	hit        outcome = "hit"     // a record young enough to be believed
-	old        outcome = "old"     // a record that the store must confirm
-	miss       outcome = "miss"    //
-	buried     outcome = "buried"  // a tombstone: rights were taken away lately
-	hitUnknown outcome = "unknown" // there was no such token a moment ago
-	failed     outcome = "error"   //
+	hit        outcome = "hit"      // a record young enough to be believed
+	old        outcome = "old"      // a record that the store must confirm
+	miss       outcome = "miss"     //
+	buried     outcome = "buried"   // a tombstone: rights were taken away lately
+	hitUnknown outcome = "unknown"  // there was no such token a moment ago
+	tampered   outcome = "tampered" // it is nothing that a daemon of this site has put there
+	failed     outcome = "error"    //
 )
 
 type metrics struct {
@@ -55,7 +56,7 @@ func newMetrics(reg prometheus.Registerer, tier string) *metrics {
 	for _, reason := range Reasons() {
 		m.validations.WithLabelValues(string(reason))
 	}
-	for _, o := range []outcome{hit, old, miss, buried, hitUnknown, failed} {
+	for _, o := range []outcome{hit, old, miss, buried, hitUnknown, tampered, failed} {
 		m.cache.WithLabelValues(tier, string(o))
 	}
 	return m

@@ -31,7 +31,7 @@ type Source interface {
 type Cache interface {
 	Get(ctx context.Context, key string) (cache.Entry, error)
 	Fill(ctx context.Context, key string, value []byte, life time.Duration) error
-	Bury(ctx context.Context, key string, life time.Duration) error
+	Bury(ctx context.Context, life time.Duration, keys ...string) error
 }
 
 // Config is what a Verifier is made of.
@@ -104,6 +104,9 @@ func New(cfg Config) (*Verifier, error) {
 
 // Apply takes over new settings; the next login is judged by them.
 func (v *Verifier) Apply(s Settings) { v.settings.Store(&s) }
+
+// Settings are those in force.
+func (v *Verifier) Settings() Settings { return *v.settings.Load() }
 
 // Check says whether the user may come in with the secret, writes one line to
 // the log and counts it. The secret may be anything; it is not kept.

@@ -1,0 +1,103 @@
+package cache
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Address says where Redis is, and who asks.
+type Address struct {
+	Servers  []string // host:port, or the host alone: one server, or some of many
+	Sentinel string   // what the servers call the set whose primary is asked; empty: they are no Sentinels
+	Cluster  bool     // whether the servers are a Cluster's
+	User     string   // of Redis' access rules; empty: the default one
+	Database int      //
+	TLS      bool     //
+	// Password returns that of the user, for each new connection. Nil: there is none.
+	Password func() (string, error)
+	// SentinelPassword returns that of the Sentinels. Nil: they have none.
+	SentinelPassword func() (string, error)
+	// CAFile has the authorities that a server's certificate may be from. Empty: those that
+	// the system trusts.
+	CAFile string
+	// CertFile and KeyFile show the server who asks. Empty: it isn't shown.
+	CertFile, KeyFile string
+}
+
+const (
+	defaultPort         = "6379"
+	defaultSentinelPort = "26379"
+)
+
+// options are those of the client.
+func (a Address) options() (o *redis.UniversalOptions, err error) {
+	o = &redis.UniversalOptions{
+		MasterName: a.Sentinel, IsClusterMode: a.Cluster, Username: a.User, DB: a.Database,
+		ClientName: "tokend", DisableIdentity: true,
+		// Each request has its own, shorter time.
+		ContextTimeoutEnabled: true, DialTimeout: probeTimeout, ReadTimeout: probeTimeout, WriteTimeout: probeTimeout,
+		MaxRetries: -1, DialerRetries: 1,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	port := defaultPort
+	if a.Sentinel != "" {
+		port = defaultSentinelPort
+	}
+	for _, server := range a.Servers {
+		o.Addrs = append(o.Addrs, withPort(server, port))
+	}
+	if a.TLS {
+		if o.TLSConfig, err = a.tls(); err != nil {
+			return nil, err
+		}
+	}
+	if a.SentinelPassword != nil {
+		if o.SentinelPassword, err = a.SentinelPassword(); err != nil {
+			return nil, err
+		}
+	}
+	if a.Password != nil {
+		o.CredentialsProviderContext = func(context.Context) (user, password string, err error) {
+			password, err = a.Password()
+			return a.User, password, err
+		}
+	}
+	return o, nil
+}
+
+// withPort adds the port where there is none.
+func withPort(host, port string) string {
+	if strings.LastIndexByte(host, ':') > strings.LastIndexByte(host, ']') {
+		return host
+	}
+	return host + ":" + port
+}
+
+func (a Address) tls() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if a.CAFile != "" {
+		text, err := os.ReadFile(a.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("%s has no certificate in it", a.CAFile)
+		}
+	}
+	if a.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(a.CertFile, a.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}

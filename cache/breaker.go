@@ -1,0 +1,134 @@
+package cache
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// tolerated is how many failures in a row, or within failureMemory, turn a cache off.
+	tolerated     = 3
+	failureMemory = time.Second
+	// The first and the longest wait before a cache that is off is tried again, and how
+	// long it must have been on for the first to hold again.
+	firstWait   = 100 * time.Millisecond
+	longestWait = 5 * time.Second
+	steady      = 10 * time.Second
+)
+
+// breaker turns a cache off that fails, so that nobody waits for it, and on again when it
+// is well.
+type breaker struct {
+	log     *slog.Logger
+	clear   atomic.Bool   // on, and no failure is remembered
+	tripped chan struct{} // gets one when the cache was turned off
+
+	mu       sync.Mutex
+	off      bool
+	why      error
+	failures int
+	last     time.Time // when it failed
+	since    time.Time // when it was turned on
+	wait     time.Duration
+}
+
+// newBreaker returns one that is off.
+func newBreaker(log *slog.Logger, why error) *breaker {
+	return &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why}
+}
+
+// err is nil while the cache is on, else why it is off.
+func (b *breaker) err() error {
+	if b.clear.Load() {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.off {
+		return b.why
+	}
+	return nil
+}
+
+// worked notes that the cache has answered.
+func (b *breaker) worked() {
+	if b.clear.Load() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.off && time.Since(b.last) > failureMemory {
+		b.failures = 0
+		b.clear.Store(true)
+	}
+}
+
+// failed notes that it has not, or not rightly.
+func (b *breaker) failed(ctx context.Context, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clear.Store(false)
+	b.failures++
+	b.last = time.Now()
+	if b.failures >= tolerated {
+		b.trip(ctx, err)
+	}
+}
+
+// turnOff turns the cache off at once.
+func (b *breaker) turnOff(ctx context.Context, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clear.Store(false)
+	b.trip(ctx, err)
+}
+
+func (b *breaker) trip(ctx context.Context, err error) {
+	if b.off {
+		return
+	}
+	b.off, b.why = true, err
+	if time.Since(b.since) > steady {
+		b.wait = 0
+	}
+	b.log.WarnContext(ctx, "the cache is not used until it works again: every login asks the store", "err", err)
+	select {
+	case b.tripped <- struct{}{}:
+	default:
+	}
+}
+
+// turnOn has the cache used again, if that may be.
+func (b *breaker) turnOn(ctx context.Context, may func() bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !may() {
+		return false
+	}
+	b.off, b.why, b.failures, b.since = false, nil, 0, time.Now()
+	b.clear.Store(true)
+	b.log.InfoContext(ctx, "the cache is used")
+	return true
+}
+
+// still notes why the cache does not work yet.
+func (b *breaker) still(ctx context.Context, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.why == nil || b.why.Error() != err.Error() {
+		b.log.WarnContext(ctx, "the cache cannot be used yet: every login asks the store", "err", err)
+	}
+	b.why = err
+}
+
+// next is how long to wait before the next try, at random so that not all come at once.
+func (b *breaker) next() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wait = min(max(2*b.wait, firstWait), longestWait)
+	return b.wait/2 + rand.N(b.wait) //nolint:gosec // it is no secret
+}

@@ -1,0 +1,149 @@
+package cache_test
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/cache"
+	"tokend/tokend/e2e/servers"
+)
+
+func password(text string) func() (string, error) {
+	return func() (string, error) { return text, nil }
+}
+
+func TestTLSShowsWhoIsWho(t *testing.T) {
+	server, err := servers.StartRedisWithTLS()
+	must(t, err)
+	t.Cleanup(func() { must(t, server.Stop()) })
+	address := cache.Address{Servers: []string{server.Addr()}, TLS: true, CAFile: server.Certificate()}
+	r := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	put(t, r, "k", "v", time.Hour)
+	expect(t, r, "k", "v")
+	address.CAFile = ""
+	stranger := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	eventually(t, "it says why", func() bool { return strings.Contains(stranger.Err().Error(), "certificate") })
+	expect(t, stranger, "k", "(error)")
+	for _, bad := range []string{filepath.Join(t.TempDir(), "none"), write(t, "no certificate")} {
+		address.CAFile = bad
+		if _, err := cache.NewRedis(cache.RedisConfig{Address: address, Keys: keys}); err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+// TestRedisMayAskForACertificate: of the daemon.
+func TestRedisMayAskForACertificate(t *testing.T) {
+	server, err := servers.StartRedisWithTLS("tls-auth-clients yes")
+	must(t, err)
+	t.Cleanup(func() { must(t, server.Stop()) })
+	address := cache.Address{Servers: []string{server.Addr()}, TLS: true, CAFile: server.Certificate()}
+	stranger := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	eventually(t, "it was tried", func() bool { return !strings.Contains(stranger.Err().Error(), "not tried") })
+	address.CertFile, address.KeyFile = server.Certificate(), filepath.Join(filepath.Dir(server.Certificate()), "server.key")
+	r := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	put(t, r, "k", "v", time.Hour)
+	expect(t, r, "k", "v")
+	if stranger.Used() {
+		t.Error("who shows no certificate is let in")
+	}
+}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	must(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// rules are what docs/operate.md tells admins to let tokend do.
+const rules = "user tokend on >%s ~tokend:* resetchannels -@all +ping +hello +auth +client|setname +get +set +evalsha +eval"
+
+func TestTheUserNeedsNoMoreRightsThanTheDocsSay(t *testing.T) {
+	secret := rand.Text()
+	text, err := os.ReadFile("../docs/operate.md")
+	must(t, err)
+	if !strings.Contains(string(text), strings.Split(fmt.Sprintf(rules, "PASSWORD"), " ~")[1]) {
+		t.Error("docs/operate.md says other rules than these")
+	}
+	server := startServer(t, fmt.Sprintf(rules, secret))
+	_, err = server.Exec(t.Context(), "ACL", "SETUSER", "default", "off")
+	must(t, err)
+	now := "wrong"
+	address := cache.Address{Servers: []string{server.Addr()}, User: "tokend", Password: func() (string, error) { return now, nil }}
+	r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	eventually(t, "it says why", func() bool { return strings.Contains(r.Err().Error(), "WRONGPASS") })
+	if strings.Contains(r.Err().Error(), now) {
+		t.Error("the error has the password in it")
+	}
+	now = secret // is read again
+	eventually(t, "it is used", r.Used)
+	put(t, r, "k", "v", time.Hour)
+	expect(t, r, "k", "v")
+	inter(t, r, time.Hour, "k")
+	address.Password = func() (string, error) { return "", errors.New("the file is gone") }
+	other := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	eventually(t, "it says why", func() bool { return strings.Contains(other.Err().Error(), "the file is gone") })
+}
+
+func TestASentinelSaysWhereThePrimaryIs(t *testing.T) {
+	set, err := servers.StartRedisSentinel("requirepass secret", "masterauth secret")
+	must(t, err)
+	t.Cleanup(func() { must(t, set.Stop()) })
+	address := cache.Address{Servers: set.Addrs(), Sentinel: set.Name(), Password: password("secret")}
+	one := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	two := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	put(t, one, "k", "v", time.Hour)
+	expect(t, two, "k", "v")
+	primary, err := set.Primary(t.Context())
+	must(t, err)
+	must(t, primary.Kill())
+	for one.Used() {
+		_ = found(one, "k")
+	}
+	if err := one.Bury(t.Context(), time.Hour, "revoked"); !errors.Is(err, cache.ErrPending) {
+		t.Errorf("Bury: %v", err)
+	}
+	eventually(t, "the replica has taken over", one.Used)
+	eventually(t, "the other one finds it", func() bool { return found(two, "revoked") == "(buried)" })
+}
+
+func TestAClusterIsOneCache(t *testing.T) {
+	cluster, err := servers.StartRedisCluster()
+	must(t, err)
+	t.Cleanup(func() { must(t, cluster.Stop()) })
+	address := cache.Address{Servers: cluster.Addrs()[:1], Cluster: true} // it tells of the others
+	one := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	two := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	var all []string
+	for i := range 50 {
+		key := fmt.Sprint("key ", i)
+		all = append(all, key)
+		put(t, one, key, key, time.Hour)
+		expect(t, two, key, key)
+	}
+	inter(t, one, time.Hour, all[:25]...)
+	for i, key := range all {
+		want := key
+		if i < 25 {
+			want = "(buried)"
+		}
+		expect(t, two, key, want)
+	}
+	dead := cluster.Nodes()[2]
+	must(t, dead.Kill())
+	for _, r := range []*cache.Redis{one, two} { // no part of it is used without the others
+		eventually(t, "it is used no more", func() bool {
+			for _, key := range all[25:] {
+				_ = found(r, key)
+			}
+			return !r.Used()
+		})
+	}
+}

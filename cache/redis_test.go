@@ -1,0 +1,341 @@
+package cache_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tokend/cache"
+	"tokend/tokend/e2e/servers"
+)
+
+var keys = newKeys()
+
+func newKeys() (k cache.Keys) {
+	random := func() (key cache.Key) {
+		_, _ = rand.Read(key[:])
+		return key
+	}
+	return cache.Keys{Name: random(), Seals: []cache.Seal{{Number: 1, Key: random()}}}
+}
+
+// redis is one server for most tests.
+var redis *servers.Redis
+
+func TestMain(m *testing.M) {
+	var err error
+	if redis, err = servers.StartRedis(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := redis.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// newRedis returns a cache as a daemon has it, that runs.
+func newRedis(t *testing.T, server *servers.Redis) *cache.Redis {
+	t.Helper()
+	return runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{server.Addr()}}, Keys: keys})
+}
+
+func runRedis(t *testing.T, cfg cache.RedisConfig) *cache.Redis {
+	t.Helper()
+	r := startRedis(t, cfg)
+	eventually(t, "it is used", r.Used)
+	return r
+}
+
+// startRedis does not wait until it is used.
+func startRedis(t *testing.T, cfg cache.RedisConfig) *cache.Redis {
+	t.Helper()
+	r, err := cache.NewRedis(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { r.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// eventually waits for what happens soon.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for begun := time.Now(); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > 20*time.Second {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// found is what the cache has under the key, for people.
+func found(r *cache.Redis, key string) string {
+	e, err := r.Get(context.Background(), key)
+	switch {
+	case errors.Is(err, cache.ErrTampered):
+		return "(tampered)"
+	case err != nil:
+		return "(error)"
+	case e.Buried:
+		return "(buried)"
+	case e.Value == nil:
+		return "(miss)"
+	}
+	return string(e.Value)
+}
+
+func expect(t *testing.T, r *cache.Redis, key, want string) {
+	t.Helper()
+	if got := found(r, key); got != want {
+		t.Errorf("%s: got %s, want %s", key, got, want)
+	}
+}
+
+func put(t *testing.T, r *cache.Redis, key, value string, life time.Duration) {
+	t.Helper()
+	if err := r.Fill(t.Context(), key, []byte(value), life); err != nil {
+		t.Error(err)
+	}
+}
+
+func inter(t *testing.T, r *cache.Redis, life time.Duration, keys ...string) {
+	t.Helper()
+	if err := r.Bury(t.Context(), life, keys...); err != nil {
+		t.Error(err)
+	}
+}
+
+// newKey is one that no other test uses.
+func newKey() string { return rand.Text() }
+
+func TestWhatOneDaemonFillsTheOthersFindUntilItExpires(t *testing.T) {
+	one, two, key := newRedis(t, redis), newRedis(t, redis), newKey()
+	expect(t, one, key, "(miss)")
+	put(t, one, key, "old", time.Hour)
+	put(t, one, key, "v", 300*time.Millisecond)
+	expect(t, two, key, "v")
+	begun := time.Now()
+	eventually(t, "it expires, though it is read", func() bool { return found(two, key) == "(miss)" })
+	if took := time.Since(begun); took < 200*time.Millisecond {
+		t.Errorf("it was gone after %s", took)
+	}
+}
+
+// TestNoFillOverwritesATombstone of another daemon, nor one's own.
+func TestNoFillOverwritesATombstone(t *testing.T) {
+	one, two, key := newRedis(t, redis), newRedis(t, redis), newKey()
+	put(t, one, key, "old", time.Hour)
+	inter(t, one, 500*time.Millisecond, key)
+	for _, r := range []*cache.Redis{one, two} {
+		put(t, r, key, "stale", time.Hour)
+		expect(t, r, key, "(buried)")
+	}
+	eventually(t, "it expires", func() bool { return found(two, key) == "(miss)" })
+	put(t, two, key, "new", time.Hour)
+	eventually(t, "one's own expires", func() bool { return found(one, key) == "new" })
+}
+
+func TestNoFillOfAnotherDaemonWinsARaceAgainstBury(t *testing.T) {
+	one, two := newRedis(t, redis), newRedis(t, redis)
+	for range 300 {
+		key := newKey()
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() { put(t, two, key, "v", time.Hour) })
+		}
+		all.Go(func() { inter(t, one, time.Hour, key) })
+		all.Wait()
+		expect(t, two, key, "(buried)")
+	}
+}
+
+// entries returns what the server has, by name.
+func entries(t *testing.T, server *servers.Redis) map[string]string {
+	t.Helper()
+	names, err := server.Exec(t.Context(), "KEYS", "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, name := range names.([]any) {
+		value, err := server.Exec(t.Context(), "GET", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name.(string)] = value.(string)
+	}
+	return all
+}
+
+func TestWhoReadsRedisLearnsNothing(t *testing.T) {
+	server := startServer(t)
+	r := newRedis(t, server)
+	put(t, r, "the key", "the value", time.Hour)
+	put(t, r, "the key 2", "the value", time.Hour)
+	seen := map[string]bool{}
+	for name, value := range entries(t, server) {
+		if name == "tokend:probe" {
+			continue
+		}
+		if !strings.HasPrefix(name, "tokend:") || strings.Contains(name+value, "the") || seen[value] {
+			t.Errorf("%q: %q", name, value)
+		}
+		seen[value] = true
+	}
+	if len(seen) != 2 {
+		t.Errorf("%d entries", len(seen))
+	}
+}
+
+func TestKeysAreNotPrinted(t *testing.T) {
+	text, err := json.Marshal(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := string(text)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+		all += fmt.Sprintf(verb, any(keys)) + fmt.Sprintf(verb, any(keys.Name))
+	}
+	for _, verb := range []string{"%x", "%d", "%v"} {
+		if secret := strings.Trim(fmt.Sprintf(verb, keys.Name[:4]), "[]"); strings.Contains(all, secret) {
+			t.Errorf("%s is in %s", secret, all)
+		}
+	}
+}
+
+func startServer(t *testing.T, settings ...string) *servers.Redis {
+	t.Helper()
+	server, err := servers.StartRedis(settings...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+// TestWhoWritesToRedisIsNotBelieved: nothing but what was sealed for a name opens under it.
+func TestWhoWritesToRedisIsNotBelieved(t *testing.T) {
+	server := startServer(t)
+	r := newRedis(t, server)
+	values := map[string]string{"a": "value of a", "b": "value of b"}
+	named := map[string]string{}
+	sealed := map[string]string{}
+	for key, value := range values {
+		put(t, r, key, value, time.Hour)
+		for name, text := range entries(t, server) {
+			if name != "tokend:probe" && named[name] == "" {
+				named[name], sealed[key] = key, text
+			}
+		}
+	}
+	name := map[string]string{}
+	for n, key := range named {
+		name[key] = n
+	}
+	foreign := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{server.Addr()}}, Keys: cache.Keys{Name: keys.Name, Seals: newKeys().Seals}})
+	put(t, foreign, "c", "v", time.Hour)
+	expect(t, r, "c", "(tampered)")
+
+	set := func(args ...any) {
+		t.Helper()
+		if _, err := server.Exec(t.Context(), args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	right := sealed["a"]
+	for i := range len(right) {
+		flipped := []byte(right)
+		flipped[i] ^= 1
+		set("SET", name["a"], flipped)
+		want := "(tampered)"
+		if i > 0 && i < 5 { // a key that it doesn't know
+			want = "(miss)"
+		}
+		expect(t, r, "a", want)
+	}
+	for _, text := range []string{"", "x", right[:4], right[:5], right[:16], right[:len(right)-1], right + "x", sealed["b"], "buried ", strings.Repeat("\x01", 100_000)} {
+		set("SET", name["a"], text)
+		if got := found(r, "a"); got != "(tampered)" && got != "(miss)" {
+			t.Errorf("%.20q: %s", text, got)
+		}
+	}
+	set("SET", name["a"], sealed["b"]) // swapped
+	set("SET", name["b"], sealed["a"])
+	expect(t, r, "a", "(tampered)")
+	expect(t, r, "b", "(tampered)")
+	set("DEL", name["a"])
+	set("RPUSH", name["a"], "a list")
+	expect(t, r, "a", "(tampered)")
+	for key, value := range values { // what is wrong is replaced
+		put(t, r, key, value, time.Hour)
+		expect(t, r, key, value)
+	}
+	if !r.Used() {
+		t.Error("it is not used any more")
+	}
+}
+
+func TestKeysAreRotated(t *testing.T) {
+	now := time.Now()
+	clock := func() time.Time { return now }
+	address := cache.Address{Servers: []string{redis.Addr()}}
+	next := newKeys().Seals[0]
+	next.Number = 2
+	old := keys.Seals[0]
+	ahead := runRedis(t, cache.RedisConfig{Address: address, Keys: keys, Now: clock})
+	behind := runRedis(t, cache.RedisConfig{Address: address, Keys: keys, Now: clock})
+	before, after := newKey(), newKey()
+	put(t, ahead, before, "v", time.Hour)
+	old.Until = now.Add(time.Minute)
+	ahead.SetKeys(cache.Keys{Name: keys.Name, Seals: []cache.Seal{next, old}})
+	expect(t, ahead, before, "v")
+	put(t, ahead, after, "w", time.Hour)
+	expect(t, ahead, after, "w")
+	expect(t, behind, after, "(miss)") // it has not heard of it yet
+	inter(t, behind, time.Hour, after)
+	expect(t, ahead, after, "(buried)") // but its tombstones are found
+	now = now.Add(2 * time.Minute)
+	expect(t, ahead, before, "(miss)")
+	put(t, ahead, before, "v2", time.Hour)
+	ahead.SetKeys(cache.Keys{Name: keys.Name, Seals: []cache.Seal{next}})
+	expect(t, ahead, before, "v2")
+}
+
+func TestWhatIsSealedTwiceDiffers(t *testing.T) {
+	server := startServer(t)
+	r := newRedis(t, server)
+	var last map[string]string
+	for range 2 {
+		put(t, r, "k", "v", time.Hour)
+		now := entries(t, server)
+		for name, value := range now {
+			if bytes.Equal([]byte(last[name]), []byte(value)) && name != "tokend:probe" {
+				t.Errorf("%s: the same bytes again", name)
+			}
+		}
+		last = now
+	}
+}

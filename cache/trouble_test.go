@@ -1,0 +1,192 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tokend/cache"
+	"tokend/tokend/e2e/servers"
+)
+
+// TestADeadRedisIsAskedNoMore after the first few logins, until it is back; then it is told
+// first of what was buried meanwhile.
+func TestADeadRedisIsAskedNoMore(t *testing.T) {
+	server := startServer(t)
+	one, two := newRedis(t, server), newRedis(t, server)
+	for _, key := range []string{"good", "revoked"} {
+		put(t, one, key, "v", time.Hour)
+	}
+	must(t, server.Kill())
+	for range 3 {
+		expect(t, one, "good", "(error)")
+	}
+	if one.Used() || one.Err() == nil {
+		t.Error("it is used all the same")
+	}
+	if err := one.Bury(t.Context(), time.Hour, "revoked"); !errors.Is(err, cache.ErrPending) {
+		t.Errorf("Bury: %v", err)
+	}
+	expect(t, one, "revoked", "(buried)")
+	if err := one.Fill(t.Context(), "good", []byte("v"), time.Hour); err == nil {
+		t.Error("it was filled")
+	}
+	must(t, server.Serve())
+	eventually(t, "it is used again", one.Used)
+	if err := one.Err(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the other one uses it", func() bool { return found(two, "revoked") == "(buried)" })
+	put(t, two, "revoked", "stale", time.Hour)
+	expect(t, two, "revoked", "(buried)")
+	put(t, one, "good", "v2", time.Hour)
+	expect(t, two, "good", "v2")
+}
+
+// TestWhatWasBuriedIsBuriedAgain in a server that has forgotten it, though it was told.
+func TestWhatWasBuriedIsBuriedAgain(t *testing.T) {
+	server := startServer(t)
+	one, two := newRedis(t, server), newRedis(t, server)
+	inter(t, one, time.Hour, "a", "b")
+	must(t, server.Kill())
+	for one.Used() {
+		_ = found(one, "x")
+	}
+	must(t, server.Serve()) // empty
+	eventually(t, "it is used again", one.Used)
+	for _, key := range []string{"a", "b"} {
+		eventually(t, "the other one finds it", func() bool { return found(two, key) == "(buried)" })
+	}
+}
+
+// TestASlowRedisCostsLittle: one that hangs is not waited for, and not asked again.
+func TestASlowRedisCostsLittle(t *testing.T) {
+	server := startServer(t)
+	r := newRedis(t, server)
+	put(t, r, "k", "v", time.Hour)
+	must(t, server.Pause())
+	for range 3 {
+		begun := time.Now()
+		expect(t, r, "k", "(error)")
+		if took := time.Since(begun); took > 2*time.Second { // it is 50 ms on a machine that has time
+			t.Errorf("it took %s", took)
+		}
+	}
+	if r.Used() {
+		t.Error("it is used all the same")
+	}
+	must(t, server.Resume())
+	eventually(t, "it is used again", r.Used)
+	expect(t, r, "k", "v")
+}
+
+// TestACallerWhoGivesUpIsNoFailure of the server's.
+func TestACallerWhoGivesUpIsNoFailure(t *testing.T) {
+	r := newRedis(t, redis)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 10 {
+		if _, err := r.Get(ctx, "k"); err == nil {
+			t.Error("it did not give up")
+		}
+	}
+	if !r.Used() {
+		t.Error("it is not used any more")
+	}
+}
+
+func TestAFullRedisIsReadButNotFilled(t *testing.T) {
+	server := startServer(t)
+	registry := prometheus.NewRegistry()
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{server.Addr()}}, Keys: keys, Registerer: registry})
+	put(t, r, "k", "v", time.Hour)
+	limit := func(bytes string) {
+		t.Helper()
+		_, err := server.Exec(t.Context(), "CONFIG", "SET", "maxmemory", bytes)
+		must(t, err)
+	}
+	limit("1")
+	for range 5 {
+		if err := r.Fill(t.Context(), "k2", []byte("v"), time.Hour); err == nil || !strings.Contains(err.Error(), "OOM") {
+			t.Errorf("Fill: %v", err)
+		}
+		expect(t, r, "k", "v")
+	}
+	if err := r.Err(); err == nil || !r.Used() || !strings.Contains(err.Error(), "maxmemory") {
+		t.Errorf("used: %v, err: %v", r.Used(), err)
+	}
+	if err := r.Bury(t.Context(), time.Hour, "k"); !errors.Is(err, cache.ErrPending) {
+		t.Errorf("Bury: %v", err)
+	}
+	if r.Used() {
+		t.Error("it is used though a tombstone is missing in it")
+	}
+	if got := gauge(t, registry, "tokend_invalidations_pending"); got != 1 {
+		t.Errorf("%v are pending", got)
+	}
+	limit("0")
+	eventually(t, "it is used again", r.Used)
+	if got := gauge(t, registry, "tokend_invalidations_pending"); got != 0 {
+		t.Errorf("%v are pending", got)
+	}
+	put(t, r, "k2", "v", time.Hour)
+	if err := r.Err(); err != nil {
+		t.Error(err)
+	}
+	expect(t, newRedis(t, server), "k", "(buried)")
+}
+
+func gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	must(t, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
+}
+
+// TestARedisThatTakesNothingIsNotUsed: a replica, which may lag behind.
+func TestARedisThatTakesNothingIsNotUsed(t *testing.T) {
+	primary := startServer(t)
+	replica := startServer(t, "replicaof 127.0.0.1 "+primary.Addr()[len("127.0.0.1:"):])
+	r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{replica.Addr()}}, Keys: keys})
+	eventually(t, "it says why", func() bool { return strings.Contains(r.Err().Error(), "READONLY") })
+	_, err := replica.Exec(t.Context(), "REPLICAOF", "NO", "ONE")
+	must(t, err)
+	eventually(t, "it is used", r.Used)
+}
+
+// TestATombstoneThatArrivesLateIsThere: the network keeps it until the caller has given up.
+func TestATombstoneThatArrivesLateIsThere(t *testing.T) {
+	server := startServer(t)
+	proxy, err := servers.StartProxy("tcp", server.Addr())
+	must(t, err)
+	defer func() { must(t, proxy.Close()) }()
+	one := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys})
+	two := newRedis(t, server)
+	put(t, two, "k", "v", time.Hour)
+	proxy.Hang()
+	if err := one.Bury(t.Context(), time.Hour, "k"); !errors.Is(err, cache.ErrPending) {
+		t.Errorf("Bury: %v", err)
+	}
+	expect(t, one, "k", "(buried)")
+	expect(t, two, "k", "v")
+	proxy.Heal()
+	eventually(t, "it is there", func() bool { return found(two, "k") == "(buried)" })
+	eventually(t, "it is used again", one.Used)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
