@@ -78,9 +78,24 @@ type Store struct {
 
 // Cache is [cache]: where records are kept for the next login.
 type Cache struct {
-	// URL is "memory:", the only cache of this version. No error quotes it.
-	// Default: memory:.
+	// URL is "memory:", for this process' own, or that of a Redis which several
+	// daemons over one PostgreSQL database share: redis://user@host:port/database,
+	// redis+sentinel://host:port,host:port/name/database, or
+	// redis+cluster://host:port,host:port; each with rediss in place of redis for
+	// TLS. User (that of Redis' access rules), ports and database may be left out.
+	// No password stands in it; no error quotes it all the same. Default: memory:.
 	URL string
+
+	// PasswordFile holds the password of the user at Redis, SentinelPasswordFile
+	// that of the Sentinels, spelled like Store.PasswordFile; the former is read
+	// for each new connection. Default: empty, for no password.
+	PasswordFile, SentinelPasswordFile string
+
+	// CAFile has the authorities that the servers' certificates may be from:
+	// absolute, PEM. Default: empty, for those that the system trusts. CertFile
+	// and KeyFile, both or none, are the daemon's own certificate, where the
+	// servers ask for one. All three are for TLS alone.
+	CAFile, CertFile, KeyFile string
 
 	// Entries is how many records the memory cache holds at most, 1 to
 	// 1,000,000,000. It bounds the memory that the cache takes. Default:

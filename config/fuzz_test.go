@@ -47,7 +47,11 @@ func written(t *testing.T, c config.Config) []byte {
 		"admin": {"socket": c.Admin.Socket, "peers": c.Admin.Peers},
 		"http":  {"metrics": c.HTTP.Metrics},
 		"store": {"url": c.Store.URL, "password_file": c.Store.PasswordFile, "connections": c.Store.Connections},
-		"cache": {"url": c.Cache.URL, "entries": c.Cache.Entries, "ttl": c.Cache.TTL.String(), "stale": c.Cache.Stale.String()},
+		"cache": {
+			"url": c.Cache.URL, "password_file": c.Cache.PasswordFile, "sentinel_password_file": c.Cache.SentinelPasswordFile,
+			"ca_file": c.Cache.CAFile, "cert_file": c.Cache.CertFile, "key_file": c.Cache.KeyFile,
+			"entries": c.Cache.Entries, "ttl": c.Cache.TTL.String(), "stale": c.Cache.Stale.String(),
+		},
 		"tokens": {
 			"default_expiry": c.Tokens.DefaultExpiry.String(), "max_expiry": c.Tokens.MaxExpiry.String(),
 			"max_per_user": c.Tokens.MaxPerUser,

@@ -9,6 +9,9 @@ import (
 	"tokend/config"
 )
 
+// pg is a store for several daemons.
+const pg = "[store]\nurl = 'postgres://u@h/d'\n"
+
 // Each row is a file and all that is said of it, without the name of the file.
 func TestWhatIsSaidOfABadValue(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
@@ -56,7 +59,24 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[store]\nurl = 'sqlite:///tokend.db'", `2:1: [store] url: write one slash behind sqlite:, not more`},
 		{"[store]\nurl = 'sqlite:/var/'", `2:1: [store] url: the path is a directory; add the name of the database's file`},
 		{"[store]\nurl = 'sqlite:/t.db?mode=ro'", `2:1: [store] url: the path has a ?, #, % or control character; it takes no options and no escapes, so leave it out`},
-		{"[cache]\nurl = 'memory'", `2:1: [cache] url: write memory:, the only cache that this version knows`},
+		{"[cache]\nurl = 'memory'", `2:1: [cache] url: write memory:, redis://host:port, redis+sentinel://host,host/name or redis+cluster://host,host (rediss for TLS)`},
+		{"[cache]\nurl = 'redis://u:p@h'", `2:1: [cache] url: write no password into the URL; put it into a file of its own, and name that in password_file`},
+		{"[cache]\nurl = 'redis://h:x'", `2:1: [cache] url: "h:x" is no address of a server; write host:port`},
+		{"[cache]\nurl = 'redis://u%@h'", `2:1: [cache] url: this is no URL; write redis://user@host:port, and %40 for an @ in the user's name`},
+		{"[cache]\nurl = 'redis://'", `2:1: [cache] url: "" is no address of a server; write host:port`},
+		{"[cache]\nurl = 'redis://a,b'", `2:1: [cache] url: several servers are a Sentinel's or a Cluster's; write redis+sentinel:// or redis+cluster://`},
+		{"[cache]\nurl = 'redis://h/0?timeout=1s'", `2:1: [cache] url: the URL takes no options behind a ? or #; timeouts are tokend's own, and TLS has its own keys`},
+		{"[cache]\nurl = 'redis://h/zero'", `2:1: [cache] url: write only the number of a database behind the servers, such as /0, or nothing`},
+		{"[cache]\nurl = 'redis+sentinel://a,b'", `2:1: [cache] url: the URL does not say which servers; write the name that Sentinel knows them by, as in redis+sentinel://host,host/mymaster`},
+		{"[cache]\nurl = 'redis+sentinel://a,b/m/x'", `2:1: [cache] url: write only the number of a database behind the servers, such as /0, or nothing`},
+		{"[cache]\nurl = 'redis+cluster://a,b/1'", `2:1: [cache] url: a Cluster has only one database; write nothing behind the servers`},
+		{"[cache]\nurl = 'redis://h'", `2:1: [cache] url: a Redis is for several daemons, which share a PostgreSQL database; write memory:, which is faster, or name a postgres:// url in [store]`},
+		{"[cache]\npassword_file = '/p'", `2:1: [cache] password_file: this cache has no password; leave it out, or name a redis:// url`},
+		{pg + "[cache]\nurl = 'redis://h'\nsentinel_password_file = '/p'", `5:1: [cache] sentinel_password_file: there is no Sentinel in the url; leave it out, or write redis+sentinel://`},
+		{pg + "[cache]\nurl = 'redis://h'\nca_file = '/p'", `5:1: [cache] ca_file: there is no TLS in the url; leave it out, or write rediss:// (with two s)`},
+		{pg + "[cache]\nurl = 'rediss://h'\nca_file = 'p'", `5:1: [cache] ca_file: "p" is not the absolute path of a file; write one such as /etc/tokend/redis-ca.pem`},
+		{pg + "[cache]\nurl = 'rediss://h'\ncert_file = '/p'", `5:1: [cache] cert_file: a certificate is of no use without its key; name that in key_file`},
+		{pg + "[cache]\nurl = 'rediss://h'\nkey_file = '/p'", `5:1: [cache] key_file: a key is of no use without its certificate; name that in cert_file`},
 		{"[cache]\nentries = 0", `2:1: [cache] entries: 0 is out of range; write 1 to 1000000000`},
 		{"[cache]\nentries = 1000000001", `2:1: [cache] entries: 1000000001 is out of range; write 1 to 1000000000`},
 		{"[cache]\nentries = 99999999999999999999", `2:1: [cache] entries: 99999999999999999999 is out of range; write 1 to 1000000000`},

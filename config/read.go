@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -79,15 +78,6 @@ func readAddress(v value) (string, error) {
 		return "", fmt.Errorf("%.80q has no port from 1 to 65535; write one, such as %s", text, example)
 	}
 	return text, nil
-}
-
-// readCache never quotes the value, as readStore doesn't.
-func readCache(v value) (string, error) {
-	url, err := v.text("memory:")
-	if err == nil && url != "memory:" {
-		err = errors.New("write memory:, the only cache that this version knows")
-	}
-	return url, err
 }
 
 func readCount(v value) (int, error) { return count(v, 1, mostCount) }

@@ -27,7 +27,12 @@ url = "postgres://tokend@db.example:5433/tokens?sslmode=verify-full"
 password_file = "/srv/password"
 connections = 20
 [cache]
-url = "memory:"
+url = "rediss+sentinel://tokend@a.example,b.example:26380/mymaster/2"
+password_file = "redis-password"
+sentinel_password_file = "/srv/sentinel"
+ca_file = "/srv/ca.pem"
+cert_file = "/srv/cert.pem"
+key_file = "/srv/key.pem"
 entries = 2_000
 ttl = "90s"
 stale = "0s"
@@ -42,10 +47,15 @@ format = "json"
 
 func fullConfig() config.Config {
 	return config.Config{
-		Auth:   config.Auth{Socket: "/srv/auth.sock", Peers: []string{"irods", "@web", "999", "@10"}},
-		Admin:  config.Admin{Socket: "/srv/admin.sock", Peers: []string{"@wheel"}},
-		Store:  config.Store{URL: "postgres://tokend@db.example:5433/tokens?sslmode=verify-full", PasswordFile: "/srv/password", Connections: 20},
-		Cache:  config.Cache{URL: "memory:", Entries: 2000, TTL: 90 * time.Second},
+		Auth:  config.Auth{Socket: "/srv/auth.sock", Peers: []string{"irods", "@web", "999", "@10"}},
+		Admin: config.Admin{Socket: "/srv/admin.sock", Peers: []string{"@wheel"}},
+		Store: config.Store{URL: "postgres://tokend@db.example:5433/tokens?sslmode=verify-full", PasswordFile: "/srv/password", Connections: 20},
+		Cache: config.Cache{
+			URL:          "rediss+sentinel://tokend@a.example,b.example:26380/mymaster/2",
+			PasswordFile: "redis-password", SentinelPasswordFile: "/srv/sentinel",
+			CAFile: "/srv/ca.pem", CertFile: "/srv/cert.pem", KeyFile: "/srv/key.pem",
+			Entries: 2000, TTL: 90 * time.Second,
+		},
 		Tokens: config.Tokens{DefaultExpiry: 30 * 86400, MaxExpiry: 364 * 86400, MaxPerUser: 5},
 		Log:    config.Log{Level: slog.LevelDebug, Format: "json"},
 	}
@@ -81,6 +91,12 @@ func TestValuesAtTheirLimitsAreAccepted(t *testing.T) {
 		"[store]\nurl = 'sqlite:/t'",
 		"[store]\nurl = 'postgresql://u@h1:5432,h2:5433/d?target_session_attrs=read-write'\npassword_file = 'store-password'",
 		"[store]\nurl = 'postgres:///d?host=/run/postgresql&user=u'\nconnections = 1000",
+		pg + "[cache]\nurl = 'redis://h'",
+		pg + "[cache]\nurl = 'redis://u@[::1]:6379/15'\npassword_file = '/p'",
+		pg + "[cache]\nurl = 'rediss://h/0'",
+		pg + "[cache]\nurl = 'redis+sentinel://a:1,b,[::1]:2/my-master'",
+		pg + "[cache]\nurl = 'redis+cluster://[::1]:1,[::2]:2,c/'",
+		"[cache]\npassword_file = ''\nca_file = ''",
 		"[cache]\nentries = 1",
 		"[cache]\nentries = 1_000_000_000",
 		"[cache]\nttl = '1ns'",
