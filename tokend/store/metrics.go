@@ -24,9 +24,12 @@ const (
 	Events  Operation = "events"
 	Count   Operation = "count"
 	Ping    Operation = "ping"
+
+	CacheKeys      Operation = "cache_keys"
+	RotateCacheKey Operation = "rotate_cache_key"
 )
 
-var operations = []Operation{Lookup, Mint, Revoke, Disable, Enable, Records, Users, Events, Count, Ping}
+var operations = []Operation{Lookup, Mint, Revoke, Disable, Enable, Records, Users, Events, Count, Ping, CacheKeys, RotateCacheKey}
 
 // Metrics measures a store's requests.
 type Metrics struct {

@@ -88,6 +88,7 @@ const (
 	TokenRevoked Action = "token.revoke"
 	UserDisabled Action = "user.disable"
 	UserEnabled  Action = "user.enable"
+	CacheRotated Action = "cache.rotate" // its sealing key was replaced
 )
 
 // Selection names the tokens that a change is about. Exactly one field is set.

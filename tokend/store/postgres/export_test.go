@@ -23,4 +23,3 @@ func (c *Clock) Now() time.Time { return c.now() }
 func (c *Clock) Skew() time.Duration { return c.skew() }
 
 // Deaf is how long Watch may not be told what is new.
-const Deaf = deaf

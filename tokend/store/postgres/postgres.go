@@ -45,6 +45,7 @@ type Store struct {
 	clock   clock
 	metrics *store.Metrics
 	watched *watchMetrics
+	began   time.Time                 // the server's time
 	heard   place                     // the last entry of the audit trail that Watch knows of
 	asked   atomic.Pointer[time.Time] // when Watch last asked for it
 }
@@ -95,14 +96,21 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", describe(settings.ConnConfig), err), s.Close())
 	}
 	s.metrics, s.watched = store.NewMetrics(cfg.Registerer), newWatchMetrics(cfg.Registerer, &s.clock)
+	registerPools(cfg.Registerer, map[string]*pgxpool.Pool{"logins": s.logins, "changes": s.pool})
 	return s, nil
 }
 
-// begin notes the server's time, and from which change on Watch is to tell.
+// begin notes the server's time, and from which change on Watch is to tell: of those, too,
+// that a shared cache may not have been told of before this daemon started.
 func (s *Store) begin(ctx context.Context) error {
 	return within(ctx, otherTimeout, func(ctx context.Context) error {
+		var now time.Time
 		var err error
-		if s.heard, _, err = s.latest(ctx, s.pool); err != nil {
+		if s.heard, now, err = s.latest(ctx, s.pool); err != nil {
+			return explain(err)
+		}
+		s.began = now
+		if err = s.pool.QueryRow(ctx, `SELECT coalesce((SELECT number - 1 FROM events WHERE at > $1 ORDER BY at LIMIT 1), $2)`, now.Add(-longestMemory), s.heard.number).Scan(&s.heard.number); err != nil {
 			return explain(err)
 		}
 		if s.heard.timeline == "" {

@@ -19,9 +19,9 @@ const (
 	// heartbeat is how often a watcher asks without having been told: a connection that
 	// was cut says nothing.
 	heartbeat = time.Second
-	// deaf is how long it may not have been told what is new before it may have missed
+	// Deaf is how long Watch may not have been told what is new before it may have missed
 	// something.
-	deaf = 2500 * time.Millisecond
+	Deaf = 2500 * time.Millisecond
 	// reconnectAfter, and at random up to twice that, is waited after a connection broke.
 	reconnectAfter = 200 * time.Millisecond
 )
@@ -78,7 +78,7 @@ func (s *Store) Watch(ctx context.Context, forget Forget) {
 // moments. If not, what was read before may be wrong by now.
 func (s *Store) Hears() bool {
 	asked := s.asked.Load()
-	return asked != nil && time.Since(*asked) < deaf
+	return asked != nil && time.Since(*asked) < Deaf
 }
 
 func (s *Store) watch(ctx context.Context, forget Forget) (err error) {
@@ -159,7 +159,9 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 		if _, err := pgx.ForEachRow(rows, []any{&at, &digest}, func() error {
 			d, err := asDigest(digest)
 			digests = append(digests, d)
-			s.watched.heard(now.Sub(at))
+			if at.After(s.began) { // else nobody was there to hear of it
+				s.watched.heard(now.Sub(at))
+			}
 			return err
 		}); err != nil {
 			return err

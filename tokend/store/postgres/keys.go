@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tokend/tokend/store"
+	"tokend/tokend/token"
+)
+
+// CacheKey is a secret of the cache that the daemons share.
+type CacheKey struct {
+	Number  uint32 // 0: the one that makes the names of its entries; else one that seals them
+	Secret  [32]byte
+	Created time.Time
+}
+
+// Format writes the number alone, whatever the verb.
+func (k CacheKey) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "cache key %d", k.Number) }
+
+// kept is how many keys that seal there are at most: the one that does, and the one that
+// did before.
+const kept = 2
+
+// CacheKeys returns the secrets of the shared cache, the newest first and number 0 last.
+// The first who asks makes them.
+func (s *Store) CacheKeys(ctx context.Context) ([]CacheKey, error) {
+	return do(ctx, s, store.CacheKeys, func(ctx context.Context) ([]CacheKey, error) {
+		const all = `SELECT number, secret, created FROM cache_keys ORDER BY number DESC`
+		keys, err := query(ctx, s.pool, scanKey, all)
+		if err != nil || len(keys) > 0 {
+			return keys, err
+		}
+		// Of two who make them, the second waits for the first and finds them there.
+		if _, err := s.pool.Exec(ctx, `INSERT INTO cache_keys (number, secret, created)
+			VALUES (0, $1, clock_timestamp()), (1, $2, clock_timestamp()) ON CONFLICT DO NOTHING`, newSecret(), newSecret()); err != nil {
+			return nil, err
+		}
+		return query(ctx, s.pool, scanKey, all)
+	})
+}
+
+// RotateCacheKey makes a new key that seals, and writes the event. The one before still
+// opens; older ones are removed.
+func (s *Store) RotateCacheKey(ctx context.Context, event token.Event) error {
+	_, err := write(ctx, s, store.RotateCacheKey, func(ctx context.Context, tx pgx.Tx) (none, error) {
+		if err := insertEvent(ctx, tx, event); err != nil { // which has one rotate after another
+			return none{}, err
+		}
+		var newest int
+		if err := tx.QueryRow(ctx, `INSERT INTO cache_keys (number, secret, created)
+			SELECT coalesce(max(number), 0) + 1, $1, clock_timestamp() FROM cache_keys RETURNING number`, newSecret()).Scan(&newest); err != nil {
+			return none{}, err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM cache_keys WHERE number > 0 AND number <= $1`, newest-kept); err != nil {
+			return none{}, err
+		}
+		return none{}, notify(ctx, tx)
+	})
+	return err
+}
+
+func newSecret() []byte {
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret) // never fails
+	return secret
+}
+
+func scanKey(r pgx.CollectableRow) (key CacheKey, err error) {
+	var secret []byte
+	if err := r.Scan(&key.Number, &secret, (*instant)(&key.Created)); err != nil {
+		return CacheKey{}, err
+	}
+	if len(secret) != len(key.Secret) {
+		return CacheKey{}, fmt.Errorf("%v has another length", key)
+	}
+	copy(key.Secret[:], secret)
+	return key, nil
+}
