@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"tokend/config"
 	"tokend/tokend/manage"
 	"tokend/tokend/socket"
+	"tokend/tokend/token"
 	"tokend/tokend/verify"
 	"tokend/tokend/web"
 )
@@ -44,6 +46,9 @@ type node struct {
 	registry   *prometheus.Registry
 	reloaded   prometheus.Gauge
 	store      tokenStore
+	redis      *cache.Redis              // nil: the cache is this process' own
+	storeUp    atomic.Bool               // whether the store answered when it was asked the last time
+	storeSeen  atomic.Pointer[time.Time] // when it did
 	verifier   *verify.Verifier
 	manager    *manage.Manager
 	auth       *socket.Guard
@@ -70,8 +75,11 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 		return err
 	}
 	defer func() { err = errors.Join(err, n.store.Close()) }()
-	if err := n.assemble(); err != nil {
+	if err := n.assemble(ctx); err != nil {
 		return err
+	}
+	if n.redis != nil {
+		defer func() { err = errors.Join(err, n.redis.Close()) }()
 	}
 	if err := n.listen(ctx); err != nil {
 		return errors.Join(err, n.hangUp())
@@ -81,8 +89,8 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 }
 
 // assemble makes the parts that judge and manage.
-func (n *node) assemble() error {
-	records, err := cache.NewMemory(n.cfg.Cache.Entries)
+func (n *node) assemble(ctx context.Context) error {
+	records, tier, err := n.openCache(ctx)
 	if err != nil {
 		return err
 	}
@@ -91,15 +99,20 @@ func (n *node) assemble() error {
 		now, hears = s.Now, s.Hears
 	}
 	if n.verifier, err = verify.New(verify.Config{
-		Source: n.store, Cache: records, CacheTier: "memory",
+		Source: n.store, Cache: records, CacheTier: tier,
 		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry, Now: now, Hears: hears,
 	}); err != nil {
 		return err
 	}
+	var rotate func(context.Context, token.Event) error
+	if n.redis != nil {
+		rotate = n.store.(shared).RotateCacheKey
+	}
 	n.manager = manage.New(manage.Config{
-		Store: n.store, Forget: n.verifier.Forget,
+		Store: n.store, Forget: n.forget, Rotate: rotate,
 		Limits: limits(n.cfg), Logger: n.log, Registerer: n.registry, Now: now,
 	})
+	n.registerDependencies()
 	return nil
 }
 
@@ -207,8 +220,12 @@ func (n *node) run(ctx context.Context) error {
 		group.Go(func() error { return n.serveMetrics(ctx) })
 	}
 	group.Go(func() error { return n.reloadOnHangup(ctx) })
+	group.Go(func() error { n.lookAfter(ctx); return nil })
 	if s, ok := n.store.(shared); ok {
-		group.Go(func() error { s.Watch(ctx, n.verifier.Forget); return nil })
+		group.Go(func() error { s.Watch(ctx, n.heard); return nil })
+	}
+	if n.redis != nil {
+		group.Go(func() error { n.redis.Run(ctx); return nil })
 	}
 	group.Go(func() error {
 		<-ctx.Done()

@@ -42,7 +42,7 @@ func assembled(t *testing.T, keys string) *node {
 			t.Error(err)
 		}
 	})
-	if err := n.assemble(); err != nil {
+	if err := n.assemble(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -213,7 +213,12 @@ func TestReadinessIsTheStoresAndTheAuthSockets(t *testing.T) {
 	if err := n.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	unready("without its store", "the store does not answer")
+	if status, text := get("/readyz"); status != http.StatusOK || text != "degraded: the store does not answer, and cached records are believed for 11m0s more; the log says more\n" {
+		t.Errorf("without its store: %d %q", status, text)
+	}
+	long := time.Now().Add(-12 * time.Minute)
+	n.storeSeen.Store(&long)
+	unready("long without its store", "the store does not answer")
 	if status, _ := get("/healthz"); status != http.StatusOK {
 		t.Errorf("the process runs all the same, and /healthz says %d", status)
 	}
@@ -263,7 +268,7 @@ func TestWhoAsksForReadinessDoesNotFillTheLog(t *testing.T) {
 			t.Fatalf("got %d", page.Code)
 		}
 	}
-	if lines := strings.Count(log.String(), "not ready"); lines == 0 || lines > asked/5 {
+	if lines := strings.Count(log.String(), "not ready, or degraded"); lines == 0 || lines > asked/5 {
 		t.Errorf("%d lines of the log for %d questions", lines, asked)
 	}
 }

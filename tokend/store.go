@@ -18,6 +18,7 @@ import (
 	"tokend/tokend/manage"
 	"tokend/tokend/store/postgres"
 	"tokend/tokend/store/sqlite"
+	"tokend/tokend/token"
 	"tokend/tokend/verify"
 )
 
@@ -30,11 +31,13 @@ type tokenStore interface {
 }
 
 // shared is a store of several daemons: it tells of what the others change, whether it
-// hears of that now, and the time that all go by.
+// hears of that now, the time that all go by, and the keys of a cache that they share.
 type shared interface {
 	Watch(ctx context.Context, forget postgres.Forget)
 	Hears() bool
 	Now() time.Time
+	CacheKeys(ctx context.Context) ([]postgres.CacheKey, error)
+	RotateCacheKey(ctx context.Context, event token.Event) error
 }
 
 var _ shared = (*postgres.Store)(nil)
@@ -44,20 +47,28 @@ func openStore(ctx context.Context, cfg config.Store, log *slog.Logger, reg prom
 	if !config.IsPostgreSQL(cfg.URL) {
 		return sqlite.Open(ctx, sqlite.Config{Path: strings.TrimPrefix(cfg.URL, "sqlite:"), Logger: log, Registerer: reg})
 	}
-	settings := postgres.Config{URL: cfg.URL, Connections: cfg.Connections, Logger: log, Registerer: reg}
-	if cfg.PasswordFile != "" {
-		settings.Password = func() (string, error) {
-			password, err := readSecretFile(cfg.PasswordFile)
-			if err != nil {
-				err = fmt.Errorf("[store] password_file: %w", err)
-			}
-			return password, err
-		}
-		if info, err := os.Stat(cfg.PasswordFile); err == nil && info.Mode().Perm()&0o007 != 0 {
-			log.Warn("the file with the database's password is open to all users; chmod 600 would close it", "path", cfg.PasswordFile, "mode", info.Mode().Perm().String())
-		}
+	return postgres.Open(ctx, postgres.Config{
+		URL: cfg.URL, Password: passwordIn(log, "[store] password_file", cfg.PasswordFile),
+		Connections: cfg.Connections, Logger: log, Registerer: reg,
+	})
+}
+
+// passwordIn returns what reads the password in the file that the key of the configuration
+// names; nil where there is none.
+func passwordIn(log *slog.Logger, key, file string) func() (string, error) {
+	if file == "" {
+		return nil
 	}
-	return postgres.Open(ctx, settings)
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
+		log.Warn("the file with a password is open to all users; chmod 600 would close it", "key", key, "path", file, "mode", info.Mode().Perm().String())
+	}
+	return func() (string, error) {
+		password, err := readSecretFile(file)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", key, err)
+		}
+		return password, err
+	}
 }
 
 // longestSecret is far beyond any password.

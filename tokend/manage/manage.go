@@ -45,7 +45,10 @@ type Config struct {
 	// Forget makes every check that begins after it has returned see the change
 	// that was made to these tokens. It is called after each change that takes
 	// rights away, before that change is reported done.
-	Forget     func(context.Context, ...token.Digest) error
+	Forget func(context.Context, ...token.Digest) error
+	// Rotate replaces the key of a cache that several daemons share, and writes the event.
+	// Nil: there is no such cache.
+	Rotate     func(context.Context, token.Event) error
 	Limits     Limits
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
@@ -63,6 +66,7 @@ type Limits struct {
 type Manager struct {
 	store  Store
 	forget func(context.Context, ...token.Digest) error
+	rotate func(context.Context, token.Event) error
 	limits atomic.Pointer[Limits]
 	log    *slog.Logger
 	now    func() time.Time
@@ -70,7 +74,7 @@ type Manager struct {
 
 // New returns a Manager.
 func New(cfg Config) *Manager {
-	m := &Manager{store: cfg.Store, forget: cfg.Forget, log: cfg.Logger, now: cfg.Now}
+	m := &Manager{store: cfg.Store, forget: cfg.Forget, rotate: cfg.Rotate, log: cfg.Logger, now: cfg.Now}
 	if m.now == nil {
 		m.now = time.Now
 	}

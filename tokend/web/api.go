@@ -59,6 +59,7 @@ func (a *api) register(h huma.API) {
 	add(a, h, http.MethodPost, tokensPath+"/found", http.StatusOK, "Revoke the token whose secret was found", a.revokeFound)
 	add(a, h, http.MethodGet, "/api/v1/users", http.StatusOK, "List users", a.users)
 	add(a, h, http.MethodPut, "/api/v1/users/{name}", http.StatusOK, "Disable or enable a user", a.setUser)
+	add(a, h, http.MethodPost, "/api/v1/cache/rotate-key", http.StatusNoContent, "Replace the key of a cache that daemons share", a.rotateCacheKey)
 	add(a, h, http.MethodGet, "/api/v1/audit", http.StatusOK, "Read the audit trail, newest first", a.events)
 }
 
@@ -173,6 +174,10 @@ func (a *api) setUser(ctx context.Context, actor string, in *userChange) (*none,
 		change = a.manager.Disable
 	}
 	return &none{}, change(ctx, actor, in.Name)
+}
+
+func (a *api) rotateCacheKey(ctx context.Context, actor string, _ *none) (*none, error) {
+	return &none{}, a.manager.RotateCacheKey(ctx, actor)
 }
 
 func (a *api) events(ctx context.Context, _ string, in *eventPage) (*body[[]Event], error) {

@@ -171,12 +171,13 @@ func TestTheDescriptionListsWhatIsServed(t *testing.T) {
 		operations[path] = slices.Sorted(maps.Keys(item))
 	}
 	same(t, "operations", operations, map[string][]string{
-		"/api/v1/tokens":       {"delete", "get", "post"},
-		"/api/v1/tokens/{id}":  {"delete"},
-		"/api/v1/tokens/found": {"post"},
-		"/api/v1/users":        {"get"},
-		"/api/v1/users/{name}": {"put"},
-		"/api/v1/audit":        {"get"},
+		"/api/v1/tokens":           {"delete", "get", "post"},
+		"/api/v1/tokens/{id}":      {"delete"},
+		"/api/v1/tokens/found":     {"post"},
+		"/api/v1/users":            {"get"},
+		"/api/v1/users/{name}":     {"put"},
+		"/api/v1/audit":            {"get"},
+		"/api/v1/cache/rotate-key": {"post"},
 	})
 	if description.Info.Title != "tokend" || description.Info.Version != "1.2.3" || !strings.HasPrefix(description.OpenAPI, "3.") {
 		t.Errorf("got %q, %+v", description.OpenAPI, description.Info)

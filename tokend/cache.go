@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tokend/cache"
+	"tokend/config"
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/token"
+	"tokend/tokend/verify"
+)
+
+// openCache opens the configured cache: in this process, or in the Redis that all daemons
+// over the store share.
+func (n *node) openCache(ctx context.Context) (records verify.Cache, tier string, err error) {
+	cfg := n.cfg.Cache
+	if !config.IsRedis(cfg.URL) {
+		records, err = cache.NewMemory(cfg.Entries)
+		return records, "memory", err
+	}
+	s, ok := n.store.(shared)
+	if !ok {
+		return nil, "", errors.New("[cache] url: a Redis is for several daemons over a PostgreSQL database")
+	}
+	keys, err := readKeys(ctx, s, cfg.TTL+cfg.Stale)
+	if err != nil {
+		return nil, "", err
+	}
+	url, err := config.ParseRedis(cfg.URL)
+	if err != nil {
+		return nil, "", fmt.Errorf("[cache] url: %w", err)
+	}
+	n.redis, err = cache.NewRedis(cache.RedisConfig{
+		Address: cache.Address{
+			Servers: url.Servers, Sentinel: url.Set, Cluster: url.Kind == "cluster",
+			User: url.User, Database: url.Database, TLS: url.TLS,
+			Password:         passwordIn(n.log, "[cache] password_file", cfg.PasswordFile),
+			SentinelPassword: passwordIn(n.log, "[cache] sentinel_password_file", cfg.SentinelPasswordFile),
+			CAFile:           cfg.CAFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
+		},
+		Keys: keys, Logger: n.log, Registerer: n.registry, Now: s.Now,
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("[cache]: %w", err)
+	}
+	return n.redis, "redis", nil
+}
+
+// readKeys reads the cache's secrets from the store. The key that sealed before the newest
+// opens as long as something that it has sealed may be believed.
+func readKeys(ctx context.Context, s shared, life time.Duration) (keys cache.Keys, err error) {
+	kept, err := s.CacheKeys(ctx)
+	if err != nil {
+		return keys, fmt.Errorf("read the keys of the cache: %w", err)
+	}
+	var until time.Time
+	for _, k := range kept {
+		if k.Number == 0 {
+			keys.Name = k.Secret
+			continue
+		}
+		keys.Seals = append(keys.Seals, cache.Seal{Number: k.Number, Key: k.Secret, Until: until})
+		until = k.Created.Add(life)
+	}
+	return keys, nil
+}
+
+// heard is told of the changes by all daemons. That a shared cache cannot be told of them
+// too is no reason not to hear on: it is told later.
+func (n *node) heard(ctx context.Context, digests ...token.Digest) error {
+	if err := n.verifier.Forget(ctx, digests...); err != nil && !errors.Is(err, cache.ErrPending) {
+		return err
+	}
+	if n.redis == nil {
+		return nil
+	}
+	settings := n.verifier.Settings()
+	keys, err := readKeys(ctx, n.store.(shared), settings.TTL+settings.Stale)
+	if err == nil {
+		n.redis.SetKeys(keys)
+	}
+	return err
+}
+
+// forget is told of a change by this daemon, which is reported done when it returns. Where
+// the shared cache could not be told, the others hear of it from the store within that
+// time, or believe nothing any more that they cannot ask it.
+func (n *node) forget(ctx context.Context, digests ...token.Digest) error {
+	err := n.verifier.Forget(ctx, digests...)
+	if !errors.Is(err, cache.ErrPending) {
+		return err
+	}
+	n.log.WarnContext(ctx, "the cache could not be told of a change: it waits until all daemons know of it from the database", "err", err)
+	time.Sleep(postgres.Deaf)
+	return nil
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"tokend/tokend/store"
+)
+
+const (
+	// readyTimeout is how long the store may take to say that it is there.
+	readyTimeout = 2 * time.Second
+	// lookEvery is how often it is asked when nobody wants to know.
+	lookEvery = 2 * time.Second
+)
+
+// readiness is what keeps logins, or changes, from being as they should be.
+type readiness struct {
+	down []string // why logins fail; for strangers
+	weak []string // why they may fail soon, or take longer
+	errs []error  // for the log
+}
+
+// String is what /readyz says: "ready", or "degraded" or "not ready" and why.
+func (r readiness) String() string {
+	switch {
+	case r.down != nil:
+		return "not ready: " + strings.Join(append(r.down, r.weak...), "; ") + "; the log says more"
+	case r.weak != nil:
+		return "degraded: " + strings.Join(r.weak, "; ") + "; the log says more"
+	}
+	return "ready"
+}
+
+// status is 200 as long as logins can be answered.
+func (r readiness) status() int {
+	if r.down != nil {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusOK
+}
+
+// readiness looks at all that logins and changes need.
+func (n *node) readiness(ctx context.Context) (r readiness) {
+	if err := n.auth.InPlace(); err != nil {
+		r.down, r.errs = append(r.down, "nobody can connect to the auth socket"), append(r.errs, err)
+	}
+	if n.redis != nil {
+		if err := n.redis.Err(); err != nil {
+			r.weak, r.errs = append(r.weak, "the cache is not used, or full"), append(r.errs, fmt.Errorf("cache: %w", err))
+		}
+	}
+	if s, ok := n.store.(shared); ok && !s.Hears() {
+		r.weak = append(r.weak, "changes by other daemons are not heard of, so that every login asks the database")
+		r.errs = append(r.errs, errors.New("changes by other daemons are not heard of"))
+	}
+	err := n.ping(ctx)
+	switch left := n.believedFor(); {
+	case err == nil:
+		return r
+	case errors.Is(err, store.ErrUnwritable):
+		r.down = append(r.down, "the database is not in its place, or its disk fails")
+	case left > 0:
+		r.weak = append(r.weak, fmt.Sprintf("the store does not answer, and cached records are believed for %s more", left.Round(time.Second)))
+	default:
+		r.down = append(r.down, "the store does not answer")
+	}
+	r.errs = append(r.errs, err)
+	return r
+}
+
+// ping asks the store, and notes when it answered.
+func (n *node) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	asked := time.Now()
+	err := n.store.Ping(ctx)
+	n.storeUp.Store(err == nil)
+	if err == nil {
+		n.storeSeen.Store(&asked)
+	}
+	return err
+}
+
+// believedFor is how much longer the cache can answer in the store's place.
+func (n *node) believedFor() time.Duration {
+	seen := n.storeSeen.Load()
+	if seen == nil || n.redis != nil && !n.redis.Used() {
+		return 0
+	}
+	s := n.verifier.Settings()
+	return s.TTL + s.Stale - time.Since(*seen)
+}
+
+// lookAfter asks the store now and then, for the metrics, until ctx ends.
+func (n *node) lookAfter(ctx context.Context) {
+	for ctx.Err() == nil {
+		_ = n.ping(ctx) // who wants to know why asks /readyz, or reads the log of a login
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// registerDependencies exports what the daemon can reach.
+func (n *node) registerDependencies() {
+	add := func(dependency string, up func() bool) {
+		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "tokend_up_dependency", Help: "Whether what the daemon depends on works: the store, the shared cache, hearing of changes by other daemons.",
+			ConstLabels: prometheus.Labels{"dependency": dependency},
+		}, func() float64 {
+			if up() {
+				return 1
+			}
+			return 0
+		}))
+	}
+	add("store", n.storeUp.Load)
+	if n.redis != nil {
+		add("cache", n.redis.Used)
+	}
+	if s, ok := n.store.(shared); ok {
+		add("changes", s.Hears)
+	}
+}
+
+// serveReady is /readyz.
+func (n *node) serveReady() http.HandlerFunc {
+	seldom := rate.Sometimes{First: 10, Interval: time.Second} // strangers may ask as often as they like
+	return func(w http.ResponseWriter, r *http.Request) {
+		// One who hangs up is no reason not to be ready.
+		ctx := context.WithoutCancel(r.Context())
+		is := n.readiness(ctx)
+		if is.errs != nil {
+			seldom.Do(func() { n.log.WarnContext(ctx, "not ready, or degraded", "err", errors.Join(is.errs...)) })
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(is.status())
+		_, _ = fmt.Fprintln(w, is)
+	}
+}
