@@ -36,6 +36,11 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 	case hitUnknown:
 		return token.Record{}, token.ErrNotFound
 	}
+	if outcome == buried || outcome == failed || outcome == tampered {
+		// A look-up that is under way may have begun before rights were taken away: by another
+		// daemon, so that this one has not heard of it, or while the cache could not say.
+		v.flights.Forget(key)
+	}
 	record, err := v.lookup(ctx, digest, key, outcome != buried)
 	switch {
 	case err == nil:

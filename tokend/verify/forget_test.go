@@ -226,3 +226,48 @@ func TestATombstoneOutlivesEveryRecord(t *testing.T) {
 		t.Errorf("tombstones live for %v, the last record for %v from then on", buried.lives, time.Second+ttl+stale)
 	}
 }
+
+// TestWhoMayHaveMissedAChangeJoinsNoOlderLookUp: another daemon has revoked the token and
+// put up its tombstone, of which this one has not heard; or the cache cannot say.
+func TestWhoMayHaveMissedAChangeJoinsNoOlderLookUp(t *testing.T) {
+	for name, change := range map[string]func(*unsure, token.Digest){
+		"buried":   func(u *unsure, d token.Digest) { _ = u.Bury(context.Background(), time.Hour, string(d[:])) },
+		"failed":   func(u *unsure, _ token.Digest) { u.says.Store(&answer{err: errBroken}) },
+		"tampered": func(u *unsure, _ token.Digest) { u.says.Store(&answer{err: cache.ErrTampered}) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			records := &unsure{Memory: newMemory(t)}
+			f := newFixture(t, verify.Config{Cache: records})
+			secret := f.mint(t, token.Record{})
+			f.source.replace(func(ctx context.Context, digest token.Digest) (token.Record, error) {
+				record, err := f.source.Store.Lookup(ctx, digest)
+				time.Sleep(500 * time.Millisecond)
+				return record, err
+			})
+			var held sync.WaitGroup
+			held.Go(func() { f.reason(t, secret) }) // it began before: it may say what it likes
+			synctest.Wait()
+			f.revoke(t, secret)
+			change(records, secret.Digest())
+			if got := f.reason(t, secret); got != verify.Revoked {
+				t.Errorf("%s: got %s", name, got)
+			}
+			held.Wait()
+		})
+	}
+}
+
+// unsure is a cache that may be made to say something else.
+type unsure struct {
+	*cache.Memory
+	says atomic.Pointer[answer]
+}
+
+type answer struct{ err error }
+
+func (u *unsure) Get(ctx context.Context, key string) (cache.Entry, error) {
+	if a := u.says.Load(); a != nil {
+		return cache.Entry{}, a.err
+	}
+	return u.Memory.Get(ctx, key)
+}
