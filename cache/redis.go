@@ -90,13 +90,16 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 		r.now = time.Now
 	}
 	r.breaker = newBreaker(r.log, errNotTried)
-	r.SetKeys(cfg.Keys)
+	r.keys.Store(&cfg.Keys)
 	registerMetrics(cfg.Registerer, r)
 	return r, nil
 }
 
-// SetKeys takes over other keys.
-func (r *Redis) SetKeys(k Keys) { r.keys.Store(&k) }
+// SetKeys takes over other keys, and reports whether another one seals now.
+func (r *Redis) SetKeys(k Keys) (changed bool) {
+	before := r.keys.Swap(&k)
+	return len(before.Seals) == 0 || len(k.Seals) == 0 || before.Seals[0].Number != k.Seals[0].Number
+}
 
 // Err is nil while the cache is used and takes what it is given, else why not.
 func (r *Redis) Err() error {

@@ -79,10 +79,13 @@ func (n *node) heard(ctx context.Context, digests ...token.Digest) error {
 	}
 	settings := n.verifier.Settings()
 	keys, err := readKeys(ctx, n.store.(shared), settings.TTL+settings.Stale)
-	if err == nil {
-		n.redis.SetKeys(keys)
+	if err != nil {
+		return err
 	}
-	return err
+	if n.redis.SetKeys(keys) {
+		n.log.InfoContext(ctx, "keys of the cache are replaced")
+	}
+	return nil
 }
 
 // forget is told of a change by this daemon, which is reported done when it returns. Where

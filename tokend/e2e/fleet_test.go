@@ -1,8 +1,8 @@
 package e2e
 
 import (
+	"errors"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,17 +13,30 @@ import (
 // postgreSQL is one server for all tests, started for the first that asks.
 var postgreSQL = sync.OnceValues(func() (*servers.PostgreSQL, error) {
 	server, err := servers.StartPostgreSQL("max_connections=500", "fsync=off")
-	started.Store(server)
+	if err == nil {
+		toStop(server.Stop)
+	}
 	return server, err
 })
 
-var started atomic.Pointer[servers.PostgreSQL]
+// stops are those of the servers that all tests share.
+var stops struct {
+	sync.Mutex
+	all []func() error
+}
+
+func toStop(stop func() error) {
+	stops.Lock()
+	defer stops.Unlock()
+	stops.all = append(stops.all, stop)
+}
 
 func stopServers() error {
-	if server := started.Load(); server != nil {
-		return server.Stop()
+	var errs []error
+	for _, stop := range stops.all {
+		errs = append(errs, stop())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // fleet is so many daemons over one database, which run.

@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"tokend/tokend/web"
+)
+
+func wantVerdicts(t *testing.T, g *grid, made web.Created, want bool) {
+	t.Helper()
+	for i, n := range g.nodes {
+		yes, reason, err := n.check(made.Token.User, made.Secret)
+		if err != nil || yes != want {
+			t.Errorf("node %d: %v %s %v, want %v", i, yes, reason, err, want)
+		}
+	}
+}
+
+// TestNoNodeSaysYesOnceARevokeHasReturned: at once, with a Redis that all share, and also
+// when the one that revokes cannot tell it.
+func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {
+	t.Parallel()
+	g := newGrid(t, 3)
+	for i := range 20 {
+		n := g.nodes[i%len(g.nodes)]
+		made := n.mustCreate(t, "alice")
+		wantVerdicts(t, g, made, true)
+		if err := n.revoke(t.Context(), made.Token.ID); err != nil {
+			t.Fatal(err)
+		}
+		wantVerdicts(t, g, made, false)
+	}
+	cut := g.nodes[0]
+	made, other := cut.mustCreate(t, "alice"), cut.mustCreate(t, "bob")
+	wantVerdicts(t, g, made, true)
+	wantVerdicts(t, g, other, true)
+	cut.toRedis.Cut()
+	if err := cut.revoke(t.Context(), made.Token.ID); err != nil {
+		t.Fatal(err)
+	}
+	wantVerdicts(t, g, made, false)
+	wantVerdicts(t, g, other, true)
+	if text, err := cut.ready(t.Context()); err != nil || text != "degraded: the cache is not used, or full; the log says more\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+	cut.toRedis.Heal()
+	cut.waitUntil(t, "ready\n")
+	wantVerdicts(t, g, made, false)
+	wantVerdicts(t, g, other, true)
+}
+
+// TestARotationLogsNobodyOut, not even where the store is away behind it.
+func TestARotationLogsNobodyOut(t *testing.T) {
+	t.Parallel()
+	g := newGrid(t, 2)
+	before := g.nodes[0].mustCreate(t, "alice")
+	wantVerdicts(t, g, before, true)
+	if out := tokend(t, g.nodes[0].Site, "", "cache", "rotate-key"); out != "The cache is sealed with a new key." {
+		t.Errorf("it says %q", out)
+	}
+	after := g.nodes[1].mustCreate(t, "alice")
+	wantVerdicts(t, g, after, true)
+	for _, n := range g.nodes {
+		waitForLog(t, n.Site, 0, "keys of the cache are replaced")
+	}
+	wantVerdicts(t, g, after, true)
+	for _, n := range g.nodes {
+		n.toPostgres.Cut()
+	}
+	wantVerdicts(t, g, before, true)
+	wantVerdicts(t, g, after, true)
+	for _, n := range g.nodes {
+		n.toPostgres.Heal()
+		n.waitUntil(t, "ready\n")
+	}
+	if trail := tokend(t, g.nodes[0].Site, "", "audit"); !strings.Contains(trail, " cache.rotate ") {
+		t.Errorf("the trail does not tell of it:\n%s", trail)
+	}
+	site, _ := running(t)
+	if out, err := site.Run(t.Context(), "", "cache", "rotate-key"); err == nil || !strings.Contains(err.Error(), "there is no key to rotate") {
+		t.Errorf("without Redis: %q %v", out, err)
+	}
+}
+
+// TestATokenTakesLittleRoomInRedis, as docs/operate.md says.
+func TestATokenTakesLittleRoomInRedis(t *testing.T) {
+	t.Parallel()
+	g := newGrid(t, 1)
+	made := g.nodes[0].mustCreate(t, "alice")
+	wantVerdicts(t, g, made, true)
+	names, err := g.redis.Exec(t.Context(), "KEYS", "tokend:*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := int64(0)
+	for _, name := range names.([]any) {
+		size, err := g.redis.Exec(t.Context(), "MEMORY", "USAGE", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, size.(int64))
+		if left, err := g.redis.Exec(t.Context(), "PTTL", name); err != nil || left.(int64) <= 0 || left.(int64) > 662_000 {
+			t.Errorf("an entry lives for %v ms: %v", left, err)
+		}
+	}
+	t.Logf("%d bytes", most)
+	if most < 200 || most > 1000 {
+		t.Errorf("%d bytes", most)
+	}
+}
