@@ -29,13 +29,13 @@ func StartPgBouncer(p *PostgreSQL, settings ...string) (*PgBouncer, error) {
 		return nil, err
 	}
 	b := &PgBouncer{dir: dir}
-	if err := b.serve(p, settings); err != nil {
+	if err := b.start(p, settings); err != nil {
 		return nil, errors.Join(fmt.Errorf("start PgBouncer: %w", err), b.Stop())
 	}
 	return b, nil
 }
 
-func (b *PgBouncer) serve(p *PostgreSQL, settings []string) error {
+func (b *PgBouncer) start(p *PostgreSQL, settings []string) error {
 	lines := append([]string{
 		"[databases]",
 		"* = host=" + p.dir + " port=" + p.port + " user=tokend",
@@ -45,12 +45,16 @@ func (b *PgBouncer) serve(p *PostgreSQL, settings []string) error {
 		"unix_socket_dir = " + b.dir,
 		"listen_port = 6432", // which is only a part of the socket's name
 	}, settings...)
-	conf := filepath.Join(b.dir, "pgbouncer.ini")
-	if err := writeFile(conf, []byte(strings.Join(lines, "\n")+"\n")); err != nil {
+	if err := writeFile(b.conf(), []byte(strings.Join(lines, "\n")+"\n")); err != nil {
 		return err
 	}
+	return b.Serve()
+}
+
+// Serve starts a killed one again.
+func (b *PgBouncer) Serve() error {
 	var err error
-	b.process, err = serve(command(b.dir, "pgbouncer", conf), filepath.Join(b.dir, "log"), func(ctx context.Context) error {
+	b.process, err = serve(command(b.dir, "pgbouncer", b.conf()), filepath.Join(b.dir, "log"), func(ctx context.Context) error {
 		conn, err := pgx.Connect(ctx, b.URL("postgres"))
 		if err != nil {
 			return err
@@ -60,12 +64,14 @@ func (b *PgBouncer) serve(p *PostgreSQL, settings []string) error {
 	return err
 }
 
+func (b *PgBouncer) conf() string { return filepath.Join(b.dir, "pgbouncer.ini") }
+
 // URL is where a database is, through the pooler, for the superuser.
 func (b *PgBouncer) URL(database string) string {
 	return "postgres:///" + database + "?" + url.Values{"host": {b.dir}, "port": {"6432"}, "user": {"tokend"}}.Encode()
 }
 
-// Kill ends it by SIGKILL.
+// Kill ends it by SIGKILL; Serve starts it again.
 func (b *PgBouncer) Kill() error { return b.process.end(syscall.SIGKILL, 0) }
 
 // Stop ends it, if it runs, and removes all of it.

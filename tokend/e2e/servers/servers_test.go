@@ -38,6 +38,10 @@ func TestPgBouncerSharesAConnection(t *testing.T) {
 		conn.Close(ctx)
 		t.Error("a killed pooler answers")
 	}
+	if err := pooler.Serve(); err != nil {
+		t.Fatal(err)
+	}
+	pid()
 }
 
 func TestPausedPostgreSQLDoesNotAnswer(t *testing.T) {
