@@ -6,6 +6,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"tokend/tokend/token"
 )
@@ -58,6 +59,15 @@ func CheckSelection(s token.Selection) error {
 	}
 	if set != 1 {
 		return fmt.Errorf("a selection names an ID, an owner or a digest, exactly one of them; this one names %d", set)
+	}
+	return nil
+}
+
+// CheckTime refuses the zero time, at which nothing is changed: where it is kept, it says
+// that something was not.
+func CheckTime(at time.Time) error {
+	if at.IsZero() {
+		return errors.New("a change is made at some time, not at the zero time")
 	}
 	return nil
 }

@@ -78,8 +78,8 @@ func admit(ctx context.Context, tx *sql.Tx, record token.Record, quota token.Quo
 // token.ErrNotFound.
 func (s *Store) Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error) {
 	return write(ctx, s, store.Revoke, func(ctx context.Context, tx *sql.Tx) ([]token.Record, error) {
-		if at.IsZero() {
-			return nil, errors.New("a token is revoked at some time, not at the zero time")
+		if err := store.CheckTime(at); err != nil {
+			return nil, err
 		}
 		where, value, err := selected(ctx, tx, selection)
 		if err != nil {
@@ -135,8 +135,8 @@ func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at 
 		changed bool
 	}
 	r, err := write(ctx, s, operation, func(ctx context.Context, tx *sql.Tx) (r result, err error) {
-		if at.IsZero() {
-			return r, errors.New("a user is disabled at some time, not at the zero time")
+		if err := store.CheckTime(at); err != nil {
+			return r, err
 		}
 		since, err := disabledSince(ctx, tx, user)
 		if err != nil {
