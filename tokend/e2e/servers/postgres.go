@@ -138,6 +138,11 @@ func (p *PostgreSQL) Resume() error {
 	return errors.Join(err, signal(children, syscall.SIGCONT), p.process.resume())
 }
 
+// Demote makes a killed primary a standby, which then follows nobody.
+func (p *PostgreSQL) Demote() error {
+	return errors.Join(writeFile(filepath.Join(p.data(), "standby.signal"), nil), p.Serve())
+}
+
 // Dir is the folder of its socket.
 func (p *PostgreSQL) Dir() string { return p.dir }
 
