@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
+	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,6 +22,12 @@ const (
 	noTable          = "42P01"
 	noRights         = "42501"
 	tooManyConnected = "53300"
+	wrongPassword    = "28P01"
+	notAdmitted      = "28000"
+	noDatabase       = "3D000"
+	notEncodable     = "22P05"
+	inRecovery       = "55000"
+	ofPooler         = "08P01"
 	adminShutdown    = "57P01"
 	crashShutdown    = "57P02"
 )
@@ -28,10 +36,31 @@ const (
 // of another kind it returns as it is.
 func explain(err error) error {
 	var e *pgconn.PgError
+	if err != nil && strings.Contains(err.Error(), "\n") {
+		err = lineError{err}
+	}
+	if errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection) {
+		return fmt.Errorf("%w: no server of [store] url is the primary, and a standby lags behind; name the primary, or all of them and target_session_attrs=read-write: %w", store.ErrUnwritable, err)
+	}
 	if !errors.As(err, &e) {
+		if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
+			return fmt.Errorf("no connection to PostgreSQL; is it running where [store] url says, does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)
+		}
 		return err
 	}
 	switch e.Code {
+	case inRecovery:
+		return fmt.Errorf("the server is a standby, which lags behind; let [store] url, or the pooler that it names, lead to the primary: %w", err)
+	case wrongPassword:
+		return fmt.Errorf("the server takes no such password; mend [store] password_file, or the user's password (ALTER ROLE): %w", err)
+	case notAdmitted:
+		return fmt.Errorf("the server doesn't admit this user from here; mend the user in [store] url, or the server's pg_hba.conf: %w", err)
+	case noDatabase:
+		return fmt.Errorf("the server has no such database; make it (createdb), or mend its name in [store] url: %w", err)
+	case notEncodable:
+		return fmt.Errorf("the database's encoding has no such character; leave it out, or move to a database with the encoding UTF8: %w", err)
+	case ofPooler:
+		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: is PostgreSQL running behind it, and does [store] direct_url name it?: %w", err)
 	case readOnly:
 		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in [store] url (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, err)
 	case diskFull:
@@ -46,14 +75,35 @@ func explain(err error) error {
 	return err
 }
 
+// fatal is how grave an error is that ends the connection, such as a server's or a
+// pooler's shutdown.
+const fatal = "FATAL"
+
+// lineError is an error in one line, where the driver takes one for each server that it tried.
+type lineError struct{ error }
+
+var lineEnd = regexp.MustCompile(`:?\s*\n\s*`)
+
+func (e lineError) Error() string {
+	return lineEnd.ReplaceAllStringFunc(e.error.Error(), func(end string) string {
+		if strings.HasPrefix(end, ":") {
+			return ": "
+		}
+		return "; "
+	})
+}
+
+func (e lineError) Unwrap() error { return e.error }
+
 // broken tells whether the error is of a connection that the server has ended, so that
-// another may do.
+// another may do. One that could not be made is not, unless the server is just ending.
 func broken(err error) bool {
+	_, unmade := errors.AsType[*pgconn.ConnectError](err)
 	if e, answered := errors.AsType[*pgconn.PgError](err); answered {
-		return e.Code == adminShutdown || e.Code == crashShutdown
+		ended := e.Code == adminShutdown || e.Code == crashShutdown
+		return ended || !unmade && (e.Severity == fatal || e.SeverityUnlocalized == fatal || e.Code == ofPooler)
 	}
-	_, refused := errors.AsType[*pgconn.ConnectError](err)
-	return err != nil && !refused &&
+	return err != nil && !unmade &&
 		(errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 			errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET))
 }

@@ -3,11 +3,17 @@ package postgres
 import (
 	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tokend/tokend/store"
 )
 
-// Setting is what a connection for changes has been set to.
-func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
-	return value, s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+// Setting is what holds for a change.
+func (s *Store) Setting(ctx context.Context, name string) (string, error) {
+	return write(ctx, s, store.Mint, func(ctx context.Context, tx pgx.Tx) (value string, err error) {
+		return value, tx.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	})
 }
 
 // Clock is one that was told by a server.

@@ -1,9 +1,12 @@
 package postgres_test
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"net/url"
+	"strings"
 	"testing"
-	"time"
 
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store/postgres"
@@ -42,11 +45,130 @@ func TestServerThatTakesOverIsListenedTo(t *testing.T) {
 	check(standby.Serve())
 	check(standby.Promote())
 	await(t, "the other server", func() bool { return one.Ping(t.Context()) == nil })
-	await(t, "the revocation", func() bool {
-		_, err := one.Revoke(t.Context(), token.Selection{ID: r.ID}, now(one), token.Event{At: now(one), Action: token.TokenRevoked})
-		return err == nil
-	})
+	await(t, "the revocation", func() bool { return revokeNow(t, one, r) == nil })
 	wantTold(t, "afterwards", heard, r.Digest)
 }
 
-func now(s *postgres.Store) time.Time { return token.Time(s.Now()) }
+// revokeNow is a change that is looked at again when another server takes over.
+func revokeNow(t *testing.T, s *postgres.Store, r token.Record) error {
+	t.Helper()
+	now := token.Time(s.Now())
+	_, err := s.Revoke(t.Context(), token.Selection{ID: r.ID}, now, token.Event{At: now, Action: token.TokenRevoked})
+	return err
+}
+
+// pair is a primary with a standby that follows it.
+func pair(t *testing.T) (primary, standby *servers.PostgreSQL) {
+	t.Helper()
+	primary, err := servers.StartPostgreSQL("fsync=off")
+	check(err)
+	t.Cleanup(func() { check(primary.Stop()) })
+	standby, err = primary.Standby("fsync=off")
+	check(err)
+	t.Cleanup(func() { check(standby.Stop()) })
+	return primary, standby
+}
+
+// anyOf leads to one of the servers, in this order.
+func anyOf(parameters string, all ...*servers.PostgreSQL) string {
+	var dirs, ports []string
+	for _, p := range all {
+		dirs, ports = append(dirs, p.Dir()), append(ports, "5432")
+	}
+	return "postgres:///postgres?user=tokend&host=" + strings.Join(dirs, ",") + "&port=" + strings.Join(ports, ",") + parameters
+}
+
+// awaitCopy waits until the standby knows the token.
+func awaitCopy(t *testing.T, standby *servers.PostgreSQL, r token.Record) {
+	t.Helper()
+	conn := connect(t.Context(), standby.URL("postgres"))
+	defer func() { check(conn.Close(context.Background())) }()
+	await(t, "the standby", func() bool {
+		var n int
+		return conn.QueryRow(t.Context(), `SELECT count(*) FROM tokens WHERE id = $1`, r.ID).Scan(&n) == nil && n == 1
+	})
+}
+
+// TestDemotedPrimaryIsLeft: it is the first that the URL names, it answers, and it doesn't
+// know yet that the token is revoked.
+func TestDemotedPrimaryIsLeft(t *testing.T) {
+	primary, standby := pair(t)
+	s := open(t, anyOf("", primary, standby))
+	heard := told(t, s)
+	r := mint(t, s)
+	check(s.Ping(t.Context()))
+	awaitCopy(t, standby, r)
+
+	check(primary.Kill())
+	check(standby.Promote())
+	check(primary.Demote())
+	check(revokeNow(t, open(t, standby.URL("postgres")), r))
+	for range 100 {
+		if got, err := s.Lookup(t.Context(), r.Digest); err == nil && got.Revoked.IsZero() {
+			t.Fatal("a revoked token is good")
+		}
+	}
+	wantTold(t, "by the new primary", heard, r.Digest)
+	await(t, "the new primary", func() bool {
+		got, err := s.Lookup(t.Context(), r.Digest)
+		return err == nil && !got.Revoked.IsZero()
+	})
+	mint(t, s)
+}
+
+// TestPrimaryThatWasCutOffIsLeft: it still runs, and the connections to it are whole.
+func TestPrimaryThatWasCutOffIsLeft(t *testing.T) {
+	primary, standby := pair(t)
+	s := open(t, anyOf("&target_session_attrs=read-write", primary, standby))
+	heard := told(t, s)
+	await(t, "the first answer", s.Hears)
+	r := mint(t, s)
+	check(s.Ping(t.Context()))
+	awaitCopy(t, standby, r)
+
+	check(standby.Promote())
+	check(revokeNow(t, open(t, standby.URL("postgres")), r))
+	check(primary.Exec(t.Context(), `ALTER SYSTEM SET default_transaction_read_only = on`))
+	check(primary.Exec(t.Context(), `SELECT pg_reload_conf()`))
+	check(primary.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query LIKE '%clock_timestamp%' AND pid <> pg_backend_pid()`))
+	wantTold(t, "by the new primary", heard, r.Digest)
+	for range 20 {
+		if got, err := s.Lookup(t.Context(), r.Digest); err != nil || got.Revoked.IsZero() {
+			t.Fatalf("revoked %v, %v", got.Revoked, err)
+		}
+	}
+	mint(t, s)
+}
+
+// TestPoolerThatLeadsToAStandbySaysNoYes: connections to the pooler don't break when what
+// is behind it does.
+func TestPoolerThatLeadsToAStandbySaysNoYes(t *testing.T) {
+	primary, standby := pair(t)
+	pooler := newPooler(t, primary)
+	var log lines
+	s, err := postgres.Open(t.Context(), postgres.Config{
+		URL: pooler.URL("postgres"), Direct: anyOf("", primary, standby), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	r := mint(t, s)
+	awaitCopy(t, standby, r)
+	check(primary.Kill())
+	check(standby.Promote())
+	check(primary.Demote())
+	check(revokeNow(t, open(t, standby.URL("postgres")), r))
+	await(t, "the refusal of the standby", func() bool {
+		got, err := s.Lookup(t.Context(), r.Digest)
+		if err == nil && got.Revoked.IsZero() {
+			t.Fatal("a revoked token is good")
+		}
+		return err != nil && strings.Contains(err.Error(), "the server is a standby, which lags behind")
+	})
+	if _, err := s.Lookup(t.Context(), token.Mint().Digest()); errors.Is(err, token.ErrNotFound) {
+		t.Error("a token is unknown that the primary may know")
+	}
+	await(t, "the two servers to be told apart", func() bool { return log.count("let both name the same database") > 0 })
+	await(t, "the doubt that changes are heard of", func() bool { return !s.Hears() })
+}

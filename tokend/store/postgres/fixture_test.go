@@ -19,10 +19,16 @@ var created = time.Date(2026, time.March, 4, 5, 6, 7, 891_234_000, time.UTC)
 // newDatabase makes a copy of a database, for as long as the test runs, and returns its URL.
 func newDatabase(t *testing.T, template string) string {
 	t.Helper()
+	return server.URL(newName(t, template))
+}
+
+// newName is the same, but returns its name.
+func newName(t *testing.T, template string) string {
+	t.Helper()
 	name, err := server.NewDatabase(t.Context(), template)
 	check(err)
 	t.Cleanup(func() { check(server.DropDatabase(context.Background(), name)) })
-	return server.URL(name)
+	return name
 }
 
 func open(t *testing.T, url string) *postgres.Store {

@@ -8,11 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -24,6 +23,9 @@ type Config struct {
 	// URL of the database: postgres://user@host/database, with libpq's parameters, such
 	// as sslmode.
 	URL string
+	// Direct is the URL of the same database past the pooler in transaction mode, such as
+	// PgBouncer, that URL then leads to. Empty: URL leads to the server itself.
+	Direct string
 	// Password returns that of the user, for each new connection. Nil: the user has none.
 	Password func() (string, error)
 	// Connections is how many may be open at once, half of them for logins alone; Watch has
@@ -41,6 +43,8 @@ type Config struct {
 type Store struct {
 	pool    *pgxpool.Pool
 	logins  *pgxpool.Pool // that nothing else waits for
+	direct  *pgxpool.Config
+	pooled  bool // whether the pools don't lead to the server itself
 	log     *slog.Logger
 	clock   clock
 	metrics *store.Metrics
@@ -63,28 +67,27 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	settings, err := pgxpool.ParseConfig(cfg.URL) // whose errors hide the password
+	settings, err := parse(cfg.URL, cfg.Password)
+	direct := settings
+	if err == nil && cfg.Direct != "" {
+		direct, err = parse(cfg.Direct, cfg.Password)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
-	if cfg.Password != nil {
-		settings.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) (err error) {
-			c.Password, err = cfg.Password()
-			return err
-		}
+	lastingSession(direct)
+	s := &Store{log: log, direct: direct, pooled: cfg.Direct != ""}
+	if s.pooled {
+		anySession(settings)
 	}
-	settings.ConnConfig.RuntimeParams["application_name"] = "tokend"
-	settings.ConnConfig.RuntimeParams["timezone"] = "UTC"
-	// The server ends what nobody waits for any more, also after a daemon's death.
-	settings.ConnConfig.RuntimeParams["statement_timeout"] = milliseconds(otherTimeout)
-	settings.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(2 * otherTimeout)
-	settings.ConnConfig.ConnectTimeout = otherTimeout
-	settings.AfterConnect = insistOnDisk
-	s := &Store{log: log}
 	connections := max(cfg.Connections, 2)
 	for pool, most := range map[**pgxpool.Pool]int{&s.logins: connections / 2, &s.pool: connections - connections/2} {
 		settings := settings.Copy()
 		settings.MaxConns = int32(most) //nolint:gosec // the configuration's limit is far below
+		if pool == &s.logins {
+			// A login takes one round trip; where it meets a broken connection, another one.
+			settings.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+		}
 		if *pool, err = pgxpool.NewWithConfig(ctx, settings); err != nil {
 			return nil, errors.Join(fmt.Errorf("open the database: %w", err), s.Close())
 		}
@@ -93,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		err = s.begin(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", describe(settings.ConnConfig), err), s.Close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", describe(settings.ConnConfig), explain(err)), s.Close())
 	}
 	s.metrics, s.watched = store.NewMetrics(cfg.Registerer), newWatchMetrics(cfg.Registerer, &s.clock)
 	registerPools(cfg.Registerer, map[string]*pgxpool.Pool{"logins": s.logins, "changes": s.pool})
@@ -103,39 +106,27 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 // begin notes the server's time, and from which change on Watch is to tell: of those, too,
 // that a shared cache may not have been told of before this daemon started.
 func (s *Store) begin(ctx context.Context) error {
-	return within(ctx, otherTimeout, func(ctx context.Context) error {
-		var now time.Time
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	err = within(ctx, otherTimeout, func(ctx context.Context) error {
 		var err error
-		if s.heard, now, err = s.latest(ctx, s.pool); err != nil {
-			return explain(err)
+		s.heard, s.began, err = s.latest(ctx, conn)
+		switch {
+		case err != nil:
+			return err
+		case s.heard.timeline == "":
+			return pgconn.ErrStandbyConnection
 		}
-		s.began = now
-		if err = s.pool.QueryRow(ctx, `SELECT coalesce((SELECT number - 1 FROM events WHERE at > $1 ORDER BY at LIMIT 1), $2)`, now.Add(-longestMemory), s.heard.number).Scan(&s.heard.number); err != nil {
-			return explain(err)
-		}
-		if s.heard.timeline == "" {
-			return fmt.Errorf("%w: the server is a standby, which tells nobody of changes; name the primary, or all of them and target_session_attrs=read-write", store.ErrUnwritable)
-		}
-		return nil
+		return conn.QueryRow(ctx, `SELECT coalesce((SELECT number - 1 FROM events WHERE at > $1 ORDER BY at LIMIT 1), $2)`,
+			s.began.Add(-longestMemory), s.heard.number).Scan(&s.heard.number)
 	})
-}
-
-// insistOnDisk undoes a synchronous_commit=off of the server's, the database's or the
-// user's, by which what was acknowledged may be lost; stronger settings stay.
-func insistOnDisk(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`)
-	return err
+	return errors.Join(err, hangUp(ctx, conn))
 }
 
 // Now is the server's time, by which all daemons judge alike.
 func (s *Store) Now() time.Time { return s.clock.now() }
-
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
-
-// describe names the database without its password.
-func describe(c *pgx.ConnConfig) string {
-	return fmt.Sprintf("database %q on %s", c.Database, c.Host)
-}
 
 // Close waits for what is under way and closes the connections.
 func (s *Store) Close() error {
@@ -171,5 +162,3 @@ func do[T any](ctx context.Context, s *Store, op store.Operation, f func(context
 
 // none is a result that says nothing.
 type none struct{}
-
-var errNoTime = errors.New("a change is made at some time, not at the zero time")

@@ -17,7 +17,9 @@ const (
 		FROM tokens AS t JOIN users AS u ON u.name = t.owner `
 	newestFirst = ` ORDER BY t.created DESC, t.id DESC `
 
-	lookupByDigest = selectRecords + `WHERE t.digest = $1`
+	// lookupByDigest fails on a standby, which may not know yet that a token is revoked: a
+	// pooler may have been turned to one.
+	lookupByDigest = selectRecords + `WHERE t.digest = $1 AND (SELECT pg_current_wal_lsn()) IS NOT NULL`
 )
 
 // isActive is a condition whose two parameters, from number n on, are the time and what
@@ -29,17 +31,21 @@ func isActive(n int) string {
 // Lookup returns the record under the digest, or token.ErrNotFound.
 func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, error) {
 	return do(ctx, s, store.Lookup, func(ctx context.Context) (token.Record, error) {
-		for {
-			record, err := s.read(ctx, digest)
-			if !broken(err) || ctx.Err() != nil {
-				return record, err
-			}
-			// Of all connections that were idle when the server ended them, each is met once.
-		}
+		return s.read(ctx, digest)
 	})
 }
 
 func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, error) {
+	for tries := int32(0); ; tries++ {
+		record, err := s.readOnce(ctx, digest)
+		// Of all connections that were idle when the server ended them, each is met once.
+		if !broken(err) || ctx.Err() != nil || tries == s.logins.Stat().MaxConns() {
+			return record, err
+		}
+	}
+}
+
+func (s *Store) readOnce(ctx context.Context, digest token.Digest) (token.Record, error) {
 	rows, err := s.logins.Query(ctx, lookupByDigest, digest[:])
 	if err != nil {
 		return token.Record{}, err

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -28,7 +29,8 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	db := stdlib.OpenDBFromPool(s.pool)
+	db := stdlib.OpenDB(*s.direct.ConnConfig, stdlib.OptionBeforeConnect(s.direct.BeforeConnect))
+	db.SetMaxOpenConns(1)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	writer, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithSlog(s.log), goose.WithDisableGlobalRegistry(true), goose.WithSessionLocker(locker))
@@ -37,37 +39,37 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 	}
 	sources := writer.ListSources()
 	known := sources[len(sources)-1].Version
-	version, err := s.version(ctx)
+	was, err := version(ctx, db)
 	switch {
 	case err != nil:
-		return explain(err)
-	case version > known:
-		return &store.NewerSchemaError{Database: version, Known: known}
-	case version == known:
+		return err
+	case was > known:
+		return &store.NewerSchemaError{Database: was, Known: known}
+	case was == known:
 		return nil
 	}
 	done, err := writer.Up(ctx)
 	if err != nil {
-		return fmt.Errorf("upgrade the schema from version %d to %d: %w", version, known, explain(err))
+		return fmt.Errorf("upgrade the schema from version %d to %d: %w", was, known, err)
 	}
 	switch {
 	case len(done) == 0: // another daemon was first
-	case version == 0: // where tokens are expected, the database is elsewhere
+	case was == 0: // where tokens are expected, the database is elsewhere
 		s.log.Warn("the database was empty, and its tables were made: no token is known")
 	default:
-		s.log.Info("schema upgraded", "from", version, "to", known)
+		s.log.Info("schema upgraded", "from", was, "to", known)
 	}
 	return nil
 }
 
 // version reads which version the schema has: 0 if there is none yet.
-func (s *Store) version(ctx context.Context) (version int64, err error) {
+func version(ctx context.Context, db *sql.DB) (version int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, otherTimeout)
 	defer cancel()
 	var there bool
-	if err := s.pool.QueryRow(ctx, `SELECT to_regclass('goose_db_version') IS NOT NULL`).Scan(&there); err != nil || !there {
+	if err := db.QueryRowContext(ctx, `SELECT to_regclass('goose_db_version') IS NOT NULL`).Scan(&there); err != nil || !there {
 		return 0, err
 	}
-	err = s.pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
+	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
 	return version, err
 }

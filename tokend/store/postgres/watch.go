@@ -86,11 +86,7 @@ func (s *Store) watch(ctx context.Context, forget Forget) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), otherTimeout)
-		defer cancel()
-		err = errors.Join(err, conn.Close(ctx))
-	}()
+	defer func() { err = errors.Join(err, hangUp(ctx, conn)) }()
 	if err := within(ctx, otherTimeout, func(ctx context.Context) error {
 		_, err := conn.Exec(ctx, `LISTEN `+channel)
 		return err
@@ -110,21 +106,6 @@ func (s *Store) watch(ctx context.Context, forget Forget) (err error) {
 	}
 }
 
-// connect makes a connection beside the pool's.
-func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
-	err = within(ctx, otherTimeout, func(ctx context.Context) error {
-		settings := s.pool.Config()
-		if settings.BeforeConnect != nil {
-			if err := settings.BeforeConnect(ctx, settings.ConnConfig); err != nil {
-				return err
-			}
-		}
-		conn, err = pgx.ConnectConfig(ctx, settings.ConnConfig)
-		return err
-	})
-	return conn, err
-}
-
 // catchUp has forgotten what was changed since the last time. The audit trail tells: its
 // numbers are in the order of the commits.
 func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) error {
@@ -142,6 +123,8 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 		if latest.timeline != s.heard.timeline {
 			s.log.WarnContext(ctx, "another server has taken over: all that was changed lately is looked at again")
 			from, since = 0, now.Add(-longestMemory)
+			s.logins.Reset() // no login may ask the one that was
+			s.pool.Reset()
 		}
 		rows, err := conn.Query(ctx, `
 			SELECT e.at, t.digest FROM events AS e JOIN tokens AS t ON t.id = e.token
@@ -173,10 +156,4 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 		s.asked.Store(&asked)
 		return nil
 	})
-}
-
-func within(ctx context.Context, timeout time.Duration, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	return f(ctx)
 }

@@ -74,8 +74,8 @@ func admit(ctx context.Context, tx pgx.Tx, record token.Record, quota token.Quot
 // An unknown ID, digest or owner is token.ErrNotFound.
 func (s *Store) Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error) {
 	return write(ctx, s, store.Revoke, func(ctx context.Context, tx pgx.Tx) ([]token.Record, error) {
-		if at.IsZero() {
-			return nil, errNoTime
+		if err := store.CheckTime(at); err != nil {
+			return nil, err
 		}
 		where, value, err := selected(ctx, tx, selection)
 		if err != nil {
@@ -139,8 +139,8 @@ func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at 
 		changed bool
 	}
 	r, err := write(ctx, s, operation, func(ctx context.Context, tx pgx.Tx) (r result, err error) {
-		if at.IsZero() {
-			return r, errNoTime
+		if err := store.CheckTime(at); err != nil {
+			return r, err
 		}
 		since, err := disabledSince(ctx, tx, user)
 		if err != nil {
@@ -168,7 +168,7 @@ func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at 
 // error, too, if it is the commit that failed or was not waited for.
 func write[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context, pgx.Tx) (T, error)) (T, error) {
 	return do(ctx, s, op, func(ctx context.Context) (nothing T, err error) {
-		tx, err := s.pool.Begin(ctx)
+		tx, err := s.pool.BeginTx(ctx, beginChange)
 		if err != nil {
 			return nothing, err
 		}

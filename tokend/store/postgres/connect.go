@@ -1,0 +1,133 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// connectTimeout is for each server of the URL: one that is silent must leave time to try
+// the others.
+const connectTimeout = 2 * time.Second
+
+// parse returns how to connect to what the URL names.
+func parse(url string, password func() (string, error)) (*pgxpool.Config, error) {
+	settings, err := pgxpool.ParseConfig(url) // whose errors hide the password
+	if err != nil {
+		return nil, err
+	}
+	settings.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) (err error) {
+		if password != nil {
+			c.Password, err = password()
+		}
+		return err
+	}
+	settings.ConnConfig.ConnectTimeout = connectTimeout
+	// Poolers know these, and keep them apart for their clients.
+	settings.ConnConfig.RuntimeParams["application_name"] = "tokend"
+	settings.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
+	settings.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	return settings, nil
+}
+
+// lastingSession is for connections to the server itself.
+func lastingSession(settings *pgxpool.Config) {
+	// The server ends what nobody waits for any more, also after a daemon's death.
+	settings.ConnConfig.RuntimeParams["statement_timeout"] = milliseconds(otherTimeout)
+	settings.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(2 * otherTimeout)
+	// A standby lags behind, and tells nobody of changes.
+	if settings.ConnConfig.ValidateConnect == nil {
+		settings.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
+}
+
+// anySession is for connections through a pooler, which may give each transaction to
+// another session of the server: in none is there anything to come back to.
+func anySession(settings *pgxpool.Config) {
+	settings.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe // and no named statement
+}
+
+// beginChange begins a transaction with what it needs of its session, in one round trip.
+// It undoes a synchronous_commit=off of the server's, the database's or the user's, by
+// which what was acknowledged may be lost; stronger settings stay.
+var beginChange = pgx.TxOptions{BeginQuery: `BEGIN;
+	SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
+	SET LOCAL statement_timeout = ` + milliseconds(otherTimeout) + `;
+	SET LOCAL idle_in_transaction_session_timeout = ` + milliseconds(2*otherTimeout)}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// describe names the database without its password.
+func describe(c *pgx.ConnConfig) string {
+	var servers []string
+	for _, f := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}, c.Fallbacks...) {
+		server := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
+		if !strings.Contains(strings.Join(servers, " "), server) { // each may be tried with TLS and without
+			servers = append(servers, server)
+		}
+	}
+	return fmt.Sprintf("database %q on %s", c.Database, strings.Join(servers, ", "))
+}
+
+// connect makes a connection to the server itself, beside the pools'.
+func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
+	settings := s.direct.Copy()
+	err = within(ctx, otherTimeout+connectTimeout*time.Duration(len(settings.ConnConfig.Fallbacks)), func(ctx context.Context) error {
+		if err := settings.BeforeConnect(ctx, settings.ConnConfig); err != nil {
+			return err
+		}
+		conn, err = pgx.ConnectConfig(ctx, settings.ConnConfig)
+		return err
+	})
+	if err == nil && s.pooled {
+		if err = s.compare(ctx, conn); err != nil {
+			err = errors.Join(err, hangUp(ctx, conn))
+		}
+	}
+	return conn, err
+}
+
+// errElsewhere says what LISTEN on another database never would: it hears nothing.
+var errElsewhere = errors.New("[store] url and direct_url lead to different databases, or to different servers, so that no change would be heard of; let both name the same database on the same server, one through the pooler and one past it")
+
+// compare makes sure that the pools lead to the same database on the same server as the
+// connection: what is locked here is locked there, and on no copy. Anybody may do so.
+func (s *Store) compare(ctx context.Context, conn *pgx.Conn) error {
+	return within(ctx, otherTimeout, func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			lock := rand.Int64() //nolint:gosec // so that no other daemon has the same
+			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
+				return err
+			}
+			var free bool
+			if err := s.pool.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lock).Scan(&free); err != nil {
+				return err
+			}
+			if free {
+				return errElsewhere
+			}
+			return nil
+		})
+	})
+}
+
+func hangUp(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), otherTimeout)
+	defer cancel()
+	return conn.Close(ctx)
+}
+
+func within(ctx context.Context, timeout time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return f(ctx)
+}

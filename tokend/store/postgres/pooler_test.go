@@ -1,0 +1,196 @@
+package postgres_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/store/storetest"
+	"tokend/tokend/token"
+)
+
+// newPooler is one in transaction mode before the server, with fewer connections to it than
+// the stores have to the pooler, and with a reset that takes a session's state away.
+func newPooler(t *testing.T, server *servers.PostgreSQL) *servers.PgBouncer {
+	t.Helper()
+	pooler, err := servers.StartPgBouncer(server, "default_pool_size = 3", "max_client_conn = 1000",
+		"server_reset_query = DISCARD ALL", "server_reset_query_always = 1", "server_login_retry = 1", "query_wait_timeout = 5")
+	check(err)
+	t.Cleanup(func() { check(pooler.Stop()) })
+	return pooler
+}
+
+// openPooled opens the database through the pooler.
+func openPooled(t *testing.T, pooler *servers.PgBouncer, server *servers.PostgreSQL, database string) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: pooler.URL(database), Direct: server.URL(database), Connections: 20})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	return s
+}
+
+func TestPromisesOfEveryStoreAreKeptThroughAPooler(t *testing.T) {
+	pooler := newPooler(t, server)
+	storetest.Run(t, func(t *testing.T) storetest.Store {
+		return openPooled(t, pooler, server, newName(t, "current"))
+	})
+}
+
+func TestTablesAreMadePastThePooler(t *testing.T) {
+	s := openPooled(t, newPooler(t, server), server, newName(t, "template0"))
+	mint(t, s)
+}
+
+func TestEveryDaemonHearsOfEveryChangeThroughAPooler(t *testing.T) {
+	pooler, database := newPooler(t, server), newName(t, "current")
+	one, other := openPooled(t, pooler, server, database), openPooled(t, pooler, server, database)
+	past := open(t, server.URL(database))
+	first, second := mint(t, one), mint(t, past)
+	heard, heardPast := told(t, other), told(t, past)
+	await(t, "the first answer", func() bool { return other.Hears() && past.Hears() })
+	for _, c := range []struct {
+		what   string
+		change func()
+		want   []token.Digest
+	}{
+		{"revoked through the pooler", func() { revoke(t, one, token.Selection{ID: first.ID}) }, []token.Digest{first.Digest}},
+		{"disabled through it", func() { change(t, one, true) }, []token.Digest{second.Digest}},
+		{"enabled past it", func() { change(t, past, false) }, []token.Digest{second.Digest}},
+	} {
+		c.change()
+		wantTold(t, c.what, heard, c.want...)
+		wantTold(t, c.what, heardPast, c.want...)
+	}
+}
+
+func TestPoolerThatIsKilledAndComesBackIsUsedAgain(t *testing.T) {
+	pooler, database := newPooler(t, server), newName(t, "current")
+	s := openPooled(t, pooler, server, database)
+	heard := told(t, s)
+	r := mint(t, s)
+	for range 3 {
+		check(s.Ping(t.Context()))
+		check(pooler.Kill())
+		if _, err := s.Lookup(t.Context(), r.Digest); err == nil {
+			t.Error("a token is found without the pooler")
+		}
+		check(pooler.Serve())
+		if _, err := s.Lookup(t.Context(), r.Digest); err != nil { // at once
+			t.Error(err)
+		}
+	}
+	await(t, "a change", func() bool {
+		_, err := s.Revoke(t.Context(), token.Selection{ID: r.ID}, created, token.Event{At: created, Action: token.TokenRevoked})
+		return err == nil
+	})
+	wantTold(t, "afterwards", heard, r.Digest)
+}
+
+// TestServerBehindThePoolerEndsConnections, which costs no login.
+func TestServerBehindThePoolerEndsConnections(t *testing.T) {
+	pooler, database := newPooler(t, server), newName(t, "current")
+	endConnections(t, openPooled(t, pooler, server, database), server.URL(database))
+}
+
+// TestNothingIsLeftInThePoolersSessions, which others get.
+func TestNothingIsLeftInThePoolersSessions(t *testing.T) {
+	database := newName(t, "current")
+	pooler, err := servers.StartPgBouncer(server, "default_pool_size = 1")
+	check(err)
+	t.Cleanup(func() { check(pooler.Stop()) })
+	s := openPooled(t, pooler, server, database)
+	r := mint(t, s)
+	for range 10 { // and often enough for a statement to get a name
+		_, err := s.Lookup(t.Context(), r.Digest)
+		check(err)
+	}
+	revoke(t, s, token.Selection{Owner: "alice"})
+	conn := connect(t.Context(), pooler.URL(database)+"&default_query_exec_mode=simple_protocol")
+	defer func() { check(conn.Close(context.Background())) }()
+	for what, sql := range map[string]string{
+		"settings": `SELECT coalesce(string_agg(name || '=' || setting, ' '), '') FROM pg_settings WHERE source = 'session'
+			AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone', 'standard_conforming_strings')`, // which the pooler sets itself
+		"statements": `SELECT coalesce(string_agg(name, ' '), '') FROM pg_prepared_statements`,
+		"locks":      `SELECT coalesce(string_agg(objid::text, ' '), '') FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()`,
+		"channels":   `SELECT coalesce(string_agg(c, ' '), '') FROM pg_listening_channels() AS c`,
+	} {
+		var left string
+		check(conn.QueryRow(t.Context(), sql).Scan(&left))
+		if left != "" {
+			t.Errorf("%s are left: %s", what, left)
+		}
+	}
+}
+
+// TestChangeThroughAPoolerIsOnDiskAndEnds, though its session knows nothing of that.
+func TestChangeThroughAPoolerIsOnDiskAndEnds(t *testing.T) {
+	database := newName(t, "current")
+	run(t.Context(), server.URL("postgres"), `ALTER DATABASE `+database+` SET synchronous_commit = off`)
+	s := openPooled(t, newPooler(t, server), server, database)
+	for name, want := range map[string]string{
+		"synchronous_commit": "on", "statement_timeout": "5s", "idle_in_transaction_session_timeout": "10s",
+	} {
+		if got, err := s.Setting(t.Context(), name); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %s", name, got, err, want)
+		}
+	}
+}
+
+// TestChangeThatNobodyWaitsForIsCanceledThroughThePooler, and holds no lock then.
+func TestChangeThatNobodyWaitsForIsCanceledThroughThePooler(t *testing.T) {
+	pooler, database := newPooler(t, server), newName(t, "current")
+	s := openPooled(t, pooler, server, database)
+	holder := connect(t.Context(), server.URL(database))
+	defer func() { check(holder.Close(context.Background())) }()
+	_, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock(`+trailLock+`)`)
+	check(err)
+	waiting := func() (n int) {
+		check(holder.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'`).Scan(&n))
+		return n
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- s.Mint(ctx, newRecord(), token.Quota{}, token.Event{At: created}) }()
+	await(t, "the change to wait", func() bool { return waiting() > 0 })
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("a change is made that was canceled")
+	}
+	for begun := time.Now(); waiting() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > 3*time.Second { // its statement_timeout would end it after 5
+			t.Fatal("it still waits")
+		}
+	}
+}
+
+// TestURLsMustLeadToTheSameDatabase: on another nobody would be told of changes.
+func TestURLsMustLeadToTheSameDatabase(t *testing.T) {
+	primary, err := servers.StartPostgreSQL("fsync=off")
+	check(err)
+	t.Cleanup(func() { check(primary.Stop()) })
+	check(open(t, primary.URL("postgres")).Close())
+	copied, err := primary.Standby() // with the same numbers of everything
+	check(err)
+	t.Cleanup(func() { check(copied.Stop()) })
+	check(copied.Promote())
+	pooler := newPooler(t, primary)
+	run(t.Context(), primary.URL("postgres"), `CREATE DATABASE other`)
+	for _, direct := range []string{primary.URL("other"), copied.URL("postgres")} {
+		_, err := postgres.Open(t.Context(), postgres.Config{URL: pooler.URL("postgres"), Direct: direct})
+		if err == nil || !strings.Contains(err.Error(), "let both name the same database on the same server") {
+			t.Errorf("%s: %v", direct, err)
+		}
+	}
+	check(openPooled(t, pooler, primary, "postgres").Ping(t.Context()))
+}
+
+// TestPoolerWithoutADirectURLIsToldOf, as the start fails.
+func TestPoolerWithoutADirectURLIsToldOf(t *testing.T) {
+	_, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, server).URL(newName(t, "current"))})
+	if err == nil || !strings.Contains(err.Error(), "[store] direct_url") {
+		t.Errorf("got error %v", err)
+	}
+}
