@@ -22,6 +22,7 @@ func TestWhatAReloadCanTakeOver(t *testing.T) {
 		{"[admin]\npeers = ['@wheel']", nil, []string{"admin.peers"}},
 		{"[http]\nmetrics = ''", []string{"http.metrics"}, nil},
 		{"[store]\nurl = 'sqlite:/a'", []string{"store.url"}, nil},
+		{"[store]\nurl = 'postgres://u@p/d'\ndirect_url = 'postgres://u@h/d'", []string{"store.url", "store.direct_url"}, nil},
 		{"[cache]\nentries = 1", []string{"cache.entries"}, nil},
 		{"[cache]\nttl = '1s'", nil, []string{"cache.ttl"}},
 		{"[cache]\nttl = '1m'", nil, nil},

@@ -65,7 +65,14 @@ type Store struct {
 	// same. Default: sqlite:/var/lib/tokend/tokend.db.
 	URL string
 
-	// PasswordFile holds the password of the user in a postgres URL: an
+	// DirectURL leads to the same PostgreSQL database as URL, past the pooler in
+	// transaction mode (such as PgBouncer) that URL then leads to, under the
+	// same rules; what lasts longer than a transaction goes by it: hearing of
+	// changes, and upgrades. Default: empty, where URL leads to the server
+	// itself.
+	DirectURL string
+
+	// PasswordFile holds the password of the user in each postgres URL: an
 	// absolute path, or the name of a credential in $CREDENTIALS_DIRECTORY. It
 	// is read whenever a connection is made. Default: empty, for no password.
 	PasswordFile string

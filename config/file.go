@@ -145,6 +145,9 @@ func (f *file) compare() {
 	if store := f.config.Store; store.PasswordFile != "" && !f.keys["store.url"].bad && !IsPostgreSQL(store.URL) {
 		f.problem(f.keys["store.password_file"].at, "[store] password_file: the database is a file, which has no password; leave it out, or name a postgres:// url")
 	}
+	if store := f.config.Store; store.DirectURL != "" && !f.keys["store.url"].bad && !IsPostgreSQL(store.URL) {
+		f.problem(f.keys["store.direct_url"].at, "[store] direct_url: the database is a file, which is always reached directly; leave it out, or name a postgres:// url")
+	}
 	f.compareCache()
 	expiry, written := f.keys["tokens.default_expiry"]
 	t := &f.config.Tokens

@@ -46,7 +46,10 @@ func written(t *testing.T, c config.Config) []byte {
 		"auth":  {"socket": c.Auth.Socket, "peers": c.Auth.Peers},
 		"admin": {"socket": c.Admin.Socket, "peers": c.Admin.Peers},
 		"http":  {"metrics": c.HTTP.Metrics},
-		"store": {"url": c.Store.URL, "password_file": c.Store.PasswordFile, "connections": c.Store.Connections},
+		"store": {
+			"url": c.Store.URL, "direct_url": c.Store.DirectURL,
+			"password_file": c.Store.PasswordFile, "connections": c.Store.Connections,
+		},
 		"cache": {
 			"url": c.Cache.URL, "password_file": c.Cache.PasswordFile, "sentinel_password_file": c.Cache.SentinelPasswordFile,
 			"ca_file": c.Cache.CAFile, "cert_file": c.Cache.CertFile, "key_file": c.Cache.KeyFile,

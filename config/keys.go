@@ -31,6 +31,7 @@ var keys = []key{
 	many("admin.peers", reload, func(c *Config) *[]string { return &c.Admin.Peers }, readPeer),
 	one("http.metrics", restart, func(c *Config) *string { return &c.HTTP.Metrics }, readAddress),
 	one("store.url", restart, func(c *Config) *string { return &c.Store.URL }, readStore),
+	one("store.direct_url", restart, func(c *Config) *string { return &c.Store.DirectURL }, readDirect),
 	one("store.password_file", restart, func(c *Config) *string { return &c.Store.PasswordFile }, readCredential),
 	one("store.connections", restart, func(c *Config) *int { return &c.Store.Connections }, readConnections),
 	one("cache.url", restart, func(c *Config) *string { return &c.Cache.URL }, readCache),

@@ -56,6 +56,11 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[store]\nconnections = 1", `2:1: [store] connections: 1 is out of range; write 2 to 1000`},
 		{"[store]\npassword_file = 'etc/p'", `2:1: [store] password_file: "etc/p" is neither an absolute path nor the name of a credential; write one such as /etc/tokend/store.password`},
 		{"[store]\npassword_file = '/p'", `2:1: [store] password_file: the database is a file, which has no password; leave it out, or name a postgres:// url`},
+		{"[store]\ndirect_url = 'db.example'", `2:1: [store] direct_url: write postgres://user@host/database, the address of the server itself, where url leads to a pooler before it`},
+		{"[store]\ndirect_url = 'sqlite:/t'", `2:1: [store] direct_url: write postgres://user@host/database, the address of the server itself, where url leads to a pooler before it`},
+		{"[store]\ndirect_url = 'postgres://u:p@h/d'", `2:1: [store] direct_url: write no password into the URL; put it into a file of its own, and name that in password_file`},
+		{"[store]\ndirect_url = 'postgres://u@h'", `2:1: [store] direct_url: the URL names no database; write postgres://user@host:port/database`},
+		{"[store]\ndirect_url = 'postgres://u@h/d'", `2:1: [store] direct_url: the database is a file, which is always reached directly; leave it out, or name a postgres:// url`},
 		{"[store]\nurl = 'sqlite:///tokend.db'", `2:1: [store] url: write one slash behind sqlite:, not more`},
 		{"[store]\nurl = 'sqlite:/var/'", `2:1: [store] url: the path is a directory; add the name of the database's file`},
 		{"[store]\nurl = 'sqlite:/t.db?mode=ro'", `2:1: [store] url: the path has a ?, #, % or control character; it takes no options and no escapes, so leave it out`},
@@ -204,10 +209,10 @@ func TestNoErrorQuotesAPassword(t *testing.T) {
 		`"postgres://tokend:hunter2@db/tokend"`, `"hunter2"`, `"hunter2:"`, `"sqlite://hunter2"`, `"sqlite:/hunter2?"`, `["hunter2"]`,
 		`"hunter2`, `hunter2`, `"hunter2" "`, `{ hunter2 = "hunter2" }`,
 	} {
-		for _, section := range []string{"store", "cache"} {
-			_, err := config.Parse("tokend.toml", []byte("["+section+"]\nurl = "+url+"\npassword = 'hunter2'"))
+		for _, key := range []string{"store]\nurl", "store]\ndirect_url", "cache]\nurl"} {
+			_, err := config.Parse("tokend.toml", []byte("["+key+" = "+url+"\npassword = 'hunter2'"))
 			if err == nil || strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("[%s] url = %s: %v", section, url, err)
+				t.Errorf("[%s = %s: %v", key, url, err)
 			}
 		}
 	}

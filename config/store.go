@@ -33,6 +33,20 @@ func readStore(v value) (string, error) {
 	return text, nil
 }
 
+// readDirect doesn't quote it either.
+func readDirect(v value) (string, error) {
+	text, err := v.text("postgres://tokend@db.example/tokend")
+	switch {
+	case err != nil:
+		return "", err
+	case text == "":
+		return "", nil
+	case !IsPostgreSQL(text):
+		return "", errors.New("write postgres://user@host/database, the address of the server itself, where url leads to a pooler before it")
+	}
+	return text, checkPostgreSQL(text)
+}
+
 // IsPostgreSQL reports whether that is the store of the URL.
 func IsPostgreSQL(url string) bool {
 	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")

@@ -24,6 +24,7 @@ peers = ["@wheel"]
 metrics = ""
 [store]
 url = "postgres://tokend@db.example:5433/tokens?sslmode=verify-full"
+direct_url = "postgres://tokend@db.example:5432/tokens?sslmode=verify-full"
 password_file = "/srv/password"
 connections = 20
 [cache]
@@ -49,7 +50,11 @@ func fullConfig() config.Config {
 	return config.Config{
 		Auth:  config.Auth{Socket: "/srv/auth.sock", Peers: []string{"irods", "@web", "999", "@10"}},
 		Admin: config.Admin{Socket: "/srv/admin.sock", Peers: []string{"@wheel"}},
-		Store: config.Store{URL: "postgres://tokend@db.example:5433/tokens?sslmode=verify-full", PasswordFile: "/srv/password", Connections: 20},
+		Store: config.Store{
+			URL:          "postgres://tokend@db.example:5433/tokens?sslmode=verify-full",
+			DirectURL:    "postgres://tokend@db.example:5432/tokens?sslmode=verify-full",
+			PasswordFile: "/srv/password", Connections: 20,
+		},
 		Cache: config.Cache{
 			URL:          "rediss+sentinel://tokend@a.example,b.example:26380/mymaster/2",
 			PasswordFile: "redis-password", SentinelPasswordFile: "/srv/sentinel",
@@ -91,6 +96,8 @@ func TestValuesAtTheirLimitsAreAccepted(t *testing.T) {
 		"[store]\nurl = 'sqlite:/t'",
 		"[store]\nurl = 'postgresql://u@h1:5432,h2:5433/d?target_session_attrs=read-write'\npassword_file = 'store-password'",
 		"[store]\nurl = 'postgres:///d?host=/run/postgresql&user=u'\nconnections = 1000",
+		"[store]\nurl = 'postgres://u@pooler:6432/d'\ndirect_url = 'postgresql://u@h1,h2/d?target_session_attrs=read-write'",
+		"[store]\ndirect_url = ''",
 		pg + "[cache]\nurl = 'redis://h'",
 		pg + "[cache]\nurl = 'redis://u@[::1]:6379/15'\npassword_file = '/p'",
 		pg + "[cache]\nurl = 'rediss://h/0'",

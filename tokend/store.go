@@ -48,7 +48,7 @@ func openStore(ctx context.Context, cfg config.Store, log *slog.Logger, reg prom
 		return sqlite.Open(ctx, sqlite.Config{Path: strings.TrimPrefix(cfg.URL, "sqlite:"), Logger: log, Registerer: reg})
 	}
 	return postgres.Open(ctx, postgres.Config{
-		URL: cfg.URL, Password: passwordIn(log, "[store] password_file", cfg.PasswordFile),
+		URL: cfg.URL, Direct: cfg.DirectURL, Password: passwordIn(log, "[store] password_file", cfg.PasswordFile),
 		Connections: cfg.Connections, Logger: log, Registerer: reg,
 	})
 }
