@@ -59,9 +59,7 @@ func passwordIn(log *slog.Logger, key, file string) func() (string, error) {
 	if file == "" {
 		return nil
 	}
-	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
-		log.Warn("the file with a password is open to all users; chmod 600 would close it", "key", key, "path", file, "mode", info.Mode().Perm().String())
-	}
+	warnOfOpen(log, key, file)
 	return func() (string, error) {
 		password, err := readSecretFile(file)
 		if err != nil {
@@ -71,18 +69,37 @@ func passwordIn(log *slog.Logger, key, file string) func() (string, error) {
 	}
 }
 
+func warnOfOpen(log *slog.Logger, key, file string) {
+	path, err := secretPath(file)
+	if err != nil {
+		return // as reading it will tell
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
+		log.Warn("the file with a password is open to all users; chmod 600 would close it", "key", key, "path", path, "mode", info.Mode().Perm().String())
+	}
+}
+
 // longestSecret is far beyond any password.
 const longestSecret = 4096
 
-// readSecretFile reads the one line of a file: a path, or the name of a credential that
-// systemd has handed over.
+// secretPath is where a secret's file is: at its path, or, if the name is a credential's,
+// where systemd has put that.
+func secretPath(name string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return "", fmt.Errorf("%s is the name of a credential, and systemd has handed over none: write LoadCredential=%[1]s:PATH into the unit, or an absolute path into the configuration", name)
+	}
+	return filepath.Join(dir, name), nil
+}
+
+// readSecretFile reads the one line of a secret's file.
 func readSecretFile(name string) (string, error) {
-	if !filepath.IsAbs(name) {
-		dir := os.Getenv("CREDENTIALS_DIRECTORY")
-		if dir == "" {
-			return "", fmt.Errorf("%s is the name of a credential, and systemd has handed over none: write LoadCredential=%[1]s:PATH into the unit, or an absolute path into the configuration", name)
-		}
-		name = filepath.Join(dir, name)
+	name, err := secretPath(name)
+	if err != nil {
+		return "", err
 	}
 	file, err := os.Open(name)
 	if err != nil {

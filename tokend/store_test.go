@@ -1,11 +1,43 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tokend/config"
 )
+
+// TestOpenPasswordFileIsWarnedOf, though the password is used.
+func TestOpenPasswordFileIsWarnedOf(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "password")
+	if err := os.WriteFile(path, []byte("hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for mode, want := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o604: true, 0o602: true, 0o644: true} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{path, "password"} { // a file, and a credential
+			var log bytes.Buffer
+			cfg := config.Store{URL: "postgres:///tokend?user=tokend&host=" + dir, PasswordFile: name, Connections: 2} // where no server is
+			if _, err := openStore(t.Context(), cfg, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry()); err == nil {
+				t.Fatal("a database is open that is not there")
+			}
+			warned := strings.Contains(log.String(), "level=WARN") && strings.Contains(log.String(), "chmod 600 would close it") && strings.Contains(log.String(), path)
+			if warned != want || strings.Contains(log.String(), "hunter2") {
+				t.Errorf("%s with mode %o: the log says %q", name, mode, log.String())
+			}
+		}
+	}
+}
 
 func TestASecretFileHoldsOneLine(t *testing.T) {
 	dir := t.TempDir()
