@@ -64,6 +64,15 @@ func TestEveryDaemonHearsOfEveryChangeThroughAPooler(t *testing.T) {
 		wantTold(t, c.what, heard, c.want...)
 		wantTold(t, c.what, heardPast, c.want...)
 	}
+	begun := time.Now()
+	for range 10 {
+		r := mint(t, one)
+		revoke(t, one, token.Selection{ID: r.ID})
+		wantTold(t, "one after the other", heard, r.Digest)
+	}
+	if took := time.Since(begun); took > 5*time.Second { // a second each without having been told
+		t.Errorf("10 changes were heard of in %s", took)
+	}
 }
 
 func TestPoolerThatIsKilledAndComesBackIsUsedAgain(t *testing.T) {

@@ -1,0 +1,152 @@
+package postgres_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/token"
+)
+
+// newProxy is one before the server.
+func newProxy(t *testing.T) *servers.Proxy {
+	t.Helper()
+	proxy, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL.5432"))
+	check(err)
+	t.Cleanup(func() { check(proxy.Close()) })
+	return proxy
+}
+
+func urlBy(database string, proxies ...*servers.Proxy) string {
+	var addresses []string
+	for _, p := range proxies {
+		addresses = append(addresses, p.Addr())
+	}
+	return "postgres://tokend@" + strings.Join(addresses, ",") + "/" + database + "?sslmode=disable"
+}
+
+// lost has the proxy hold all chunks back from that side, from the one that holds the words
+// on, and tells when there was one.
+func lost(t *testing.T, proxy *servers.Proxy, fromClient bool, words string) <-chan struct{} {
+	t.Helper()
+	t.Cleanup(proxy.Cut) // or the end waits for an answer
+	there := make(chan struct{}, 1000)
+	proxy.Delay(func(client bool, chunk []byte) time.Duration {
+		if client != fromClient || !bytes.Contains(chunk, []byte(words)) {
+			return 0
+		}
+		there <- struct{}{}
+		return time.Hour
+	})
+	return there
+}
+
+// TestChangeWhoseCommitIsNotAnsweredMayBeMade, and that is said.
+func TestChangeWhoseCommitIsNotAnsweredMayBeMade(t *testing.T) {
+	for what, c := range map[string]struct {
+		fromClient bool
+		words      string
+		cut, made  bool
+	}{
+		"the answer is held back": {false, "COMMIT", false, true},
+		"the answer is lost":      {false, "COMMIT", true, true},
+		"the commit is held back": {true, "commit\x00", false, false},
+		"the commit is lost":      {true, "commit\x00", true, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			database, proxy := newName(t, "current"), newProxy(t)
+			s, past := open(t, urlBy(database, proxy)), open(t, server.URL(database))
+			there := lost(t, proxy, c.fromClient, c.words)
+			if c.cut {
+				go func() {
+					<-there
+					proxy.Cut()
+				}()
+			}
+			r := newRecord()
+			began := time.Now()
+			err := s.Mint(t.Context(), r, token.Quota{}, token.Event{At: created})
+			unsure := errors.Is(err, token.ErrUnsure) || errors.Is(err, context.DeadlineExceeded)
+			if took := time.Since(began); !unsure || took > 8*time.Second {
+				t.Errorf("got error %v after %s", err, took)
+			}
+			if _, err := past.Lookup(t.Context(), r.Digest); (err == nil) != c.made {
+				t.Errorf("looked up: %v", err)
+			}
+		})
+	}
+}
+
+// TestChangeThatNeverGotToItsCommitIsNotMade, and nothing is unsure about it.
+func TestChangeThatNeverGotToItsCommitIsNotMade(t *testing.T) {
+	database, proxy := newName(t, "current"), newProxy(t)
+	s := open(t, urlBy(database, proxy))
+	there := lost(t, proxy, true, "INSERT INTO tokens")
+	go func() {
+		<-there
+		proxy.Cut()
+	}()
+	if err := s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}); err == nil || errors.Is(err, token.ErrUnsure) {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// TestRefusalIsNotHeldUp by a rollback that nobody answers.
+func TestRefusalIsNotHeldUp(t *testing.T) {
+	database, proxy := newName(t, "current"), newProxy(t)
+	s := open(t, urlBy(database, proxy))
+	mint(t, s)
+	there := lost(t, proxy, true, "rollback")
+	began := time.Now()
+	err := s.Mint(t.Context(), newRecord(), token.Quota{Tokens: 1}, token.Event{At: created})
+	if took := time.Since(began); !errors.Is(err, token.ErrTooMany) || took > 3*time.Second {
+		t.Errorf("got error %v after %s", err, took)
+	}
+	if len(there) == 0 {
+		t.Error("there was no rollback, so that this shows nothing")
+	}
+}
+
+// TestSilentServerKeepsNobodyFromTheNext: it takes connections and says nothing.
+func TestSilentServerKeepsNobodyFromTheNext(t *testing.T) {
+	database, silent, other := newName(t, "current"), newProxy(t), newProxy(t)
+	silent.Hang()
+	s := open(t, urlBy(database, silent, other))
+	heard := told(t, s)
+	await(t, "a look-up", func() bool { return s.Ping(t.Context()) == nil })
+	await(t, "the first answer", s.Hears)
+	r := mint(t, open(t, server.URL(database)))
+	revoke(t, open(t, server.URL(database)), token.Selection{ID: r.ID})
+	wantTold(t, "past the silent server", heard, r.Digest)
+}
+
+// TestWhatIsSaidOfAServerThatCannotBeHad, in one line, without the password.
+func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
+	proxy := newProxy(t)
+	for url, want := range map[string][]string{
+		"postgres://tokend@127.0.0.1:1,127.0.0.1:2/tokens": {
+			`open database "tokens" on 127.0.0.1:1, 127.0.0.1:2: no connection to PostgreSQL; is it running where [store] url says`, "firewall", "connection refused",
+		},
+		"postgres:///tokens?user=tokend&host=/nowhere":                      {"on /nowhere:5432: no connection to PostgreSQL; is it running", "no such file"},
+		urlBy("nowhere", proxy):                                             {"the server has no such database; make it (createdb)"},
+		"postgres://somebody@" + proxy.Addr() + "/postgres?sslmode=disable": {"the server doesn't admit this user from here"},
+	} {
+		_, err := postgres.Open(t.Context(), postgres.Config{URL: url, Password: func() (string, error) { return "hunter2", nil }})
+		if err == nil || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", url, err)
+			continue
+		}
+		for _, words := range want {
+			if !strings.Contains(err.Error(), words) {
+				t.Errorf("%s: %v; want %s", url, err, words)
+			}
+		}
+	}
+}
