@@ -3,6 +3,8 @@ package sqlite_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,6 +36,8 @@ func TestMain(m *testing.M) {
 		hold(path)
 	case "stray":
 		stray(path)
+	case "shell":
+		keepReading(path)
 	case "block readers":
 		blockReaders(path)
 	default:
@@ -85,6 +89,20 @@ func stray(path string) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	fmt.Println(s.Mint(context.Background(), newRecord(), token.Quota{}, created))
 	fmt.Println(s.Close())
+}
+
+// keepReading is a program that is no daemon, in the middle of its reading, until stdin
+// ends.
+func keepReading(path string) {
+	db, err := sql.Open("sqlite", path)
+	check(err)
+	tx, err := db.BeginTx(context.Background(), nil)
+	check(err)
+	var users int
+	check(tx.QueryRowContext(context.Background(), `SELECT count(*) FROM users`).Scan(&users))
+	fmt.Println("open")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	check(errors.Join(tx.Rollback(), db.Close()))
 }
 
 // blockReaders locks the bytes of the -shm file that SQLite's readers lock, and

@@ -91,15 +91,46 @@ func mountOf(path string) (number uint64, told bool) {
 	return is.Mnt_id, err == nil && is.Mask&unix.STATX_MNT_ID != 0
 }
 
-// checkCompanions refuses what stands at the places of SQLite's own files and is
-// neither the database owner's nor the daemon's user's: SQLite would believe it.
+// checkCompanions is checkOwners, and closes those files to whom the database is closed:
+// it was open to others once.
 func (s *Store) checkCompanions() error {
+	if err := s.checkOwners(); err != nil {
+		return err
+	}
 	database, err := s.file.Stat()
 	if err != nil {
 		return err
 	}
-	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
-		path := s.path + suffix
+	for _, path := range s.companions() {
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if mode := info.Mode().Perm() & database.Mode().Perm(); mode != info.Mode().Perm() {
+			if err := os.Chmod(path, mode); err != nil && !errors.Is(err, syscall.EROFS) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// companions are the places of SQLite's own files.
+func (s *Store) companions() []string {
+	return []string{s.path + "-wal", s.path + "-shm", s.path + "-journal"}
+}
+
+// checkOwners refuses what stands at the places of SQLite's own files and is
+// neither the database owner's nor the daemon's user's: SQLite would believe it.
+func (s *Store) checkOwners() error {
+	database, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	for _, path := range s.companions() {
 		info, err := os.Lstat(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -113,12 +144,6 @@ func (s *Store) checkCompanions() error {
 		if owner := ownerOf(info); owner != ownerOf(database) && owner != uint32(os.Geteuid()) {
 			return fmt.Errorf("%s is of uid %d, who is not the database's owner: if tokend made it as another user, give it to the owner (chown), "+
 				"because it may hold the last changes; if not, move it away", path, owner)
-		}
-		if mode := info.Mode().Perm() & database.Mode().Perm(); mode != info.Mode().Perm() {
-			// The database was open to others once.
-			if err := os.Chmod(path, mode); err != nil && !errors.Is(err, syscall.EROFS) {
-				return err
-			}
 		}
 	}
 	return nil

@@ -18,6 +18,11 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
+// rowQuerier is what *sql.DB and *sql.Conn have in common.
+type rowQuerier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
 // query returns all rows of the answer.
 func query[T any](ctx context.Context, q querier, scan func(row) (T, error), text string, args ...any) (all []T, err error) {
 	rows, err := q.QueryContext(ctx, text, args...)

@@ -32,9 +32,11 @@ func (s *Store) upgrade(ctx context.Context, mode access, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	sources := writer.ListSources()
-	known := sources[len(sources)-1].Version
-	version, err := s.version(ctx)
+	known, err := newestSchema()
+	if err != nil {
+		return err
+	}
+	version, err := version(ctx, s.readers)
 	if err != nil {
 		return err
 	}
@@ -61,12 +63,21 @@ func (s *Store) upgrade(ctx context.Context, mode access, log *slog.Logger) erro
 	return nil
 }
 
+// newestSchema is the version that this program makes.
+func newestSchema() (newest int64, err error) {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return 0, err
+	}
+	return goose.NumericComponent(files[len(files)-1])
+}
+
 // version reads which version the schema has: 0 if there is none yet, also when
 // the daemon that was making one was killed. A database of another program is
 // an error.
-func (s *Store) version(ctx context.Context) (version int64, err error) {
+func version(ctx context.Context, q rowQuerier) (version int64, err error) {
 	var id, versions, others int64
-	err = s.readers.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
+	err = q.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
 		count(*) FILTER (WHERE name = 'goose_db_version'),
 		count(*) FILTER (WHERE name <> 'goose_db_version' AND name NOT LIKE 'sqlite\_%' ESCAPE '\')
 		FROM sqlite_schema WHERE type = 'table'`).Scan(&id, &versions, &others)
@@ -78,6 +89,6 @@ func (s *Store) version(ctx context.Context) (version int64, err error) {
 	case versions == 0:
 		return 0, nil
 	}
-	err = s.readers.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
+	err = q.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&version)
 	return version, err
 }
