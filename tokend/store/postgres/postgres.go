@@ -63,6 +63,23 @@ const (
 // once, one upgrades it. A schema that is newer than this program's is refused with a
 // *store.NewerSchemaError, and a standby with store.ErrUnwritable.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	s, err := dial(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.upgrade(ctx); err == nil {
+		err = s.begin(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", s, explain(err)), s.Close())
+	}
+	s.metrics, s.watched = store.NewMetrics(cfg.Registerer), newWatchMetrics(cfg.Registerer, &s.clock)
+	registerPools(cfg.Registerer, map[string]*pgxpool.Pool{"logins": s.logins, "changes": s.pool})
+	return s, nil
+}
+
+// dial makes the pools, which connect when they are asked.
+func dial(ctx context.Context, cfg Config) (*Store, error) {
 	log := cfg.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -92,14 +109,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 			return nil, errors.Join(fmt.Errorf("open the database: %w", err), s.Close())
 		}
 	}
-	if err = s.upgrade(ctx); err == nil {
-		err = s.begin(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", describe(settings.ConnConfig), explain(err)), s.Close())
-	}
-	s.metrics, s.watched = store.NewMetrics(cfg.Registerer), newWatchMetrics(cfg.Registerer, &s.clock)
-	registerPools(cfg.Registerer, map[string]*pgxpool.Pool{"logins": s.logins, "changes": s.pool})
 	return s, nil
 }
 
@@ -127,6 +136,9 @@ func (s *Store) begin(ctx context.Context) error {
 
 // Now is the server's time, by which all daemons judge alike.
 func (s *Store) Now() time.Time { return s.clock.now() }
+
+// String names the database, without its password.
+func (s *Store) String() string { return describe(s.pool.Config().ConnConfig) }
 
 // Close waits for what is under way and closes the connections.
 func (s *Store) Close() error {

@@ -29,16 +29,17 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	db := stdlib.OpenDB(*s.direct.ConnConfig, stdlib.OptionBeforeConnect(s.direct.BeforeConnect))
-	db.SetMaxOpenConns(1)
+	db := s.openDirect()
 	defer func() { err = errors.Join(err, db.Close()) }()
 	writer, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithSlog(s.log), goose.WithDisableGlobalRegistry(true), goose.WithSessionLocker(locker))
 	if err != nil {
 		return err
 	}
-	sources := writer.ListSources()
-	known := sources[len(sources)-1].Version
+	known, err := newestSchema()
+	if err != nil {
+		return err
+	}
 	was, err := version(ctx, db)
 	switch {
 	case err != nil:
@@ -60,6 +61,22 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 		s.log.Info("schema upgraded", "from", was, "to", known)
 	}
 	return nil
+}
+
+// openDirect is one connection to the server itself, as database/sql has it.
+func (s *Store) openDirect() *sql.DB {
+	db := stdlib.OpenDB(*s.direct.ConnConfig, stdlib.OptionBeforeConnect(s.direct.BeforeConnect))
+	db.SetMaxOpenConns(1)
+	return db
+}
+
+// newestSchema is the version that this program makes.
+func newestSchema() (newest int64, err error) {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		return 0, err
+	}
+	return goose.NumericComponent(files[len(files)-1])
 }
 
 // version reads which version the schema has: 0 if there is none yet.
