@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 //	output FILE       keep the last standard output, without the line's end
 //	secretless FILE   no token may be in the file, or in stdout or stderr
 //
-// and the variables CONFIG, ADMIN, AUTH and LOG: paths of the daemon's; SHIPPED,
+// and the variables CONFIG, ADMIN, AUTH, LOG and STATE: paths of the daemon's; SHIPPED,
 // the configuration that is shipped; and LONG, the longest label.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -88,6 +88,7 @@ func setUp(env *testscript.Env) error {
 	env.Setenv("ADMIN", made.AdminSocket())
 	env.Setenv("AUTH", made.AuthSocket())
 	env.Setenv("LOG", made.Log())
+	env.Setenv("STATE", made.Path("state/tokend.db"))
 	env.Setenv("SHIPPED", filepath.Join(folder, "../config/tokend.toml"))
 	env.Setenv("LONG", strings.Repeat("x", token.MaxLabel))
 	env.Setenv("TZ", "UTC")

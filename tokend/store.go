@@ -45,12 +45,19 @@ var _ shared = (*postgres.Store)(nil)
 // openStore opens the configured one.
 func openStore(ctx context.Context, cfg config.Store, log *slog.Logger, reg prometheus.Registerer) (tokenStore, error) {
 	if !config.IsPostgreSQL(cfg.URL) {
-		return sqlite.Open(ctx, sqlite.Config{Path: strings.TrimPrefix(cfg.URL, "sqlite:"), Logger: log, Registerer: reg})
+		return sqlite.Open(ctx, sqlite.Config{Path: strings.TrimPrefix(cfg.URL, sqliteScheme), Logger: log, Registerer: reg})
 	}
-	return postgres.Open(ctx, postgres.Config{
+	return postgres.Open(ctx, postgreSQL(cfg, log, reg))
+}
+
+const sqliteScheme = "sqlite:"
+
+// postgreSQL is how the configured database is opened.
+func postgreSQL(cfg config.Store, log *slog.Logger, reg prometheus.Registerer) postgres.Config {
+	return postgres.Config{
 		URL: cfg.URL, Direct: cfg.DirectURL, Password: passwordIn(log, "[store] password_file", cfg.PasswordFile),
 		Connections: cfg.Connections, Logger: log, Registerer: reg,
-	})
+	}
 }
 
 // passwordIn returns what reads the password in the file that the key of the configuration

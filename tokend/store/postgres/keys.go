@@ -22,9 +22,9 @@ type CacheKey struct {
 // Format writes the number alone, whatever the verb.
 func (k CacheKey) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "cache key %d", k.Number) }
 
-// kept is how many keys that seal there are at most: the one that does, and the one that
+// keptKeys is how many that seal there are at most: the one that does, and the one that
 // did before.
-const kept = 2
+const keptKeys = 2
 
 // CacheKeys returns the secrets of the shared cache, the newest first and number 0 last.
 // The first who asks makes them.
@@ -56,7 +56,7 @@ func (s *Store) RotateCacheKey(ctx context.Context, event token.Event) error {
 			SELECT coalesce(max(number), 0) + 1, $1, clock_timestamp() FROM cache_keys RETURNING number`, newSecret()).Scan(&newest); err != nil {
 			return none{}, err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM cache_keys WHERE number > 0 AND number <= $1`, newest-kept); err != nil {
+		if _, err := tx.Exec(ctx, `DELETE FROM cache_keys WHERE number > 0 AND number <= $1`, newest-keptKeys); err != nil {
 			return none{}, err
 		}
 		return none{}, notify(ctx, tx)

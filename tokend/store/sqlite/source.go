@@ -41,7 +41,7 @@ func OpenSource(ctx context.Context, path string) (*Source, error) {
 		if errors.Is(err, fs.ErrPermission) {
 			err = notOurs(err)
 		}
-		return nil, fmt.Errorf("open %s: %w", named, errors.Join(err, s.Close()))
+		return nil, fmt.Errorf("open %s: %w", named, errors.Join(err, s.Close())) //nolint:contextcheck // ctx may have ended
 	}
 	return s, nil
 }
