@@ -198,9 +198,6 @@ func lockTables(ctx context.Context, tx pgx.Tx) error {
 	const notAvailable = "55P03"
 	_, err := tx.Exec(ctx, `SET LOCAL lock_timeout = `+milliseconds(otherTimeout))
 	if err == nil {
-		err = lockTrail(ctx, tx)
-	}
-	if err == nil {
 		_, err = tx.Exec(ctx, `LOCK TABLE users, tokens, events IN EXCLUSIVE MODE`)
 	}
 	if e, is := errors.AsType[*pgconn.PgError](err); is && e.Code == notAvailable {

@@ -173,7 +173,9 @@ func TestDaemonThatWritesMeanwhileIsHeldUp(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
-			if err := daemon.Mint(ctx, newRecord(), token.Quota{}, token.Event{At: created}); err == nil {
+			other := newRecord()
+			other.Owner = "dave" // whom no lock but that of the table holds up
+			if err := daemon.Mint(ctx, other, token.Quota{}, token.Event{At: created}); err == nil {
 				t.Error("a token was made meanwhile")
 			}
 		}
@@ -182,6 +184,19 @@ func TestDaemonThatWritesMeanwhileIsHeldUp(t *testing.T) {
 	if tally, err := open(t, url).Import(t.Context(), all, nil); err != nil || tally.Tokens != 4 {
 		t.Errorf("got %+v, %v", tally, err)
 	}
+}
+
+func TestImportDoesNotWaitForeverForWhoWrites(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	writer := connect(t.Context(), url)
+	defer func() { check(writer.Close(context.Background())) }()
+	_, err := writer.Exec(t.Context(), `BEGIN; LOCK TABLE events IN ROW EXCLUSIVE MODE`)
+	check(err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err = open(t, url).Import(ctx, someRows(), nil)
+	wantSentence(t, "held up", err, "others write to it and don't end: stop the daemons over it")
 }
 
 func TestInterruptedImportLeavesNothing(t *testing.T) {

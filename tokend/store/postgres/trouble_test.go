@@ -129,6 +129,9 @@ func TestStandbyIsRefused(t *testing.T) {
 	if !errors.Is(err, store.ErrUnwritable) {
 		t.Errorf("got error %v", err)
 	}
+	if _, err := postgres.Vacant(t.Context(), postgres.Config{URL: standby.URL("postgres")}); !errors.Is(err, store.ErrUnwritable) {
+		t.Errorf("to import into it: got error %v", err)
+	}
 }
 
 // TestQuotaHoldsForMintsAtOnce, by several daemons.
