@@ -30,7 +30,7 @@ const importLock = 0x746f6b6d
 // their foreign keys, is done in one go.
 const patience = 10 * time.Minute
 
-var errStalled = fmt.Errorf("nothing came or went for %s", patience)
+var errStalled = fmt.Errorf("nothing came or went for %s: does the server hang, or the disk of the old database?", patience)
 
 // Vacant says why nothing can be imported into the database, without changing anything
 // in it, and names it. Missing tables are no reason: Open makes them.
