@@ -74,7 +74,7 @@ func TestARotationLogsNobodyOut(t *testing.T) {
 		n.toPostgres.Heal()
 		n.waitUntil(t, "ready\n")
 	}
-	if trail := tokend(t, g.nodes[0].Site, "", "audit"); !strings.Contains(trail, " cache.rotate ") {
+	if trail := tokend(t, g.nodes[0].Site, "", "audit"); !strings.Contains(trail, " cache.rotate") {
 		t.Errorf("the trail does not tell of it:\n%s", trail)
 	}
 	site, _ := running(t)

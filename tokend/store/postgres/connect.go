@@ -70,7 +70,10 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 func describe(c *pgx.ConnConfig) string {
 	var servers []string
 	for _, f := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}, c.Fallbacks...) {
-		server := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
+		server := f.Host // of a socket, the folder
+		if !strings.HasPrefix(server, "/") {
+			server = net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
+		}
 		if !strings.Contains(strings.Join(servers, " "), server) { // each may be tried with TLS and without
 			servers = append(servers, server)
 		}

@@ -29,7 +29,7 @@ const keptKeys = 2
 // CacheKeys returns the secrets of the shared cache, the newest first and number 0 last.
 // The first who asks makes them.
 func (s *Store) CacheKeys(ctx context.Context) ([]CacheKey, error) {
-	return do(ctx, s, store.CacheKeys, func(ctx context.Context) ([]CacheKey, error) {
+	return read(ctx, s, store.CacheKeys, func(ctx context.Context) ([]CacheKey, error) {
 		const all = `SELECT number, secret, created FROM cache_keys ORDER BY number DESC`
 		keys, err := query(ctx, s.pool, scanKey, all)
 		if err != nil || len(keys) > 0 {

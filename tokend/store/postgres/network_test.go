@@ -134,7 +134,7 @@ func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 		"postgres://tokend@127.0.0.1:1,127.0.0.1:2/tokens": {
 			`open database "tokens" on 127.0.0.1:1, 127.0.0.1:2: no connection to PostgreSQL; is it running where [store] url says`, "firewall", "connection refused",
 		},
-		"postgres:///tokens?user=tokend&host=/nowhere":                      {"on /nowhere:5432: no connection to PostgreSQL; is it running", "no such file"},
+		"postgres:///tokens?user=tokend&host=/nowhere":                      {"on /nowhere: no connection to PostgreSQL; is it running", "no such file"},
 		urlBy("nowhere", proxy):                                             {"the server has no such database; make it (createdb)"},
 		"postgres://somebody@" + proxy.Addr() + "/postgres?sslmode=disable": {"the server doesn't admit this user from here"},
 	} {

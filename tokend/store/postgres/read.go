@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tokend/tokend/store"
 	"tokend/tokend/token"
@@ -36,11 +37,23 @@ func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, 
 }
 
 func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, error) {
+	return again(ctx, s.logins, func() (token.Record, error) { return s.readOnce(ctx, digest) })
+}
+
+// read is do for what changes nothing, which is asked again where its connection broke.
+func read[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context) (T, error)) (T, error) {
+	return do(ctx, s, op, func(ctx context.Context) (T, error) {
+		return again(ctx, s.pool, func() (T, error) { return f(ctx) })
+	})
+}
+
+// again calls f until its connection does not turn out to be broken. Of all of the pool that
+// were idle when the server ended them, each is met once.
+func again[T any](ctx context.Context, pool *pgxpool.Pool, f func() (T, error)) (T, error) {
 	for tries := int32(0); ; tries++ {
-		record, err := s.readOnce(ctx, digest)
-		// Of all connections that were idle when the server ended them, each is met once.
-		if !broken(err) || ctx.Err() != nil || tries == s.logins.Stat().MaxConns() {
-			return record, err
+		value, err := f()
+		if !broken(err) || ctx.Err() != nil || tries == pool.Stat().MaxConns() {
+			return value, err
 		}
 	}
 }
@@ -60,7 +73,7 @@ func (s *Store) readOnce(ctx context.Context, digest token.Digest) (token.Record
 // Records returns a page of records, newest first. If page.After is no token, or none of
 // page.Owner, it is token.ErrNotFound.
 func (s *Store) Records(ctx context.Context, page token.Page) ([]token.Record, error) {
-	return do(ctx, s, store.Records, func(ctx context.Context) ([]token.Record, error) {
+	return read(ctx, s, store.Records, func(ctx context.Context) ([]token.Record, error) {
 		if err := store.CheckLimit(page.Limit); err != nil {
 			return nil, err
 		}
@@ -93,7 +106,7 @@ func (s *Store) Records(ctx context.Context, page token.Page) ([]token.Record, e
 // Users returns all users, sorted by the bytes of their names, with the number of tokens
 // that are active at the time now where no token may live longer than limit.
 func (s *Store) Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error) {
-	return do(ctx, s, store.Users, func(ctx context.Context) ([]token.User, error) {
+	return read(ctx, s, store.Users, func(ctx context.Context) ([]token.User, error) {
 		return query(ctx, s.pool, scanUser, `SELECT name, disabled, (SELECT count(*) FROM tokens WHERE owner = name AND `+isActive(1)+`)
 			FROM users ORDER BY name`, now, youngest(now, limit))
 	})
@@ -102,7 +115,7 @@ func (s *Store) Users(ctx context.Context, now time.Time, limit token.Life) ([]t
 // Events returns a page of the audit trail, newest first. Entries that are written
 // meanwhile do not shift the pages.
 func (s *Store) Events(ctx context.Context, page token.EventPage) ([]token.Event, error) {
-	return do(ctx, s, store.Events, func(ctx context.Context) ([]token.Event, error) {
+	return read(ctx, s, store.Events, func(ctx context.Context) ([]token.Event, error) {
 		if err := store.CheckEventPage(page); err != nil {
 			return nil, err
 		}
@@ -114,7 +127,7 @@ func (s *Store) Events(ctx context.Context, page token.EventPage) ([]token.Event
 // Count returns how many tokens are in each state at the time now where no token may
 // live longer than limit. Every state is in the map.
 func (s *Store) Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error) {
-	return do(ctx, s, store.Count, func(ctx context.Context) (map[token.State]int, error) {
+	return read(ctx, s, store.Count, func(ctx context.Context) (map[token.State]int, error) {
 		states := map[token.State]int{token.Active: 0, token.Expired: 0, token.Revoked: 0}
 		rows, err := s.pool.Query(ctx, `SELECT CASE WHEN `+isActive(1)+` THEN 'active' WHEN revoked IS NULL THEN 'expired' ELSE 'revoked' END, count(*)
 			FROM tokens GROUP BY 1`, now, youngest(now, limit))

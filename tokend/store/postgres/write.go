@@ -168,7 +168,7 @@ func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at 
 // error, too, if it is the commit that failed or was not waited for.
 func write[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context, pgx.Tx) (T, error)) (T, error) {
 	return do(ctx, s, op, func(ctx context.Context) (nothing T, err error) {
-		tx, err := s.pool.BeginTx(ctx, beginChange)
+		tx, err := again(ctx, s.pool, func() (pgx.Tx, error) { return s.pool.BeginTx(ctx, beginChange) })
 		if err != nil {
 			return nothing, err
 		}
