@@ -64,10 +64,7 @@ func newGrid(t *testing.T, size int) *grid {
 		url := fmt.Sprintf("postgres://tokend@%s/%s?sslmode=disable", n.toPostgres.Addr(), g.database)
 		n.Site = newSite(t, "[cache]", fmt.Sprintf("url = %q", "redis://"+n.toRedis.Addr()))
 		reconfigure(t, n.Site, "sqlite:"+n.Path("state/tokend.db"), url)
-		n.admin = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", n.AdminSocket())
-		}}}
-		t.Cleanup(n.admin.CloseIdleConnections)
+		n.admin = adminClient(t, n.Site)
 		start(t, n.Site)
 		g.nodes = append(g.nodes, n)
 	}
@@ -75,6 +72,16 @@ func newGrid(t *testing.T, size int) *grid {
 		n.waitUntil(t, "ready\n")
 	}
 	return g
+}
+
+// adminClient asks the site's admin socket.
+func adminClient(t *testing.T, site *rig.Site) *http.Client {
+	t.Helper()
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", site.AdminSocket())
+	}}}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
 }
 
 func startProxy(t *testing.T, network, target string) *servers.Proxy {
