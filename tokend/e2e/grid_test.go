@@ -69,7 +69,7 @@ func newGrid(t *testing.T, size int) *grid {
 		g.nodes = append(g.nodes, n)
 	}
 	for _, n := range g.nodes {
-		n.waitUntil(t, "ready\n")
+		n.waitReady(t)
 	}
 	return g
 }
@@ -181,15 +181,15 @@ func (n *gridNode) ready(ctx context.Context) (string, error) {
 	return string(text), err
 }
 
-func (n *gridNode) waitUntil(t *testing.T, ready string) {
+func (n *gridNode) waitReady(t *testing.T) {
 	t.Helper()
 	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		text, err := n.ready(t.Context())
-		if err == nil && text == ready {
+		if err == nil && text == "ready\n" {
 			return
 		}
 		if time.Since(begun) > 30*time.Second {
-			t.Fatal(errors.Join(fmt.Errorf("not %q but %q", ready, text), err))
+			t.Fatal(errors.Join(fmt.Errorf("not ready but %q", text), err))
 		}
 	}
 }

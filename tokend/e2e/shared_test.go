@@ -45,7 +45,7 @@ func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 	cut.toRedis.Heal()
-	cut.waitUntil(t, "ready\n")
+	cut.waitReady(t)
 	wantVerdicts(t, g, made, false)
 	wantVerdicts(t, g, other, true)
 }
@@ -72,7 +72,7 @@ func TestARotationLogsNobodyOut(t *testing.T) {
 	wantVerdicts(t, g, after, true)
 	for _, n := range g.nodes {
 		n.toPostgres.Heal()
-		n.waitUntil(t, "ready\n")
+		n.waitReady(t)
 	}
 	if trail := tokend(t, g.nodes[0].Site, "", "audit"); !strings.Contains(trail, " cache.rotate") {
 		t.Errorf("the trail does not tell of it:\n%s", trail)
