@@ -16,6 +16,7 @@ import (
 // TestServerThatTakesOverIsListenedTo: it lacks the last changes, so that the numbers of
 // later ones were given before.
 func TestServerThatTakesOverIsListenedTo(t *testing.T) {
+	t.Parallel()
 	primary, err := servers.StartPostgreSQL()
 	check(err)
 	t.Cleanup(func() { check(primary.Stop()) })
@@ -92,6 +93,7 @@ func awaitCopy(t *testing.T, standby *servers.PostgreSQL, r token.Record) {
 // TestDemotedPrimaryIsLeft: it is the first that the URL names, it answers, and it doesn't
 // know yet that the token is revoked.
 func TestDemotedPrimaryIsLeft(t *testing.T) {
+	t.Parallel()
 	primary, standby := pair(t)
 	s := open(t, anyOf("", primary, standby))
 	heard := told(t, s)
@@ -118,6 +120,7 @@ func TestDemotedPrimaryIsLeft(t *testing.T) {
 
 // TestPrimaryThatWasCutOffIsLeft: it still runs, and the connections to it are whole.
 func TestPrimaryThatWasCutOffIsLeft(t *testing.T) {
+	t.Parallel()
 	primary, standby := pair(t)
 	s := open(t, anyOf("&target_session_attrs=read-write", primary, standby))
 	heard := told(t, s)
@@ -143,6 +146,7 @@ func TestPrimaryThatWasCutOffIsLeft(t *testing.T) {
 // TestPoolerThatLeadsToAStandbySaysNoYes: connections to the pooler don't break when what
 // is behind it does.
 func TestPoolerThatLeadsToAStandbySaysNoYes(t *testing.T) {
+	t.Parallel()
 	primary, standby := pair(t)
 	pooler := newPooler(t, primary)
 	var log lines

@@ -49,6 +49,7 @@ func lost(t *testing.T, proxy *servers.Proxy, fromClient bool, words string) <-c
 
 // TestChangeWhoseCommitIsNotAnsweredMayBeMade, and that is said.
 func TestChangeWhoseCommitIsNotAnsweredMayBeMade(t *testing.T) {
+	t.Parallel()
 	for what, c := range map[string]struct {
 		fromClient bool
 		words      string
@@ -116,6 +117,7 @@ func TestRefusalIsNotHeldUp(t *testing.T) {
 
 // TestSilentServerKeepsNobodyFromTheNext: it takes connections and says nothing.
 func TestSilentServerKeepsNobodyFromTheNext(t *testing.T) {
+	t.Parallel()
 	database, silent, other := newName(t, "current"), newProxy(t), newProxy(t)
 	silent.Hang()
 	s := open(t, urlBy(database, silent, other))

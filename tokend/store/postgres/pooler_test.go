@@ -177,6 +177,7 @@ func TestChangeThatNobodyWaitsForIsCanceledThroughThePooler(t *testing.T) {
 
 // TestURLsMustLeadToTheSameDatabase: on another nobody would be told of changes.
 func TestURLsMustLeadToTheSameDatabase(t *testing.T) {
+	t.Parallel()
 	primary, err := servers.StartPostgreSQL("fsync=off")
 	check(err)
 	t.Cleanup(func() { check(primary.Stop()) })

@@ -118,6 +118,7 @@ func TestAcknowledgedIsOnDisk(t *testing.T) {
 
 // TestStandbyIsRefused: nobody tells it of changes.
 func TestStandbyIsRefused(t *testing.T) {
+	t.Parallel()
 	primary, err := servers.StartPostgreSQL("fsync=off")
 	check(err)
 	t.Cleanup(func() { check(primary.Stop()) })

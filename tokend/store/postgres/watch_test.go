@@ -89,6 +89,7 @@ func TestEveryDaemonHearsOfEveryChange(t *testing.T) {
 // TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf: the server ends it, lets no other
 // in, and meanwhile a token is revoked.
 func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t, "current")
 	admin := connect(t.Context(), server.URL("postgres"))
 	defer func() { check(admin.Close(context.Background())) }()
