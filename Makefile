@@ -2,7 +2,7 @@
 # make demo    a token logs in, and others do not: needs Go alone
 # make test    everything; installs with apt what it needs
 # make check   vet, lint and unit tests: two to three minutes
-# make bench   the helper against a C program, and checks per second
+# make bench   the helper against a C program, checks per second, and daemons over PostgreSQL and Redis
 
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
@@ -69,8 +69,13 @@ bin/golangci-lint-$(GOLANGCI):
 	mv bin/golangci-lint $@
 
 .PHONY: bench
-bench:
+bench: tools
 	go run ./tokend/e2e/bench
+
+# The same look-ups among ten million tokens: ten minutes, and 10 GB in /tmp.
+.PHONY: bench-10m
+bench-10m: tools
+	go run ./tokend/e2e/bench -tokens 10000000 -only size
 
 .PHONY: clean
 clean:

@@ -2,93 +2,82 @@ package main
 
 import (
 	"context"
-	"errors"
+	_ "embed"
 	"fmt"
-	"net"
-	"os"
-	"slices"
-	"sync"
-	"text/tabwriter"
+	"os/exec"
+	"strconv"
+	"strings"
 	"time"
 
-	"tokend/pamhelper/wire"
 	"tokend/tokend/e2e/rig"
 	"tokend/tokend/token"
 )
 
-// series is how long each of many runs took.
-type series []time.Duration
+//go:embed testdata/load.c
+var loadC string
 
-func (s series) quantile(q float64) time.Duration {
-	if len(s) == 0 {
-		return 0
+// result is what testdata/load.c measured.
+type result struct {
+	checks              int
+	took                time.Duration
+	median, most, worst time.Duration // 50, 90 and 99 %
+}
+
+func (r result) perSecond() float64 { return float64(r.checks) / r.took.Seconds() }
+
+func (r result) String() string {
+	return fmt.Sprintf("%s\t%s\t%s", micro(r.median), micro(r.most), micro(r.worst))
+}
+
+// hammer asks the daemons of these sites in turns, so many at once, for the given time. A
+// login is a user, a space and a secret. A wrong answer is an error.
+func hammer(ctx context.Context, program string, sites []*rig.Site, atOnce int, span time.Duration, logins []string, want string) (r result, err error) {
+	args := []string{want, strconv.Itoa(atOnce), strconv.FormatInt(span.Milliseconds(), 10)}
+	for _, site := range sites {
+		args = append(args, site.AuthSocket())
 	}
-	sorted := slices.Sorted(slices.Values(s))
-	return sorted[int(q*float64(len(sorted)-1))]
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdin = strings.NewReader(strings.Join(logins, "\n") + "\n")
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		return r, fmt.Errorf("%w: %s", err, complaint.String())
+	}
+	var micros [4]int64
+	if _, err := fmt.Sscan(string(out), &r.checks, &micros[0], &micros[1], &micros[2], &micros[3]); err != nil {
+		return r, fmt.Errorf("read %q: %w", out, err)
+	}
+	for i, d := range []*time.Duration{&r.took, &r.median, &r.most, &r.worst} {
+		*d = time.Duration(micros[i]) * time.Microsecond
+	}
+	return r, nil
 }
-
-func (s series) String() string {
-	return fmt.Sprintf("%s\t%s\t%s", micro(s.quantile(0.5)), micro(s.quantile(0.9)), micro(s.quantile(0.99)))
-}
-
-func micro(d time.Duration) string { return fmt.Sprintf("%d µs", d.Microseconds()) }
 
 // loads asks the daemon as fast as it answers and prints the table.
-func loads(ctx context.Context, site *rig.Site, good string, span time.Duration) error {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(w, "checks over the socket, one connection each (%s each)\tat once\tper second\tmedian\t90 %%\t99 %%\n", span)
+func loads(ctx context.Context, b *bench, site *rig.Site, good string) error {
+	unknown := make([]string, int(b.span.Seconds()+1)*50_000)
+	for i := range unknown {
+		unknown[i] = "alice " + token.Mint().Reveal()
+	}
+	w := newTable("checks over the socket, one connection each (%s each)\tat once\tper second\tmedian\t90 %%\t99 %%", b.span)
 	for _, load := range []struct {
-		name   string
-		yes    bool
-		secret func() string
+		name, want string
+		logins     []string
 	}{
-		{"right token, its record cached", true, func() string { return good }},
-		{"unknown token, a look-up in the store each", false, func() string { return token.Mint().Reveal() }},
-		{"no token at all", false, func() string { return "password" }},
+		{"right token, its record cached", "yes", []string{"alice " + good}},
+		{"unknown token, a look-up in the store each", "no", unknown},
+		{"no token at all", "no", []string{"alice password"}},
 	} {
-		for _, workers := range []int{1, 8, 64} {
-			times, err := hammer(ctx, site.AuthSocket(), workers, span, load.secret, load.yes)
+		for _, atOnce := range []int{1, 8, 64} {
+			progress("%s, %d at once", load.name, atOnce)
+			r, err := hammer(ctx, b.load, []*rig.Site{site}, atOnce, b.span, load.logins, load.want)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(w, "%s\t%d\t%.0f\t%s\n", load.name, workers, float64(len(times))/span.Seconds(), times)
+			fmt.Fprintf(w, "%s\t%d\t%.0f\t%s\n", load.name, atOnce, r.perSecond(), r)
 		}
 	}
+	progress("")
 	return w.Flush()
-}
-
-// hammer has so many workers ask for the given time. A wrong answer is an error.
-func hammer(ctx context.Context, path string, workers int, span time.Duration, secret func() string, yes bool) (series, error) {
-	ctx, cancel := context.WithTimeout(ctx, span)
-	defer cancel()
-	times, failures := make([]series, workers), make([]error, workers)
-	var all sync.WaitGroup
-	for i := range workers {
-		all.Go(func() {
-			for ctx.Err() == nil && failures[i] == nil {
-				begun := time.Now()
-				failures[i] = ask(path, secret(), yes)
-				times[i] = append(times[i], time.Since(begun))
-			}
-		})
-	}
-	all.Wait()
-	return slices.Concat(times...), errors.Join(failures...)
-}
-
-func ask(path, secret string, yes bool) error {
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	request := wire.Request{Login: []byte("alice"), Secret: []byte(secret)}
-	if _, err := request.WriteTo(conn); err != nil {
-		return err
-	}
-	ok, reason, err := wire.ReadReply(conn)
-	if err == nil && ok != yes {
-		err = fmt.Errorf("wrong answer: %v %s", ok, reason)
-	}
-	return err
 }

@@ -1,11 +1,11 @@
 // Bench measures, side by side in one run: the wall time of pamhelper against a
-// static C program that does the same socket exchange, and how many checks the
-// daemon answers in a second, one connection each.
+// static C program that does the same socket exchange; how many checks a daemon answers
+// in a second, one connection each; and daemons over PostgreSQL and Redis against what a
+// bare client gets out of these.
 package main
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,57 +13,89 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"tokend/tokend/e2e/rig"
 )
 
-//go:embed testdata/ask.c
-var askC string
+// bench is what to measure, and how.
+type bench struct {
+	site   *rig.Site // where the programs are
+	load   string    // testdata/load.c, built
+	runs   int
+	span   time.Duration
+	rounds int
+	tokens int
+}
 
 func main() {
-	runs := flag.Int("runs", 1000, "how often each helper runs")
-	span := flag.Duration("span", 3*time.Second, "how long each load lasts")
+	b := new(bench)
+	flag.IntVar(&b.runs, "runs", 1000, "how often each helper runs")
+	flag.DurationVar(&b.span, "span", 2*time.Second, "how long each load lasts")
+	flag.IntVar(&b.rounds, "rounds", 5, "how often the loads are measured that are compared")
+	flag.IntVar(&b.tokens, "tokens", 1_000_000, "how many there are in PostgreSQL")
+	only := flag.String("only", "", "one part alone: helper, daemon, redis, store, size or fleet")
 	flag.Parse()
-	if err := run(*runs, *span); err != nil {
+	if err := b.run(*only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(runs int, span time.Duration) (err error) {
+func (b *bench) run(only string) (err error) {
 	ctx, stop := rig.Interruptible()
 	defer stop()
 	defer rig.Interrupted(ctx, &err)
-	site, err := rig.NewSite()
-	if err != nil {
+	if b.site, err = rig.NewSite(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, site.Close()) }()
-	fmt.Fprintln(os.Stderr, "building ...")
-	if err := errors.Join(site.Build(ctx, false), buildC(ctx, site), quiet(site)); err != nil {
+	defer func() { err = errors.Join(err, b.site.Close()) }()
+	progress("building ...")
+	b.load = b.site.Path("load")
+	if err := errors.Join(b.site.Build(ctx, false), buildC(ctx, askC, b.site.Path("ask")), buildC(ctx, loadC, b.load)); err != nil {
 		return err
 	}
-	daemon, err := site.Start(ctx)
+	progress("")
+	fmt.Printf("%s, %s/%s, %d processors\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	if only == "" || only == "helper" || only == "daemon" {
+		if err := b.one(ctx, only); err != nil {
+			return err
+		}
+	}
+	if only == "helper" || only == "daemon" {
+		return nil
+	}
+	return b.fleet(ctx, only)
+}
+
+// one measures a daemon with the embedded database.
+func (b *bench) one(ctx context.Context, only string) (err error) {
+	if err := quiet(b.site); err != nil {
+		return err
+	}
+	daemon, err := b.site.Start(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, daemon.Stop()) }()
-	secret, err := site.Run(ctx, "", "token", "create", "--user", "alice")
+	secret, err := b.site.Run(ctx, "", "token", "create", "--user", "alice")
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s, %s/%s, %d processors\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
-	if err := compareHelpers(ctx, site, secret, runs); err != nil {
-		return err
+	if only != "daemon" {
+		if err := compareHelpers(ctx, b.site, secret, b.runs); err != nil {
+			return err
+		}
 	}
-	return loads(ctx, site, secret, span)
+	if only == "helper" {
+		return nil
+	}
+	return loads(ctx, b, b.site, secret)
 }
 
-// quiet is the configuration of a site as shipped: no debug lines.
-func quiet(site *rig.Site) error {
+// quiet is the configuration of a site as shipped: no debug lines. Each pair of
+// replacements changes more of it.
+func quiet(site *rig.Site, replacements ...string) error {
 	if err := site.WriteConfig(""); err != nil {
 		return err
 	}
@@ -71,79 +103,16 @@ func quiet(site *rig.Site) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(site.Config(), []byte(strings.Replace(string(text), `level = "debug"`, `level = "info"`, 1)), 0o600)
+	text = []byte(strings.NewReplacer(append(replacements, `level = "debug"`, `level = "info"`)...).Replace(string(text)))
+	return os.WriteFile(site.Config(), text, 0o600)
 }
 
-func buildC(ctx context.Context, site *rig.Site) error {
-	source := site.Path("ask.c")
-	if err := os.WriteFile(source, []byte(askC), 0o600); err != nil {
-		return err
-	}
-	if out, err := exec.CommandContext(ctx, "cc", "-O2", "-static", "-o", site.Path("ask"), source).CombinedOutput(); err != nil {
+// buildC makes a static program of the source.
+func buildC(ctx context.Context, source, program string) error {
+	cmd := exec.CommandContext(ctx, "cc", "-O2", "-static", "-x", "c", "-o", program, "-")
+	cmd.Stdin = strings.NewReader(source)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("cc: %w\n%s", err, out)
 	}
 	return nil
-}
-
-// compareHelpers runs both in turns and prints the table.
-func compareHelpers(ctx context.Context, site *rig.Site, secret string, runs int) error {
-	programs := [2][]string{{site.Helper()}, {site.Path("ask"), site.AuthSocket()}}
-	var times [2]series
-	for i := range runs + 20 {
-		for p, args := range programs {
-			took, err := timed(args, secret)
-			if err != nil {
-				return err
-			}
-			if i >= 20 { // the first ones warm up
-				times[p] = append(times[p], took)
-			}
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(w, "a check from fork to exit (%d runs each, in turns)\tmedian\t90 %%\t99 %%\n", runs)
-	fmt.Fprintf(w, "pamhelper\t%s\n", times[0])
-	fmt.Fprintf(w, "static C program\t%s\n", times[1])
-	fmt.Fprintf(w, "ratio (goal: at most 1.3)\t%.2f\n\n", float64(times[0].quantile(0.5))/float64(times[1].quantile(0.5)))
-	return w.Flush()
-}
-
-// timed runs a helper as pam_exec does, the secret in its pipe already, and
-// takes the time from the fork to the end.
-func timed(args []string, secret string) (time.Duration, error) {
-	read, write, err := os.Pipe()
-	if err != nil {
-		return 0, err
-	}
-	defer read.Close()
-	if _, err := write.WriteString(secret); err != nil {
-		return 0, err
-	}
-	if err := write.Close(); err != nil {
-		return 0, err
-	}
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer null.Close()
-	begun := time.Now()
-	pid, err := syscall.ForkExec(args[0], args, &syscall.ProcAttr{
-		Env: []string{"PAM_USER=alice"}, Files: []uintptr{read.Fd(), null.Fd(), null.Fd()},
-	})
-	if err != nil {
-		return 0, err
-	}
-	var status syscall.WaitStatus
-	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil {
-		return 0, err
-	}
-	took := time.Since(begun)
-	if status != 0 {
-		return 0, fmt.Errorf("%s says no: wait status %#x", args[0], int(status))
-	}
-	return took, nil
 }

@@ -199,3 +199,22 @@ func (p *PostgreSQL) Stop() error {
 	err = errors.Join(err, signal(children, syscall.SIGCONT), p.process.end(syscall.SIGQUIT, 20*time.Second))
 	return errors.Join(err, os.RemoveAll(p.dir))
 }
+
+// Bench runs pgbench with a script in a database, and returns what it prints. All plans
+// are generic from the first on, as they would be after a while.
+func (p *PostgreSQL) Bench(ctx context.Context, database, script string, args ...string) (string, error) {
+	file := filepath.Join(p.dir, "script")
+	if err := writeFile(file, []byte(script)); err != nil {
+		return "", err
+	}
+	args = slices.Concat([]string{"-h", p.dir, "-p", p.port, "-U", "tokend", "-n", "-f", file}, args, []string{database})
+	made := p.program("pgbench", args...)
+	cmd := exec.CommandContext(ctx, made.Path, args...)
+	cmd.Dir, cmd.SysProcAttr = made.Dir, made.SysProcAttr
+	cmd.Env = slices.Concat(made.Env, []string{"PGOPTIONS=-c plan_cache_mode=force_generic_plan"})
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("pgbench: %w: %s", err, out)
+	}
+	return string(out), nil
+}

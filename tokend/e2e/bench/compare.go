@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"tokend/tokend/e2e/rig"
+)
+
+// goal is how much of a bare client's rate tokend is to reach.
+const goal = 0.9
+
+// heat has the records of all warm tokens in Redis.
+func (f *fleet) heat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		kept, err := f.redis.Exec(ctx, "DBSIZE")
+		if err != nil {
+			return err
+		}
+		have := int(kept.(int64))
+		if have >= len(f.warm) {
+			return nil
+		}
+		if _, err := hammer(ctx, f.load, f.sites[:1], 8, time.Second, f.warm[max(0, have-100):], "yes"); err != nil {
+			return err
+		}
+	}
+}
+
+// checks is the way of a login, of a token whose record is in Redis.
+func (f *fleet) checks(name string, sites []*rig.Site, atOnce int) way {
+	return way{name, func(ctx context.Context) (float64, error) {
+		r, err := hammer(ctx, f.load, sites, atOnce, f.span, f.warm, "yes")
+		return r.perSecond(), err
+	}}
+}
+
+// againstRedis compares checks with questions to Redis for the same values.
+func (f *fleet) againstRedis(ctx context.Context) error {
+	client := redis.NewClient(&redis.Options{Addr: f.redis.Addr(), PoolSize: 64})
+	defer client.Close()
+	if err := f.heat(ctx); err != nil {
+		return err
+	}
+	names, err := client.Keys(ctx, "tokend:*").Result()
+	if err != nil {
+		return err
+	}
+	w := newTable("\nrecords warm in Redis (%d rounds of %s, in turns)\tat once\tper second\tratio (goal: %.1f)", f.rounds, f.span, goal)
+	for _, atOnce := range []int{1, 8, 64} {
+		got, err := turns(ctx, f.rounds, fmt.Sprintf("redis, %d at once", atOnce), []way{
+			{"GET, bare go-redis", func(ctx context.Context) (float64, error) {
+				return repeat(ctx, atOnce, f.span, func(ctx context.Context, n int) error {
+					return client.Get(ctx, names[n%len(names)]).Err()
+				})
+			}},
+			f.checks("checks", f.sites[:1], atOnce),
+		})
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "GET, bare go-redis in one process\t%d\t%.0f\t\n", atOnce, got[0])
+		fmt.Fprintf(w, "a check over the socket\t%d\t%.0f\t%.2f\n", atOnce, got[1], got[1]/got[0])
+	}
+	return w.Flush()
+}
+
+// repeat has so many goroutines do something for the given time, each time with another
+// number, and returns how often that was done in a second.
+func repeat(ctx context.Context, atOnce int, span time.Duration, do func(ctx context.Context, n int) error) (float64, error) {
+	var all sync.WaitGroup
+	var next atomic.Int64
+	var over atomic.Bool
+	failures := make([]error, atOnce)
+	begun := time.Now()
+	for i := range atOnce {
+		all.Go(func() {
+			for failures[i] == nil && !over.Load() {
+				if failures[i] = do(ctx, int(next.Add(1))); failures[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	stop := time.AfterFunc(span, func() { over.Store(true) })
+	defer stop.Stop()
+	all.Wait()
+	return float64(next.Load()) / time.Since(begun).Seconds(), errors.Join(failures...)
+}
