@@ -35,11 +35,29 @@ func (f *fleet) heat(ctx context.Context) error {
 	}
 }
 
-// checks is the way of a login, of a token whose record is in Redis.
-func (f *fleet) checks(name string, sites []*rig.Site, atOnce int) way {
+// checks is the way of logins.
+func (f *fleet) checks(name string, sites []*rig.Site, atOnce int, logins []string, want string) way {
 	return way{name, func(ctx context.Context) (float64, error) {
-		r, err := hammer(ctx, f.load, sites, atOnce, f.span, f.warm, "yes")
+		r, err := hammer(ctx, f.load, sites, atOnce, f.span, logins, want)
 		return r.perSecond(), err
+	}}
+}
+
+// costing is a way that is gone through the first daemon, and notes in microseconds what
+// each check costs it of a processor.
+func (f *fleet) costing(w way, costs *series) way {
+	return way{w.name, func(ctx context.Context) (float64, error) {
+		before, err := f.daemons[0].Used()
+		if err != nil {
+			return 0, err
+		}
+		rate, err := w.measure(ctx)
+		if err != nil {
+			return 0, err
+		}
+		after, err := f.daemons[0].Used()
+		*costs = append(*costs, time.Duration(float64(after-before)/(rate*f.span.Seconds())))
+		return rate, err
 	}}
 }
 
@@ -54,21 +72,24 @@ func (f *fleet) againstRedis(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := newTable("\nrecords warm in Redis (%d rounds of %s, in turns)\tat once\tper second\tratio (goal: %.1f)", f.rounds, f.span, goal)
+	w := newTable("\nrecords warm in Redis (%d rounds of %s, in turns)\tat once\tper second\tratio (goal: %.1f)\tdaemon's processor time of each", f.rounds, f.span, goal)
 	for _, atOnce := range []int{1, 8, 64} {
+		var whole, bare series
 		got, err := turns(ctx, f.rounds, fmt.Sprintf("redis, %d at once", atOnce), []way{
 			{"GET, bare go-redis", func(ctx context.Context) (float64, error) {
 				return repeat(ctx, atOnce, f.span, func(ctx context.Context, n int) error {
 					return client.Get(ctx, names[n%len(names)]).Err()
 				})
 			}},
-			f.checks("checks", f.sites[:1], atOnce),
+			f.costing(f.checks("checks", f.sites[:1], atOnce, f.warm, "yes"), &whole),
+			f.costing(f.checks("no token at all", f.sites[:1], atOnce, []string{"alice password"}, "no"), &bare),
 		})
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "GET, bare go-redis in one process\t%d\t%.0f\t\n", atOnce, got[0])
-		fmt.Fprintf(w, "a check over the socket\t%d\t%.0f\t%.2f\n", atOnce, got[1], got[1]/got[0])
+		fmt.Fprintf(w, "GET, bare go-redis in one process\t%d\t%.0f\t\t\n", atOnce, got[0])
+		fmt.Fprintf(w, "a check over the socket\t%d\t%.0f\t%.2f\t%s\n", atOnce, got[1], got[1]/got[0], micro(whole.quantile(0.5)))
+		fmt.Fprintf(w, "no token at all over the socket, which asks nobody\t%d\t%.0f\t%.2f\t%s\n", atOnce, got[2], got[2]/got[0], micro(bare.quantile(0.5)))
 	}
 	return w.Flush()
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"os/exec"
 	"strings"
 
@@ -27,6 +29,7 @@ type fleet struct {
 	redis        *servers.Redis
 	large, small string // databases
 	sites        []*rig.Site
+	daemons      []*rig.Daemon
 	warm         []string // logins
 }
 
@@ -96,12 +99,25 @@ func (f *fleet) start(ctx context.Context, only string) (err error) {
 	return nil
 }
 
-// startAt starts the daemon that was built once, at another site.
+// startAt starts the daemon that was built once, at another site. Its log goes to a pipe
+// that is read, as it does where systemd's journal has it.
 func (f *fleet) startAt(ctx context.Context, site *rig.Site) error {
-	daemon, err := site.Launch(exec.Command(f.site.Tokend(), "serve", "--config", site.Config()))
+	read, write, err := os.Pipe()
 	if err != nil {
 		return err
 	}
+	defer write.Close()
+	go func() {
+		_, _ = io.Copy(io.Discard, read) // until the daemon ends
+		_ = read.Close()
+	}()
+	cmd := exec.Command(f.site.Tokend(), "serve", "--config", site.Config())
+	cmd.Stderr = write
+	daemon, err := site.Launch(cmd)
+	if err != nil {
+		return err
+	}
+	f.daemons = append(f.daemons, daemon)
 	return daemon.Wait(ctx)
 }
 
@@ -128,7 +144,7 @@ func (f *fleet) byNodes(ctx context.Context) error {
 	for _, atOnce := range []int{8, 64} {
 		var ways []way
 		for n := 1; n <= nodes; n++ {
-			ways = append(ways, f.checks(fmt.Sprintf("%d daemons", n), f.sites[:n], atOnce))
+			ways = append(ways, f.checks(fmt.Sprintf("%d daemons", n), f.sites[:n], atOnce, f.warm, "yes"))
 		}
 		if err := f.heat(ctx); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -38,14 +39,17 @@ func (s *Site) Start(ctx context.Context) (*Daemon, error) {
 	return d, d.Wait(ctx)
 }
 
-// Launch runs a command as the site's daemon, with its log.
+// Launch runs a command as the site's daemon, with its log unless the command has another
+// standard error.
 func (s *Site) Launch(cmd *exec.Cmd) (*Daemon, error) {
 	log, err := os.OpenFile(s.Log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
 	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
+	if cmd.Stderr == nil {
+		cmd.Stdout, cmd.Stderr = log, log
+	}
 	d := &Daemon{site: s, cmd: cmd, ended: make(chan struct{})}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start tokend: %w", err)
@@ -82,6 +86,25 @@ func (d *Daemon) Wait(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Used is the processor time that the daemon has used.
+func (d *Daemon) Used() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.PID()))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	const first, user, system, perSecond = 3, 14, 15, 100 // see proc_pid_stat(5)
+	var used time.Duration
+	for _, n := range []int{user, system} {
+		ticks, err := strconv.Atoi(fields[n-first])
+		if err != nil {
+			return 0, err
+		}
+		used += time.Duration(ticks) * time.Second / perSecond
+	}
+	return used, nil
 }
 
 // PID is the daemon's process.
