@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -25,6 +27,11 @@ const (
 	writeTimeout = time.Second             // for the reply
 
 	defaultMaxConnections = 1024
+
+	// usualRequest is how many bytes a request with a token seldom exceeds.
+	usualRequest = 256
+	// maxIdle is how many goroutines wait for connections.
+	maxIdle = 64
 )
 
 // Config is what a Server is made of.
@@ -42,6 +49,7 @@ type Server struct {
 	log      *slog.Logger
 	rejected *Rejections
 	seldom   rate.Sometimes
+	idle     atomic.Int64
 }
 
 // New returns a Server.
@@ -65,6 +73,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	defer stop()
 	var connections sync.WaitGroup
 	defer connections.Wait()
+	idle := make(chan net.Conn)
+	defer close(idle)
 	for {
 		conn, err := listener.Accept()
 		if err != nil && ctx.Err() != nil {
@@ -75,13 +85,29 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		}
 		select {
 		case s.slots <- struct{}{}:
-			connections.Go(func() {
-				defer func() { <-s.slots }()
-				s.converse(context.WithoutCancel(ctx), conn)
-			})
+			select {
+			case idle <- conn:
+			default:
+				connections.Go(func() { s.answer(context.WithoutCancel(ctx), conn, idle) })
+			}
 		default:
 			s.turnAway(conn)
 		}
+	}
+}
+
+// answer answers a connection, and then those that come while it waits: a goroutine of its
+// own for each would grow its stack anew. Of many, only some wait.
+func (s *Server) answer(ctx context.Context, conn net.Conn, more <-chan net.Conn) {
+	for ok := true; ok; {
+		s.converse(ctx, conn)
+		<-s.slots
+		if s.idle.Add(1) > maxIdle {
+			s.idle.Add(-1)
+			return
+		}
+		conn, ok = <-more
+		s.idle.Add(-1)
 	}
 }
 
@@ -98,7 +124,8 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 		_ = conn.Close() // without a deadline, nothing is done with it
 		return
 	}
-	request, err := wire.ReadRequest(&lateReader{Conn: conn})
+	// What fits is read at once, instead of field by field.
+	request, err := wire.ReadRequest(bufio.NewReaderSize(&lateReader{Conn: conn}, usualRequest))
 	if err != nil {
 		s.misread(conn, err)
 		return
