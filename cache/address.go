@@ -44,6 +44,8 @@ func (a Address) options() (o *redis.UniversalOptions, err error) {
 		// Each request has its own, shorter time.
 		ContextTimeoutEnabled: true, DialTimeout: probeTimeout, ReadTimeout: probeTimeout, WriteTimeout: probeTimeout,
 		MaxRetries: -1, DialerRetries: 1,
+		// Nothing is used of the newer one, which looks before each answer for messages that were not asked for.
+		Protocol:                 2,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	port := defaultPort
