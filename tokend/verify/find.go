@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,13 +10,6 @@ import (
 	"tokend/cache"
 	"tokend/tokend/token"
 )
-
-// sighting is a record and when the store was asked for it. Only the store's
-// answer moves that time.
-type sighting struct {
-	Record token.Record
-	Read   time.Time
-}
 
 // find returns the digest's record: from the cache while it is young, else from
 // the store, and while the store cannot say from the cache for a while longer.
@@ -77,8 +69,10 @@ func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) 
 	case e.Value == nil:
 		return sighting{}, miss
 	}
-	var s sighting
-	err = json.Unmarshal(e.Value, &s)
+	s, err := decode(e.Value)
+	if errors.Is(err, errEncoding) { // the daemons are being upgraded
+		return sighting{}, miss
+	}
 	if err == nil {
 		err = mustBe(s.Record, digest)
 	}
@@ -129,7 +123,7 @@ func mustBe(r token.Record, digest token.Digest) error {
 }
 
 func (v *Verifier) fill(ctx context.Context, key string, s sighting) {
-	value, err := json.Marshal(s)
+	value, err := s.encode()
 	if err == nil {
 		err = v.records.Fill(ctx, key, value, v.recordLife())
 	}
