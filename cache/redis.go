@@ -59,6 +59,7 @@ func isFull(err error) bool { return redis.HasErrorPrefix(err, "OOM") }
 // server, and written to it again when it was away.
 type Redis struct {
 	client  redis.UniversalClient
+	asked   questions
 	keys    atomic.Pointer[Keys]
 	graves  *graves
 	breaker *breaker
@@ -82,7 +83,8 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{client: redis.NewUniversalClient(options), graves: newGraves(), log: cfg.Logger, now: cfg.Now}
+	client := redis.NewUniversalClient(options)
+	r := &Redis{client: client, asked: questions{client: client}, graves: newGraves(), log: cfg.Logger, now: cfg.Now}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -145,7 +147,7 @@ func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 func (r *Redis) get(ctx context.Context, name string) ([]byte, error) {
 	within, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
-	value, err := r.client.Get(within, name).Bytes()
+	value, err := r.asked.get(within, name)
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
 		r.breaker.worked()

@@ -1,0 +1,78 @@
+package cache
+
+import (
+	"context"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// questions are those to the server for values. While as many are under way as may be, what
+// else is to be asked waits, and then goes with one: many logins at once would cost both
+// ends much more, one by one.
+type questions struct {
+	client redis.UniversalClient
+
+	mu       sync.Mutex
+	underWay int
+	waiting  []*question
+}
+
+// atOnce is how many are under way at most. So many logins are asked for without a wait.
+const atOnce = 2
+
+type question struct {
+	name     string
+	value    []byte
+	err      error
+	answered chan struct{}
+}
+
+// get asks for one value. It waits no longer than the context.
+func (q *questions) get(ctx context.Context, name string) ([]byte, error) {
+	q.mu.Lock()
+	if q.underWay < atOnce {
+		q.underWay++
+		q.mu.Unlock()
+		defer q.next() //nolint:contextcheck // it is for others
+		return q.client.Get(ctx, name).Bytes()
+	}
+	one := &question{name: name, answered: make(chan struct{})}
+	q.waiting = append(q.waiting, one)
+	q.mu.Unlock()
+	select {
+	case <-one.answered:
+		return one.value, one.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// next asks what waits, when a question has been answered.
+func (q *questions) next() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.underWay--
+		return
+	}
+	go q.ask(q.waiting)
+	q.waiting = nil
+}
+
+// ask asks for many values. Some of those who wait for them may have given up.
+func (q *questions) ask(many []*question) {
+	defer q.next()
+	ctx, cancel := context.WithTimeout(context.Background(), getTimeout)
+	defer cancel()
+	pipe := q.client.Pipeline()
+	answers := make([]*redis.StringCmd, len(many))
+	for i, one := range many {
+		answers[i] = pipe.Get(ctx, one.name)
+	}
+	_, _ = pipe.Exec(ctx) // each answer has its error
+	for i, one := range many {
+		one.value, one.err = answers[i].Bytes()
+		close(one.answered)
+	}
+}

@@ -1,0 +1,90 @@
+package cache_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// crowd is how many ask at once.
+const crowd = 200
+
+// TestOfManyAtOnceEachGetsItsOwnAnswer, though some are no values, and some are asked for
+// by those who give up.
+func TestOfManyAtOnceEachGetsItsOwnAnswer(t *testing.T) {
+	server := startServer(t)
+	one, two := newRedis(t, server), newRedis(t, server)
+	exec := func(args ...any) {
+		t.Helper()
+		_, err := server.Exec(t.Context(), args...)
+		must(t, err)
+	}
+	want := map[string]string{}
+	put(t, one, "list", "v", time.Hour)
+	for name := range entries(t, server) {
+		if name != "tokend:probe" && found(one, "list") == "v" {
+			exec("RENAME", name, "moved")
+			if found(one, "list") == "v" {
+				exec("RENAME", "moved", name)
+				continue
+			}
+			exec("LPUSH", name, "a list")
+			want["list"] = "(tampered)"
+		}
+	}
+	for n := range crowd {
+		key := fmt.Sprint("key", n)
+		switch n % 4 {
+		case 0:
+			want[key] = "(miss)"
+			continue
+		case 1:
+			inter(t, one, time.Hour, key)
+			want[key] = "(buried)"
+			continue
+		}
+		put(t, one, key, "value of "+key, time.Hour)
+		want[key] = "value of " + key
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	var all sync.WaitGroup
+	for key := range want {
+		all.Go(func() { expect(t, two, key, want[key]) })
+		all.Go(func() { _, _ = two.Get(gone, key) })
+	}
+	all.Wait()
+	if !two.Used() {
+		t.Error("it is not used any more")
+	}
+}
+
+// TestOfManyAtOnceNoneWaitsForASlowRedis for longer than one alone would.
+func TestOfManyAtOnceNoneWaitsForASlowRedis(t *testing.T) {
+	server := startServer(t)
+	r := newRedis(t, server)
+	must(t, server.Pause())
+	var all sync.WaitGroup
+	for n := range crowd {
+		all.Go(func() {
+			begun := time.Now()
+			expect(t, r, fmt.Sprint("key", n), "(error)")
+			if took := time.Since(begun); took > 2*time.Second { // it is 50 ms on a machine that has time
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+	all.Wait()
+	if r.Used() {
+		t.Error("it is used all the same")
+	}
+	must(t, server.Resume())
+	eventually(t, "it is used again", r.Used)
+	put(t, r, "key", "v", time.Hour)
+	for range crowd {
+		all.Go(func() { expect(t, r, "key", "v") })
+	}
+	all.Wait()
+}
