@@ -177,6 +177,9 @@ func entries(t *testing.T, server *servers.Redis) map[string]string {
 	}
 	all := map[string]string{}
 	for _, name := range names.([]any) {
+		if name == "tokend:probe" { // what the server was tried with, which ends soon
+			continue
+		}
 		value, err := server.Exec(t.Context(), "GET", name)
 		if err != nil {
 			t.Fatal(err)
@@ -193,9 +196,6 @@ func TestWhoReadsRedisLearnsNothing(t *testing.T) {
 	put(t, r, "the key 2", "the value", time.Hour)
 	seen := map[string]bool{}
 	for name, value := range entries(t, server) {
-		if name == "tokend:probe" {
-			continue
-		}
 		if !strings.HasPrefix(name, "tokend:") || strings.Contains(name+value, "the") || seen[value] {
 			t.Errorf("%q: %q", name, value)
 		}
@@ -246,7 +246,7 @@ func TestWhoWritesToRedisIsNotBelieved(t *testing.T) {
 	for key, value := range values {
 		put(t, r, key, value, time.Hour)
 		for name, text := range entries(t, server) {
-			if name != "tokend:probe" && named[name] == "" {
+			if named[name] == "" {
 				named[name], sealed[key] = key, text
 			}
 		}
@@ -332,7 +332,7 @@ func TestWhatIsSealedTwiceDiffers(t *testing.T) {
 		put(t, r, "k", "v", time.Hour)
 		now := entries(t, server)
 		for name, value := range now {
-			if bytes.Equal([]byte(last[name]), []byte(value)) && name != "tokend:probe" {
+			if bytes.Equal([]byte(last[name]), []byte(value)) {
 				t.Errorf("%s: the same bytes again", name)
 			}
 		}

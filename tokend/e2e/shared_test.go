@@ -82,30 +82,3 @@ func TestARotationLogsNobodyOut(t *testing.T) {
 		t.Errorf("without Redis: %q %v", out, err)
 	}
 }
-
-// TestATokenTakesLittleRoomInRedis, as docs/operate.md says.
-func TestATokenTakesLittleRoomInRedis(t *testing.T) {
-	t.Parallel()
-	g := newGrid(t, 1)
-	made := g.nodes[0].mustCreate(t, "alice")
-	wantVerdicts(t, g, made, true)
-	names, err := g.redis.Exec(t.Context(), "KEYS", "tokend:*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	most := int64(0)
-	for _, name := range names.([]any) {
-		size, err := g.redis.Exec(t.Context(), "MEMORY", "USAGE", name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		most = max(most, size.(int64))
-		if left, err := g.redis.Exec(t.Context(), "PTTL", name); err != nil || left.(int64) <= 0 || left.(int64) > 662_000 {
-			t.Errorf("an entry lives for %v ms: %v", left, err)
-		}
-	}
-	t.Logf("%d bytes", most)
-	if most < 200 || most > 1000 {
-		t.Errorf("%d bytes", most)
-	}
-}
