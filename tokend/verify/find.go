@@ -85,14 +85,21 @@ func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) 
 
 // lookup asks the store, once for all who ask for the same digest at the same
 // time, and fills the cache. It goes on when the one who asked first gives up,
-// for the sake of the others.
+// for the sake of the others. Nobody waits for a store that hangs.
 func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, fill bool) (token.Record, error) {
+	if err := v.breaker.wait(ctx, func() {
+		ctx, cancel := ofItsOwn(ctx)
+		defer cancel()
+		_, _ = v.ask(ctx, digest)
+	}); err != nil {
+		return token.Record{}, err
+	}
 	flight := v.flights.DoChan(key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
+		ctx, cancel := ofItsOwn(ctx)
 		defer cancel()
 		s := sighting{Read: v.now()}
 		var err error
-		if s.Record, err = v.source.Lookup(ctx, digest); err == nil {
+		if s.Record, err = v.ask(ctx, digest); err == nil {
 			err = mustBe(s.Record, digest)
 		}
 		switch {
@@ -112,6 +119,23 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 	case <-ctx.Done():
 		return token.Record{}, fmt.Errorf("wait for the store: %w", ctx.Err())
 	}
+}
+
+// ofItsOwn is the context of a look-up, which whoever wanted it doesn't end.
+func ofItsOwn(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
+}
+
+// ask asks the store, and takes notice of whether it answers.
+func (v *Verifier) ask(ctx context.Context, digest token.Digest) (token.Record, error) {
+	begun := time.Now()
+	record, err := v.source.Lookup(ctx, digest)
+	if errors.Is(err, token.ErrNotFound) {
+		v.breaker.note(ctx, begun, nil)
+	} else {
+		v.breaker.note(ctx, begun, err)
+	}
+	return record, err
 }
 
 // mustBe refuses a record that is not the digest's.

@@ -76,6 +76,7 @@ type Verifier struct {
 	unknown  *cache.Memory
 	settings atomic.Pointer[Settings]
 	flights  singleflight.Group
+	breaker  breaker
 	log      *slog.Logger
 	metrics  *metrics
 	now      func() time.Time
@@ -89,7 +90,7 @@ func New(cfg Config) (*Verifier, error) {
 		return nil, err
 	}
 	v := &Verifier{
-		source: cfg.Source, records: cfg.Cache, unknown: unknown,
+		source: cfg.Source, records: cfg.Cache, unknown: unknown, breaker: breaker{log: cfg.Logger},
 		log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier), now: cfg.Now, hears: cfg.Hears,
 	}
 	if v.now == nil {
