@@ -136,6 +136,9 @@ func TestAStoreThatFailsAtOnceIsAskedByEveryLogin(t *testing.T) {
 			}); n != 10 {
 				t.Errorf("%s: %d look-ups, want 10", name, n)
 			}
+			if strings.Contains(f.log.String(), "the store hangs") {
+				t.Errorf("%s: the log says that it hangs", name)
+			}
 			f.source.replace(nil)
 			f.revoke(t, secret)
 			f.expect(t, secret, verify.Revoked)

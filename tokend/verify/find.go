@@ -43,6 +43,11 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 		}
 		return token.Record{}, err
 	}
+	if outcome == failed { // for a moment, perhaps
+		if kept, outcome = v.cached(ctx, digest, key); outcome == hit {
+			outcome, age = old, v.now().Sub(kept.Read)
+		}
+	}
 	if outcome == old && age >= 0 && age < settings.TTL+settings.Stale {
 		v.metrics.believedStale()
 		v.log.DebugContext(ctx, "store cannot say, an older record is believed", "age", age, "err", err)
