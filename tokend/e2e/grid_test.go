@@ -2,194 +2,231 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
-	"tokend/pamhelper/wire"
 	"tokend/tokend/e2e/rig"
 	"tokend/tokend/e2e/servers"
-	"tokend/tokend/web"
 )
 
-// redisServer is one server for the tests that leave it as it is.
-var redisServer = sync.OnceValues(func() (*servers.Redis, error) {
-	server, err := servers.StartRedis()
-	if err == nil {
-		toStop(server.Stop)
-	}
-	return server, err
-})
-
-// grid is so many daemons over one PostgreSQL database and one Redis, each of which gets to
-// them by proxies of its own.
+// grid is some daemons over one PostgreSQL and one Redis, each with ways of its own to
+// them.
 type grid struct {
-	nodes    []*gridNode
-	postgres *servers.PostgreSQL
-	database string
+	database *servers.PostgreSQL
+	standby  *servers.PostgreSQL // nil: none
 	redis    *servers.Redis
+	nodes    []*node
 }
 
-type gridNode struct {
-	*rig.Site
-	toPostgres, toRedis *servers.Proxy
-	admin               *http.Client
+// node is one of the daemons.
+type node struct {
+	site    *rig.Site
+	daemon  *rig.Daemon // where it is to be killed
+	metrics string
+	toStore *servers.Proxy
+	toCache *servers.Proxy
+	admin   http.Client
 }
 
-func newGrid(t *testing.T, size int) *grid {
+// gridSettings are those of a grid.
+type gridSettings struct {
+	ttl, stale  time.Duration
+	withStandby bool // that has what the primary has acknowledged
+	postgres    []string
+	size        int  // 0: three
+	killed      bool // the daemons don't end cleanly
+}
+
+func startGrid(t *testing.T, s gridSettings) *grid {
 	t.Helper()
-	g := new(grid)
+	g := &grid{}
 	var err error
-	if g.postgres, err = postgreSQL(); err != nil {
+	if g.database, err = servers.StartPostgreSQL(s.postgres...); err != nil {
 		t.Fatal(err)
 	}
-	if g.redis, err = redisServer(); err != nil {
+	stopAtEnd(t, g.database.Stop)
+	if s.withStandby {
+		if g.standby, err = g.database.Standby(s.postgres...); err != nil {
+			t.Fatal(err)
+		}
+		stopAtEnd(t, g.standby.Stop)
+		for _, sql := range []string{`ALTER SYSTEM SET synchronous_standby_names = '*'`, `SELECT pg_reload_conf()`} {
+			if err := g.database.Exec(t.Context(), sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if g.redis, err = servers.StartRedis(); err != nil {
 		t.Fatal(err)
 	}
-	if g.database, err = g.postgres.NewDatabase(t.Context(), "template0"); err != nil {
-		t.Fatal(err)
-	}
-	for range size {
-		n := new(gridNode)
-		n.toPostgres = startProxy(t, "unix", filepath.Join(g.postgres.Dir(), ".s.PGSQL."+g.postgres.Port()))
-		n.toRedis = startProxy(t, "tcp", g.redis.Addr())
-		url := fmt.Sprintf("postgres://tokend@%s/%s?sslmode=disable", n.toPostgres.Addr(), g.database)
-		n.Site = newSite(t, "[cache]", fmt.Sprintf("url = %q", "redis://"+n.toRedis.Addr()))
-		reconfigure(t, n.Site, "sqlite:"+n.Path("state/tokend.db"), url)
-		n.admin = adminClient(t, n.Site)
-		start(t, n.Site)
-		g.nodes = append(g.nodes, n)
-	}
-	for _, n := range g.nodes {
-		n.waitReady(t)
+	stopAtEnd(t, g.redis.Stop)
+	for range cmp.Or(s.size, 3) {
+		g.nodes = append(g.nodes, g.startNode(t, s))
 	}
 	return g
 }
 
-// adminClient asks the site's admin socket.
-func adminClient(t *testing.T, site *rig.Site) *http.Client {
+func (g *grid) startNode(t *testing.T, s gridSettings) *node {
 	t.Helper()
-	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", site.AdminSocket())
-	}}}
-	t.Cleanup(client.CloseIdleConnections)
-	return client
+	n := &node{toCache: startProxy(t, "tcp", g.redis.Addr()), toStore: startProxy(t, "unix", socketOf(g.database))}
+	addresses, attributes := n.toStore.Addr(), ""
+	if g.standby != nil {
+		addresses += "," + startProxy(t, "unix", socketOf(g.standby)).Addr()
+		attributes = "&target_session_attrs=read-write"
+	}
+	var err error
+	if n.site, err = rig.NewSite(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			if log, err := os.ReadFile(n.site.Log()); err == nil {
+				t.Logf("the daemon's log, but for its verdicts, ends:\n%s", last(withoutVerdicts(log), 4000))
+			}
+		}
+		if err := n.site.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if n.metrics, err = rig.FreeAddress(); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		os.Link(built.Tokend(), n.site.Tokend()),
+		n.site.WriteConfig(n.metrics, `[tokens]`, `max_per_user = 10000`, `[cache]`, `url = "redis://`+n.toCache.Addr()+`"`, `ttl = "`+s.ttl.String()+`"`, `stale = "`+s.stale.String()+`"`),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	reconfigure(t, n.site, "sqlite:"+n.site.Path("state/tokend.db"), "postgres://tokend@"+addresses+"/postgres?sslmode=disable"+attributes)
+	n.admin = http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", n.site.AdminSocket())
+		},
+	}}
+	if !s.killed {
+		start(t, n.site)
+	} else if n.daemon, err = n.site.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func startProxy(t *testing.T, network, target string) *servers.Proxy {
 	t.Helper()
-	p, err := servers.StartProxy(network, target)
+	proxy, err := servers.StartProxy(network, target)
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopAtEnd(t, proxy.Close)
+	return proxy
+}
+
+func socketOf(p *servers.PostgreSQL) string { return filepath.Join(p.Dir(), ".s.PGSQL.5432") }
+
+func stopAtEnd(t *testing.T, stop func() error) {
+	t.Helper()
 	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	return p
 }
 
-// call asks the admin API, whose answer goes to out.
-func (n *gridNode) call(ctx context.Context, method, path string, in, out any) error {
-	body, err := json.Marshal(in)
+func withoutVerdicts(log []byte) string {
+	var kept strings.Builder
+	for line := range bytes.Lines(log) {
+		if !bytes.Contains(line, []byte(`"msg":"verdict"`)) && !bytes.Contains(line, []byte(`"level":"DEBUG"`)) {
+			kept.Write(line)
+		}
+	}
+	return kept.String()
+}
+
+// do asks the daemon's API, and decodes what it answers into reply, unless that is nil.
+func (n *node) do(ctx context.Context, method, path string, body, reply any) error {
+	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://tokend"+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, "http://tokend"+path, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	reply, err := n.admin.Do(request)
+	answer, err := n.admin.Do(request)
 	if err != nil {
 		return err
 	}
-	defer reply.Body.Close()
-	text, err := io.ReadAll(reply.Body)
-	if err != nil {
+	defer answer.Body.Close()
+	text, err = io.ReadAll(answer.Body)
+	switch {
+	case err != nil:
 		return err
-	}
-	if reply.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("%s %s: %s: %s", method, path, reply.Status, text)
-	}
-	if out == nil {
+	case answer.StatusCode >= http.StatusMultipleChoices:
+		return fmt.Errorf("%s %s: %s: %s", method, path, answer.Status, text)
+	case reply == nil:
 		return nil
 	}
-	return json.Unmarshal(text, out)
+	return json.Unmarshal(text, reply)
 }
 
-func (n *gridNode) create(ctx context.Context, user, expiry string) (web.Created, error) {
-	var made web.Created
-	return made, n.call(ctx, http.MethodPost, "/api/v1/tokens", web.NewToken{User: user, Expiry: expiry}, &made)
+// made is a token that the daemon has acknowledged.
+type made struct {
+	Token  struct{ ID string }
+	Secret string
 }
 
-func (n *gridNode) mustCreate(t *testing.T, user string) web.Created {
-	t.Helper()
-	made, err := n.create(t.Context(), user, "never")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return made
+func (n *node) create(ctx context.Context, user, life string) (m made, err error) {
+	return m, n.do(ctx, http.MethodPost, "/api/v1/tokens", map[string]string{"user": user, "expiry": life}, &m)
 }
 
-func (n *gridNode) revoke(ctx context.Context, id string) error {
-	return n.call(ctx, http.MethodDelete, "/api/v1/tokens/"+id, nil, nil)
+func (n *node) revoke(ctx context.Context, id string) error {
+	return n.do(ctx, http.MethodDelete, "/api/v1/tokens/"+id, struct{}{}, nil)
 }
 
-func (n *gridNode) setDisabled(ctx context.Context, user string, disabled bool) error {
-	return n.call(ctx, http.MethodPut, "/api/v1/users/"+user, web.UserState{Disabled: disabled}, nil)
-}
-
-// check asks as the helper does, once.
-func (n *gridNode) check(user, secret string) (yes bool, reason string, err error) {
-	conn, err := net.Dial("unix", n.AuthSocket())
-	if err != nil {
-		return false, "", err
-	}
-	defer conn.Close()
-	request := wire.Request{Login: []byte(user), Secret: []byte(secret), Service: []byte("irods")}
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		return false, "", err
-	}
-	if _, err := request.WriteTo(conn); err != nil {
-		return false, "", err
-	}
-	return wire.ReadReply(conn)
-}
-
-// ready is what /readyz says.
-func (n *gridNode) ready(ctx context.Context) (string, error) {
+// readyz is what the daemon says of itself.
+func (n *node) readyz(ctx context.Context) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://tokend/readyz", nil)
 	if err != nil {
 		return "", err
 	}
-	reply, err := n.admin.Do(request)
+	answer, err := n.admin.Do(request)
 	if err != nil {
 		return "", err
 	}
-	defer reply.Body.Close()
-	text, err := io.ReadAll(reply.Body)
-	return string(text), err
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return strings.TrimSpace(string(text)), err
 }
 
-func (n *gridNode) waitReady(t *testing.T) {
+// eventually waits until f returns nil, a generous while.
+func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
-	for begun := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		text, err := n.ready(t.Context())
-		if err == nil && text == "ready\n" {
-			return
+	err := within30(t.Context(), f)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func within30(ctx context.Context, f func() error) error {
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		err := f()
+		if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
+			return err
 		}
-		if time.Since(begun) > 30*time.Second {
-			t.Fatal(errors.Join(fmt.Errorf("not ready but %q", text), err))
-		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }

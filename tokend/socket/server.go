@@ -32,6 +32,11 @@ const (
 	usualRequest = 256
 	// maxIdle is how many goroutines wait for connections.
 	maxIdle = 64
+
+	// A crowd is more connections than that at once. There, a no takes a moment longer, so
+	// that who asks with wrong tokens without a pause leaves the processors to the others.
+	crowd  = 8
+	moment = 100 * time.Millisecond
 )
 
 // Config is what a Server is made of.
@@ -134,6 +139,9 @@ func (s *Server) converse(ctx context.Context, conn net.Conn) {
 	defer cancel()
 	verdict := s.check(ctx, string(request.Login), string(request.Secret))
 	if !verdict.OK() {
+		if len(s.slots) > crowd {
+			time.Sleep(moment)
+		}
 		s.refuse(conn, string(verdict.Reason))
 		return
 	}

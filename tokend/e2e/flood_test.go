@@ -1,0 +1,91 @@
+package e2e
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/rig"
+	"tokend/tokend/token"
+)
+
+// TestFloodOfWrongTokensDoesNotKeepAliceOut: fifty connections ask without a pause for her,
+// with what is no token and with unknown ones. She is neither locked out nor slowed down by
+// much. Her times with and without the flood are taken in turns.
+func TestFloodOfWrongTokensDoesNotKeepAliceOut(t *testing.T) {
+	g := startGrid(t, gridSettings{ttl: time.Minute, stale: time.Minute, size: 1})
+	site := g.nodes[0].site
+	alice, err := g.nodes[0].create(t.Context(), "alice", "never")
+	if err != nil {
+		t.Fatal(err)
+	}
+	floods := []struct {
+		name   string
+		secret func() string
+	}{
+		{"unknown tokens", func() string { return token.Mint().Reveal() }},
+		{"no tokens", func() string { return rig.Typo(alice.Secret) }},
+	}
+	for _, f := range floods {
+		var quiet, flooded []time.Duration
+		var asked int64
+		for range 4 {
+			quiet = append(quiet, timesOf(t, site, alice.Secret)...)
+			stop := flood(t, site, f.secret, &asked)
+			flooded = append(flooded, timesOf(t, site, alice.Secret)...)
+			stop()
+		}
+		before, during := median(quiet), median(flooded)
+		ratio := float64(during) / float64(before)
+		t.Logf("%s: alice's median is %s, and %s while %d of them were asked for (%.1f times as long)", f.name, before, during, asked, ratio)
+		if ratio > 10 {
+			t.Errorf("%s: a flood slows alice down %.1f times", f.name, ratio)
+		}
+		if asked == 0 {
+			t.Errorf("%s: there was no flood", f.name)
+		}
+	}
+}
+
+// timesOf is how long each of alice's checks takes, all of which must be a yes.
+func timesOf(t *testing.T, site *rig.Site, secret string) (times []time.Duration) {
+	t.Helper()
+	for range 200 {
+		a := askOnce(site, "alice", secret)
+		if !a.yes {
+			t.Errorf("alice is kept out: %+v", a)
+		}
+		times = append(times, a.took)
+		time.Sleep(2 * time.Millisecond)
+	}
+	return times
+}
+
+func median(times []time.Duration) time.Duration {
+	slices.Sort(times)
+	return times[len(times)/2]
+}
+
+// flood asks until the function is called that it returns, and counts.
+func flood(t *testing.T, site *rig.Site, secret func() string, asked *int64) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if a := askOnce(site, "alice", secret()); a.yes {
+					t.Error("a wrong token is good")
+				}
+				atomic.AddInt64(asked, 1)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		all.Wait()
+	}
+}
