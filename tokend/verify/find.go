@@ -43,7 +43,10 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 		}
 		return token.Record{}, err
 	}
-	if outcome == failed { // for a moment, perhaps
+	for range retries { // it may fail for a moment only
+		if outcome != failed || !pause(ctx) {
+			break
+		}
 		if kept, outcome = v.cached(ctx, digest, key); outcome == hit {
 			outcome, age = old, v.now().Sub(kept.Read)
 		}
@@ -54,6 +57,23 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 		return kept.Record, nil
 	}
 	return token.Record{}, err
+}
+
+const (
+	// retries is how often a cache that failed is asked again when the store cannot say
+	// either, and between the tries is a short time.
+	retries = 4
+	between = 100 * time.Millisecond
+)
+
+// pause waits before the cache is asked again, if there is time for that.
+func pause(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(between):
+		return true
+	}
 }
 
 // cached asks both caches. Whatever goes wrong there is a miss.
