@@ -1,0 +1,268 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fault is a row of the matrix.
+type fault struct {
+	name    string
+	inflict func(t *testing.T, g *grid)
+	again   func(t *testing.T, g *grid) // several times while it lasts; nil: nothing
+	heal    func(t *testing.T, g *grid)
+
+	// through are the nodes through which tokens are revoked while it lasts; another one is
+	// revoked just before. No check that begins after that has returned may say yes, on any
+	// node, be it cut off from everything: the tombstone is in Redis, or else all that may
+	// believe a record have heard of it. Only where no node at all reaches both the database
+	// and the Redis that another one, cut off from the database, still believes, might that
+	// one say yes for ttl + stale; no row is like that.
+	through []int
+
+	hit   []int    // the nodes that say that they are in trouble
+	says  string   // what their /readyz says then; empty: it may say anything
+	down  []string // their dependencies that are down then
+	grows []string // their metrics that have grown then
+
+	// dark are nodes that can ask neither side: there alone, a right token may be
+	// "unavailable". That begins after darkAfter, and no record is believed after blindAfter.
+	dark                  []int
+	darkAfter, blindAfter time.Duration
+
+	lasts time.Duration // at least
+}
+
+// The words of /readyz.
+const (
+	noCache   = "degraded: the cache is not used, or full"
+	noNews    = "degraded: changes by other daemons are not heard of, so that every login asks the database; the store does not answer, and cached records are believed"
+	noStore   = "not ready: the store does not answer"
+	cacheFail = `tokend_cache_requests_total{outcome="error",tier="redis"}`
+	tampering = `tokend_cache_requests_total{outcome="tampered",tier="redis"}`
+	believed  = `tokend_stale_records_believed_total`
+	pending   = `tokend_invalidations_pending`
+)
+
+var (
+	everyNode = []int{0, 1, 2}
+	storeDown = []string{"store", "changes"}
+	cacheDown = []string{"cache"}
+	allDown   = []string{"store", "changes", "cache"}
+)
+
+// TestFaults has three daemons asked all the time, with right and with wrong tokens, while
+// what they depend on fails in many ways. Nobody gets in who must not, everybody who may as
+// long as the database or the cache can answer, and the daemons say what is wrong.
+func TestFaults(t *testing.T) {
+	const ttl, stale = 2 * time.Second, time.Minute
+	var rows table
+	atOnce := make(chan struct{}, 2) // more would have Redis seem slow, for want of a processor
+	t.Run("of", func(t *testing.T) {
+		for _, g := range []struct {
+			name     string
+			settings gridSettings
+			faults   []fault
+		}{
+			{"Redis", gridSettings{ttl: ttl, stale: stale}, redisFaults},
+			{"PostgreSQL", gridSettings{ttl: ttl, stale: stale}, databaseFaults},
+			{"the network", gridSettings{ttl: ttl, stale: stale}, networkFaults},
+			{"PostgreSQL for long", gridSettings{ttl: shortTTL, stale: shortStale}, longFaults},
+			{"a primary", gridSettings{ttl: ttl, stale: stale, withStandby: true}, failoverFaults},
+		} {
+			t.Run(g.name, func(t *testing.T) {
+				t.Parallel()
+				atOnce <- struct{}{}
+				t.Cleanup(func() { <-atOnce })
+				grid := startGrid(t, g.settings)
+				traffic, stop := startTraffic(t, grid)
+				defer stop()
+				for i, f := range g.faults {
+					f.run(t, grid, traffic, rows.row(g.name, i))
+				}
+			})
+		}
+	})
+	t.Log(rows.String())
+}
+
+func (f fault) run(t *testing.T, g *grid, tr *traffic, line *string) {
+	t.Helper()
+	eventually(t, f.name+": all well before", func() error { return g.allWell(t) })
+	early := tr.addVictim(t) // revoked just before
+	victims := make([]*victim, len(f.through))
+	for i := range victims {
+		victims[i] = tr.addVictim(t)
+	}
+	before := make([]map[string]float64, len(g.nodes))
+	for i, n := range g.nodes {
+		before[i] = scrape(t, n.metrics)
+	}
+
+	tr.revoke(t, early, g.nodes[0])
+	r := newTally()
+	r.dark = f.dark
+	began := time.Now()
+	if f.dark != nil {
+		r.darkFrom, r.blind = began.Add(f.darkAfter), began.Add(f.blindAfter)
+	}
+	tr.begin(r)
+	f.inflict(t, g)
+	repeating := f.repeat(t, g)
+	for i, through := range f.through {
+		tr.revoke(t, victims[i], g.nodes[through])
+	}
+	for _, i := range f.hit {
+		eventually(t, fmt.Sprintf("%s: node %d says so", f.name, i), func() error { return f.shows(t, g.nodes[i], before[i]) })
+	}
+	time.Sleep(time.Until(began.Add(max(f.lasts, 3*time.Second))))
+	during := f.others(t, g)
+	if f.hit != nil {
+		during, _ = g.nodes[f.hit[0]].readyz(t.Context())
+	}
+	repeating()
+	tr.note(&r.mending)
+	f.heal(t, g)
+	tr.note(&r.healed)
+	first := f.recovery(t, g, tr, r)
+	*line = fmt.Sprintf("| %s | %d | %d | %d | %s | %s | %s |", f.name, r.checks, r.wrongYes, r.wrongNo, r.slowest.Round(time.Millisecond), strings.TrimSuffix(during, "; the log says more"), first.Round(time.Millisecond))
+	t.Log(*line)
+	if r.wrongYes+r.wrongNo > 0 || r.checks == 0 {
+		t.Errorf("%s: wrong answers, such as\n%s", f.name, strings.Join(r.examples, "\n"))
+	}
+	if r.slowest > latest-time.Second {
+		t.Errorf("%s: a check took %s", f.name, r.slowest)
+	}
+}
+
+// repeat does what the fault has done again and again, until the function is called that it
+// returns.
+func (f fault) repeat(t *testing.T, g *grid) (stop func()) {
+	if f.again == nil {
+		return func() {}
+	}
+	enough, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			f.again(t, g)
+			select {
+			case <-enough:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	return func() {
+		close(enough)
+		<-ended
+	}
+}
+
+// shows returns nil when the node says what is wrong.
+func (f fault) shows(t *testing.T, n *node, before map[string]float64) error {
+	says, err := n.readyz(t.Context())
+	if err != nil || !strings.HasPrefix(says, f.says) {
+		return fmt.Errorf("/readyz says %q, %w", says, err)
+	}
+	now := scrape(t, n.metrics)
+	for _, dependency := range f.down {
+		if now[`tokend_up_dependency{dependency="`+dependency+`"}`] != 0 {
+			return errors.New(dependency + " is up")
+		}
+	}
+	for _, metric := range f.grows {
+		if now[metric] <= before[metric] {
+			return fmt.Errorf("%s is %v, as before", metric, now[metric])
+		}
+	}
+	return nil
+}
+
+// others are the nodes that are in no trouble, and say so.
+func (f fault) others(t *testing.T, g *grid) (says string) {
+	for i, n := range g.nodes {
+		if slices.Contains(f.hit, i) {
+			continue
+		}
+		var err error
+		if says, err = n.readyz(t.Context()); err != nil || f.hit != nil && says != "ready" {
+			t.Errorf("%s: node %d says %q, %v", f.name, i, says, err)
+		}
+	}
+	return says
+}
+
+// recovery waits until all is well again, and returns when every node had answered rightly.
+func (f fault) recovery(t *testing.T, g *grid, tr *traffic, r *tally) (first time.Duration) {
+	eventually(t, f.name+": right answers", func() error {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		for i := range g.nodes {
+			if r.first[i].IsZero() {
+				return fmt.Errorf("none by node %d", i)
+			}
+			first = max(first, r.first[i].Sub(r.healed))
+		}
+		return nil
+	})
+	if first > 15*time.Second {
+		t.Errorf("%s: the first right answer after %s", f.name, first)
+	}
+	eventually(t, f.name+": all well afterwards", func() error { return g.allWell(t) })
+	time.Sleep(300 * time.Millisecond)
+	tr.begin(newTally())
+	return first
+}
+
+// allWell returns nil when every node is ready and lacks nothing.
+func (g *grid) allWell(t *testing.T) error {
+	for i, n := range g.nodes {
+		if says, err := n.readyz(t.Context()); err != nil || says != "ready" {
+			return fmt.Errorf("node %d says %q, %w", i, says, err)
+		}
+		now := scrape(t, n.metrics)
+		for _, dependency := range allDown {
+			if now[`tokend_up_dependency{dependency="`+dependency+`"}`] != 1 {
+				return fmt.Errorf("node %d: %s is down", i, dependency)
+			}
+		}
+		if now[pending] != 0 {
+			return fmt.Errorf("node %d: %v tombstones are pending", i, now[pending])
+		}
+	}
+	return nil
+}
+
+// table is the matrix, for docs/faults.md.
+type table struct {
+	mu    sync.Mutex
+	lines []*string
+	order []string
+}
+
+func (m *table) row(group string, i int) *string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	line := new(string)
+	m.lines, m.order = append(m.lines, line), append(m.order, fmt.Sprintf("%s %03d", group, i))
+	return line
+}
+
+func (m *table) String() string {
+	at := make([]int, len(m.lines))
+	for i := range at {
+		at[i] = i
+	}
+	slices.SortFunc(at, func(a, b int) int { return strings.Compare(m.order[a], m.order[b]) })
+	text := "\n| fault | checks | wrong yes | wrong no | slowest answer | /readyz during | first right answer after |\n|---|---|---|---|---|---|---|\n"
+	for _, i := range at {
+		text += *m.lines[i] + "\n"
+	}
+	return text
+}
