@@ -59,7 +59,7 @@ func TestRedisIsFoundByEveryURL(t *testing.T) {
 		}
 		reconfigure(t, site, "sqlite:"+site.Path("state/tokend.db"), postgres.URL(database))
 		start(t, site)
-		n := &gridNode{Site: site, admin: adminClient(t, site)}
+		n := &node{site: site, admin: adminOf(site)}
 		n.waitReady(t)
 		made := n.mustCreate(t, "alice")
 		if yes, reason, err := n.check("alice", made.Secret); !yes {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,7 @@ import (
 
 	"tokend/tokend/e2e/rig"
 	"tokend/tokend/e2e/servers"
+	"tokend/tokend/web"
 )
 
 // grid is some daemons over one PostgreSQL and one Redis, each with ways of its own to
@@ -40,8 +42,8 @@ type node struct {
 
 // gridSettings are those of a grid.
 type gridSettings struct {
-	ttl, stale  time.Duration
-	withStandby bool // that has what the primary has acknowledged
+	ttl, stale  time.Duration // 0: the default
+	withStandby bool          // that has what the primary has acknowledged
 	postgres    []string
 	size        int  // 0: three
 	killed      bool // the daemons don't end cleanly
@@ -103,25 +105,31 @@ func (g *grid) startNode(t *testing.T, s gridSettings) *node {
 	}
 	for _, err := range []error{
 		os.Link(built.Tokend(), n.site.Tokend()),
-		n.site.WriteConfig(n.metrics, `[tokens]`, `max_per_user = 10000`, `[cache]`, `url = "redis://`+n.toCache.Addr()+`"`, `ttl = "`+s.ttl.String()+`"`, `stale = "`+s.stale.String()+`"`),
+		n.site.WriteConfig(n.metrics, `[tokens]`, `max_per_user = 10000`, `[cache]`, `url = "redis://`+n.toCache.Addr()+`"`,
+			`ttl = "`+cmp.Or(s.ttl, time.Minute).String()+`"`, `stale = "`+cmp.Or(s.stale, 10*time.Minute).String()+`"`),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	reconfigure(t, n.site, "sqlite:"+n.site.Path("state/tokend.db"), "postgres://tokend@"+addresses+"/postgres?sslmode=disable"+attributes)
-	n.admin = http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", n.site.AdminSocket())
-		},
-	}}
+	n.admin = adminOf(n.site)
 	if !s.killed {
 		start(t, n.site)
 	} else if n.daemon, err = n.site.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// adminOf asks the site's admin socket.
+func adminOf(site *rig.Site) http.Client {
+	return http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", site.AdminSocket())
+		},
+	}}
 }
 
 func startProxy(t *testing.T, network, target string) *servers.Proxy {
@@ -183,18 +191,30 @@ func (n *node) do(ctx context.Context, method, path string, body, reply any) err
 	return json.Unmarshal(text, reply)
 }
 
-// made is a token that the daemon has acknowledged.
-type made struct {
-	Token  struct{ ID string }
-	Secret string
+func (n *node) create(ctx context.Context, user, life string) (made web.Created, err error) {
+	return made, n.do(ctx, http.MethodPost, "/api/v1/tokens", web.NewToken{User: user, Expiry: life}, &made)
 }
 
-func (n *node) create(ctx context.Context, user, life string) (m made, err error) {
-	return m, n.do(ctx, http.MethodPost, "/api/v1/tokens", map[string]string{"user": user, "expiry": life}, &m)
+func (n *node) mustCreate(t *testing.T, user string) web.Created {
+	t.Helper()
+	made, err := n.create(t.Context(), user, "never")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
 }
 
 func (n *node) revoke(ctx context.Context, id string) error {
 	return n.do(ctx, http.MethodDelete, "/api/v1/tokens/"+id, struct{}{}, nil)
+}
+
+func (n *node) setDisabled(ctx context.Context, user string, disabled bool) error {
+	return n.do(ctx, http.MethodPut, "/api/v1/users/"+user, web.UserState{Disabled: disabled}, nil)
+}
+
+// check asks as the helper does, once.
+func (n *node) check(user, secret string) (yes bool, reason string, err error) {
+	return converse(n.site, user, secret, time.Now().Add(10*time.Second))
 }
 
 // readyz is what the daemon says of itself.
@@ -210,6 +230,18 @@ func (n *node) readyz(ctx context.Context) (string, error) {
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	return strings.TrimSpace(string(text)), err
+}
+
+// waitReady waits until all is as it should be.
+func (n *node) waitReady(t *testing.T) {
+	t.Helper()
+	eventually(t, "the node is ready", func() error {
+		text, err := n.readyz(t.Context())
+		if err == nil && text != "ready" {
+			err = errors.New(text)
+		}
+		return err
+	})
 }
 
 // eventually waits until f returns nil, a generous while.

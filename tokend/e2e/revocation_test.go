@@ -23,15 +23,16 @@ const steps = 100
 // TestNoCheckAfterARevokeSaysYes: whatever is done on three nodes, in whatever order, while
 // the network holds back what they look up, fill and are told.
 func TestNoCheckAfterARevokeSaysYes(t *testing.T) {
-	g := newGrid(t, 3)
+	t.Parallel()
+	g := startGrid(t, gridSettings{})
 	for _, n := range g.nodes {
-		n.toRedis.Delay(func(fromClient bool, chunk []byte) time.Duration {
+		n.toCache.Delay(func(fromClient bool, chunk []byte) time.Duration {
 			if fromClient && bytes.Contains(bytes.ToLower(chunk[:min(len(chunk), 32)]), []byte("evalsha")) && rand.IntN(2) == 0 {
 				return rand.N(60 * time.Millisecond) // a fill: also past the time that the daemon gives it
 			}
 			return 0
 		})
-		n.toPostgres.Delay(func(fromClient bool, chunk []byte) time.Duration {
+		n.toStore.Delay(func(fromClient bool, chunk []byte) time.Duration {
 			switch {
 			case fromClient:
 				return 0
@@ -163,7 +164,7 @@ func (w *world) step(rt *rapid.T) {
 	}
 }
 
-func (w *world) create(node *gridNode, user int, expiry string) error {
+func (w *world) create(node *node, user int, expiry string) error {
 	if w.users[user].is == over {
 		return nil // who is disabled gets none
 	}
@@ -186,7 +187,7 @@ func (w *world) everywhere(f *fate) {
 	}
 }
 
-func (w *world) revoke(node *gridNode, f *fate) error {
+func (w *world) revoke(node *node, f *fate) error {
 	w.everywhere(f) // look-ups are under way when it ends
 	w.begin(f, false)
 	if err := node.revoke(w.ctx, f.Token.ID); err != nil {
@@ -197,7 +198,7 @@ func (w *world) revoke(node *gridNode, f *fate) error {
 	return nil
 }
 
-func (w *world) setDisabled(node *gridNode, user int, disabled bool) error {
+func (w *world) setDisabled(node *node, user int, disabled bool) error {
 	var last *fate
 	for _, f := range w.tokens {
 		if f.user == user {
@@ -223,7 +224,7 @@ func (w *world) setDisabled(node *gridNode, user int, disabled bool) error {
 
 // check asks, and holds the answer against what had been done before it began, and what was
 // done until it ended.
-func (w *world) check(node *gridNode, f *fate) {
+func (w *world) check(node *node, f *fate) {
 	u := &w.users[f.user]
 	is, _ := w.now(f)
 	userIs, userChanges := w.now(u)
@@ -249,7 +250,7 @@ func (w *world) check(node *gridNode, f *fate) {
 func (w *world) fail(f *fate, format string, args ...any) {
 	text := fmt.Sprintf(format, args...) + fmt.Sprintf(": token %s of %s, which expires %v", f.Token.ID, f.Token.User, f.Token.Expires)
 	for i, n := range w.nodes {
-		log, _ := os.ReadFile(n.Log())
+		log, _ := os.ReadFile(n.site.Log())
 		for line := range strings.Lines(string(log)) {
 			if strings.Contains(line, f.Token.ID) || strings.Contains(line, f.Token.User) && !strings.Contains(line, "verdict") {
 				text += fmt.Sprintf("\nnode %d: %s", i, strings.TrimSpace(line))

@@ -21,7 +21,7 @@ func wantVerdicts(t *testing.T, g *grid, made web.Created, want bool) {
 // when the one that revokes cannot tell it.
 func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {
 	t.Parallel()
-	g := newGrid(t, 3)
+	g := startGrid(t, gridSettings{})
 	for i := range 20 {
 		n := g.nodes[i%len(g.nodes)]
 		made := n.mustCreate(t, "alice")
@@ -35,16 +35,16 @@ func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {
 	made, other := cut.mustCreate(t, "alice"), cut.mustCreate(t, "bob")
 	wantVerdicts(t, g, made, true)
 	wantVerdicts(t, g, other, true)
-	cut.toRedis.Cut()
+	cut.toCache.Cut()
 	if err := cut.revoke(t.Context(), made.Token.ID); err != nil {
 		t.Fatal(err)
 	}
 	wantVerdicts(t, g, made, false)
 	wantVerdicts(t, g, other, true)
-	if text, err := cut.ready(t.Context()); err != nil || text != "degraded: the cache is not used, or full; the log says more\n" {
+	if text, err := cut.readyz(t.Context()); err != nil || text != "degraded: the cache is not used, or full; the log says more" {
 		t.Errorf("%q, %v", text, err)
 	}
-	cut.toRedis.Heal()
+	cut.toCache.Heal()
 	cut.waitReady(t)
 	wantVerdicts(t, g, made, false)
 	wantVerdicts(t, g, other, true)
@@ -53,28 +53,28 @@ func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {
 // TestARotationLogsNobodyOut, not even where the store is away behind it.
 func TestARotationLogsNobodyOut(t *testing.T) {
 	t.Parallel()
-	g := newGrid(t, 2)
+	g := startGrid(t, gridSettings{size: 2})
 	before := g.nodes[0].mustCreate(t, "alice")
 	wantVerdicts(t, g, before, true)
-	if out := tokend(t, g.nodes[0].Site, "", "cache", "rotate-key"); out != "The cache is sealed with a new key." {
+	if out := tokend(t, g.nodes[0].site, "", "cache", "rotate-key"); out != "The cache is sealed with a new key." {
 		t.Errorf("it says %q", out)
 	}
 	after := g.nodes[1].mustCreate(t, "alice")
 	wantVerdicts(t, g, after, true)
 	for _, n := range g.nodes {
-		waitForLog(t, n.Site, 0, "keys of the cache are replaced")
+		waitForLog(t, n.site, 0, "keys of the cache are replaced")
 	}
 	wantVerdicts(t, g, after, true)
 	for _, n := range g.nodes {
-		n.toPostgres.Cut()
+		n.toStore.Cut()
 	}
 	wantVerdicts(t, g, before, true)
 	wantVerdicts(t, g, after, true)
 	for _, n := range g.nodes {
-		n.toPostgres.Heal()
+		n.toStore.Heal()
 		n.waitReady(t)
 	}
-	if trail := tokend(t, g.nodes[0].Site, "", "audit"); !strings.Contains(trail, " cache.rotate") {
+	if trail := tokend(t, g.nodes[0].site, "", "audit"); !strings.Contains(trail, " cache.rotate") {
 		t.Errorf("the trail does not tell of it:\n%s", trail)
 	}
 	site, _ := running(t)

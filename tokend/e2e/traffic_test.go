@@ -12,6 +12,7 @@ import (
 	"tokend/pamhelper/wire"
 	"tokend/tokend/e2e/rig"
 	"tokend/tokend/token"
+	"tokend/tokend/web"
 )
 
 // answer is that of a check.
@@ -72,7 +73,7 @@ type traffic struct {
 
 // victim is a token that is revoked sooner or later.
 type victim struct {
-	made
+	web.Created
 	gone time.Time // when it had been
 }
 
@@ -98,7 +99,7 @@ func newTally() *tally { return &tally{first: map[int]time.Time{}} }
 func startTraffic(t *testing.T, g *grid) (tr *traffic, stop func()) {
 	t.Helper()
 	tr = &traffic{nodes: g.nodes, row: newTally()}
-	create := func(user, life string) made {
+	create := func(user, life string) web.Created {
 		m, err := g.nodes[0].create(t.Context(), user, life)
 		if err != nil {
 			t.Fatal(err)
@@ -233,7 +234,7 @@ func (tr *traffic) addVictim(t *testing.T) *victim {
 			t.Fatalf("a new token: %+v", a)
 		}
 	}
-	v := &victim{made: m}
+	v := &victim{Created: m}
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	tr.victims = append(tr.victims, v)
