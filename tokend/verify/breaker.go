@@ -79,11 +79,12 @@ func (b *breaker) wait(ctx context.Context, ask func()) error {
 	return b.err()
 }
 
-// put returns the question that is under way, which is a new one if there was none.
+// put returns the question that is under way, which is a new one if there was none, or one
+// that has not ended in its time.
 func (b *breaker) put(ask func()) *question {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.question == nil {
+	if b.question == nil || time.Since(b.question.begun) > lookupTimeout {
 		q := &question{begun: time.Now(), ended: make(chan struct{})}
 		b.question = q
 		go func() {
@@ -91,7 +92,9 @@ func (b *breaker) put(ask func()) *question {
 			ask()
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			b.question = nil
+			if b.question == q {
+				b.question = nil
+			}
 		}()
 	}
 	return b.question

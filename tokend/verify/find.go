@@ -103,7 +103,7 @@ func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) 
 	}
 	if err != nil {
 		v.log.WarnContext(ctx, "cached record cannot be read", "err", err)
-		return sighting{}, failed
+		return sighting{}, tampered
 	}
 	return s, hit
 }

@@ -33,6 +33,7 @@ const (
 	buried  = `tokend_cache_requests_total{outcome="buried",tier="memory"}`
 	unknown = `tokend_cache_requests_total{outcome="unknown",tier="memory"}`
 	failed  = `tokend_cache_requests_total{outcome="error",tier="memory"}`
+	garbled = `tokend_cache_requests_total{outcome="tampered",tier="memory"}`
 	trusted = `tokend_stale_records_believed_total`
 	timed   = `tokend_validation_duration_seconds_count`
 )
@@ -40,7 +41,7 @@ const (
 func result(r verify.Reason) string { return `tokend_validations_total{result="` + string(r) + `"}` }
 
 var counted = func() map[string]bool {
-	names := map[string]bool{hit: true, old: true, miss: true, buried: true, unknown: true, failed: true, trusted: true, timed: true}
+	names := map[string]bool{hit: true, old: true, miss: true, buried: true, unknown: true, failed: true, garbled: true, trusted: true, timed: true}
 	for _, reason := range verify.Reasons() {
 		names[result(reason)] = true
 	}
@@ -84,7 +85,7 @@ func TestMetricsTellWhatTheCacheHadToSay(t *testing.T) {
 			{"store back", func() { f.source.replace(nil) }, secret, verify.OK, []string{miss}},
 			{"unknown", func() {}, nobodys, verify.Unknown, []string{miss}},
 			{"still unknown", func() {}, nobodys, verify.Unknown, []string{unknown}},
-			{"garbage", func() { records.lie = []byte("\x02?") }, secret, verify.OK, []string{failed}},
+			{"garbage", func() { records.lie = []byte("\x02?") }, secret, verify.OK, []string{garbled}},
 			{"another version's", func() { records.lie = []byte("{}") }, secret, verify.OK, []string{miss}},
 			{"cache fails", func() { records.lie, records.failing = nil, true }, secret, verify.OK, []string{failed}},
 			{"revoked", func() { records.failing = false; f.end(t, secret) }, secret, verify.Revoked, []string{buried}},

@@ -18,7 +18,7 @@ import (
 // faults. Look-ups are held before and behind the store's read, over changes and
 // time-outs. A model that knows neither cache nor store says which reasons were
 // true at some time between a check's begin and its end; the verdict is one of
-// them. "unavailable" needs a store that failed, or a look-up that was held.
+// them. "unavailable" needs a store that failed, or a look-up that was held, then or lately.
 func TestNoInterleavingIsAnsweredWrongly(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		script := rapid.SliceOfN(rapid.Custom(drawStep), 20, 80).Draw(rt, "script")
@@ -135,6 +135,7 @@ func play(t *testing.T, script []step) error {
 func (w *world) begin(ctx context.Context, s step) {
 	c := &check{about: w.tokens[s.Slot], user: s.User, seen: map[state]bool{}, can: map[verify.Reason]bool{}, got: make(chan verify.Reason, 1)}
 	w.note(c)
+	c.can[verify.Unavailable] = w.hangs()
 	w.setHold(s.Hold)
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond) // as the socket's server

@@ -22,6 +22,7 @@ type world struct {
 	hold     atomic.Pointer[hold] // what happens to look-ups that begin now
 	mu       sync.Mutex
 	held     []chan struct{}
+	hung     time.Time // when the last look-up was held
 	underWay []*check
 }
 
@@ -68,6 +69,7 @@ func (w *world) wait(ctx context.Context, hold hold) {
 	gate := make(chan struct{})
 	w.mu.Lock()
 	w.held = append(w.held, gate)
+	w.hung = time.Now()
 	w.mu.Unlock()
 	if hold == deafly {
 		<-gate
@@ -80,6 +82,14 @@ func (w *world) wait(ctx context.Context, hold hold) {
 }
 
 func (w *world) setHold(h hold) { w.hold.Store(&h) }
+
+// hangs tells whether a look-up was held so lately that the Verifier may not have found out
+// that the next one is not.
+func (w *world) hangs() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(w.hung) <= time.Second
+}
 
 // release lets one of the held look-ups go on.
 func (w *world) release(which int) {
