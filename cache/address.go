@@ -87,17 +87,17 @@ func (a Address) tls() (*tls.Config, error) {
 	if a.CAFile != "" {
 		text, err := os.ReadFile(a.CAFile)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("[cache] ca_file: %w", err)
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("%s has no certificate in it", a.CAFile)
+			return nil, fmt.Errorf("[cache] ca_file: %s has no certificate in it; name a file with PEM", a.CAFile)
 		}
 	}
 	if a.CertFile != "" {
 		pair, err := tls.LoadX509KeyPair(a.CertFile, a.KeyFile)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("[cache] cert_file and key_file: %w", err)
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}

@@ -78,7 +78,9 @@ func TestTheUserNeedsNoMoreRightsThanTheDocsSay(t *testing.T) {
 	now := "wrong"
 	address := cache.Address{Servers: []string{server.Addr()}, User: "tokend", Password: func() (string, error) { return now, nil }}
 	r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	eventually(t, "it says why", func() bool { return strings.Contains(r.Err().Error(), "WRONGPASS") })
+	eventually(t, "it says why", func() bool {
+		return strings.Contains(r.Err().Error(), "Redis admits no such user with that password") && strings.Contains(r.Err().Error(), "WRONGPASS")
+	})
 	if strings.Contains(r.Err().Error(), now) {
 		t.Error("the error has the password in it")
 	}
@@ -145,5 +147,19 @@ func TestAClusterIsOneCache(t *testing.T) {
 			}
 			return !r.Used()
 		})
+	}
+}
+
+// TestAUserWithoutARightIsToldOf, and the cache is not used.
+func TestAUserWithoutARightIsToldOf(t *testing.T) {
+	secret := rand.Text()
+	for _, right := range []string{"get", "set", "evalsha"} {
+		server := startServer(t, fmt.Sprintf(rules, secret)+" -"+right)
+		address := cache.Address{Servers: []string{server.Addr()}, User: "tokend", Password: password(secret)}
+		r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+		eventually(t, "it says why", func() bool { return strings.Contains(r.Err().Error(), "the user lacks rights at Redis") })
+		if r.Used() {
+			t.Errorf("without %s: it is used", right)
+		}
 	}
 }

@@ -21,6 +21,8 @@ const (
 	buryTimeout = 500 * time.Millisecond
 	// probeTimeout is for a server that did not answer before.
 	probeTimeout = time.Second
+	// lookEvery is how often a server is tried that was full.
+	lookEvery = time.Second
 )
 
 // The client's own log repeats the errors that it returns.
@@ -177,13 +179,13 @@ func (r *Redis) Fill(ctx context.Context, key string, value []byte, life time.Du
 	within, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()
 	err = fill.Run(within, r.client, []string{name}, tombstone, sealed, life.Milliseconds()).Err()
-	if err == nil {
-		r.full.Store(false)
+	switch {
+	case err == nil:
+		r.noteFull(ctx, false)
 		return nil
-	}
-	if isFull(err) {
-		r.full.Store(true)
-	} else if ctx.Err() == nil {
+	case isFull(err):
+		r.noteFull(ctx, true)
+	case ctx.Err() == nil:
 		r.breaker.failed(ctx, err)
 	}
 	return fmt.Errorf("keep it in Redis: %w", err)
@@ -235,8 +237,9 @@ func (r *Redis) write(ctx context.Context, names []string) error {
 // Run turns the cache on when the server answers, and again whenever it was away. It
 // returns when ctx ends.
 func (r *Redis) Run(ctx context.Context) {
-	sweep := time.NewTicker(time.Minute)
+	sweep, look := time.NewTicker(time.Minute), time.NewTicker(lookEvery)
 	defer sweep.Stop()
+	defer look.Stop()
 	for ctx.Err() == nil {
 		if r.breaker.err() == nil {
 			select {
@@ -244,13 +247,17 @@ func (r *Redis) Run(ctx context.Context) {
 			case <-r.breaker.tripped:
 			case <-sweep.C:
 				r.graves.sweep()
+			case <-look.C:
+				if r.full.Load() {
+					_ = r.probe(ctx) // notes whether it still is
+				}
 			}
 			continue
 		}
 		if err := r.recover(ctx); err == nil {
 			continue
 		} else if ctx.Err() == nil {
-			r.breaker.still(ctx, err)
+			r.breaker.still(ctx, explain(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -288,12 +295,29 @@ func (r *Redis) probe(ctx context.Context) error {
 			return err
 		}
 	}
-	err := fill.Run(ctx, r.client, []string{prefix + "probe"}, tombstone, "", time.Second.Milliseconds()).Err()
+	const name = prefix + "probe"
+	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	err := fill.Run(ctx, r.client, []string{name}, tombstone, "", time.Second.Milliseconds()).Err()
 	if isFull(err) { // what is in it can be had
-		r.full.Store(true)
+		r.noteFull(ctx, true)
 		return nil
 	}
+	if err == nil {
+		r.noteFull(ctx, false)
+	}
 	return err
+}
+
+func (r *Redis) noteFull(ctx context.Context, full bool) {
+	switch {
+	case r.full.Swap(full) == full:
+	case full:
+		r.log.WarnContext(ctx, "the cache takes nothing more", "err", errFull)
+	default:
+		r.log.InfoContext(ctx, "the cache takes what it is given again")
+	}
 }
 
 // Close closes the connections.

@@ -137,6 +137,12 @@ func TestAFullRedisIsReadButNotFilled(t *testing.T) {
 	if err := r.Err(); err != nil {
 		t.Error(err)
 	}
+	limit("1") // and again, while nobody fills any more
+	if err := r.Fill(t.Context(), "k3", []byte("v"), time.Hour); err == nil {
+		t.Error("a full server took it")
+	}
+	limit("0")
+	eventually(t, "that is found out", func() bool { return r.Err() == nil })
 	expect(t, newRedis(t, server), "k", "(buried)")
 }
 

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -73,7 +75,8 @@ func ParseRedis(text string) (r Redis, err error) {
 	}
 	r.User, r.Servers = u.User.Username(), strings.Split(hosts, ",")
 	for _, server := range r.Servers {
-		if !hostAndPort.MatchString(server) {
+		_, port, _ := net.SplitHostPort(server)
+		if number, err := strconv.Atoi(cmp.Or(port, "1")); !hostAndPort.MatchString(server) || err != nil || number < 1 || number > 65535 {
 			return r, fmt.Errorf("%.80q is no address of a server; write host:port", server)
 		}
 	}

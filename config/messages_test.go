@@ -69,6 +69,8 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[cache]\nurl = 'redis://h:x'", `2:1: [cache] url: "h:x" is no address of a server; write host:port`},
 		{"[cache]\nurl = 'redis://u%@h'", `2:1: [cache] url: this is no URL; write redis://user@host:port, and %40 for an @ in the user's name`},
 		{"[cache]\nurl = 'redis://'", `2:1: [cache] url: "" is no address of a server; write host:port`},
+		{"[cache]\nurl = 'redis://h:65536'", `2:1: [cache] url: "h:65536" is no address of a server; write host:port`},
+		{"[store]\nca_file = '/p'", `2:1: [store] has no key "ca_file"; for TLS, write ?sslmode=verify-full&sslrootcert=/path into its url (also sslcert and sslkey)`},
 		{"[cache]\nurl = 'redis://a,b'", `2:1: [cache] url: several servers are a Sentinel's or a Cluster's; write redis+sentinel:// or redis+cluster://`},
 		{"[cache]\nurl = 'redis://h/0?timeout=1s'", `2:1: [cache] url: the URL takes no options behind a ? or #; timeouts are tokend's own, and TLS has its own keys`},
 		{"[cache]\nurl = 'redis://h/zero'", `2:1: [cache] url: write only the number of a database behind the servers, such as /0, or nothing`},

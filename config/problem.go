@@ -53,6 +53,8 @@ func noKey(section, name string) string {
 	near := nearest(name, known)
 	var remedy string
 	switch {
+	case section == "store" && len(homes) > 0 && strings.HasSuffix(name, "_file"): // of the cache's TLS
+		remedy = "for TLS, write ?sslmode=verify-full&sslrootcert=/path into its url (also sslcert and sslkey)"
 	case len(homes) > 0:
 		remedy = "it belongs under " + strings.Join(homes, " or ")
 	case near != "":

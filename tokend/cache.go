@@ -43,8 +43,8 @@ func (n *node) openCache(ctx context.Context) (records verify.Cache, tier string
 		},
 		Keys: keys, Logger: n.log, Registerer: n.registry, Now: s.Now,
 	})
-	if err != nil {
-		return nil, "", fmt.Errorf("[cache]: %w", err)
+	if err != nil { // which names the key or the file
+		return nil, "", err
 	}
 	return n.redis, "redis", nil
 }

@@ -82,7 +82,12 @@ func (n *node) ping(ctx context.Context) error {
 	defer cancel()
 	asked := time.Now()
 	err := n.store.Ping(ctx)
-	n.storeUp.Store(err == nil)
+	switch {
+	case err == nil && !n.storeUp.Swap(true) && n.storeSeen.Load() != nil:
+		n.log.InfoContext(ctx, "the store answers again")
+	case err != nil && n.storeUp.Swap(false):
+		n.log.WarnContext(ctx, "the store does not answer", "err", err)
+	}
 	if err == nil {
 		n.storeSeen.Store(&asked)
 	}

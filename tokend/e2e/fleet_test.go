@@ -112,6 +112,9 @@ func TestWhoHearsOfNoChangesAsksTheDatabase(t *testing.T) {
 	if err := server.Exec(t.Context(), `ALTER DATABASE `+database+` ALLOW_CONNECTIONS true`); err != nil {
 		t.Fatal(err)
 	}
+	for _, site := range sites {
+		waitForLog(t, site, 0, "changes by other daemons are heard of again")
+	}
 }
 
 // waitForNo waits until all refuse alice's token.

@@ -91,12 +91,17 @@ func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
 		conn, err = pgx.ConnectConfig(ctx, settings.ConnConfig)
 		return err
 	})
-	if err == nil && s.pooled {
-		if err = s.compare(ctx, conn); err != nil {
-			err = errors.Join(err, hangUp(ctx, conn))
+	switch {
+	case err != nil && s.pooled:
+		return nil, fmt.Errorf("past the pooler, by [store] direct_url, to %s: %w", describe(settings.ConnConfig), err)
+	case err != nil:
+		return nil, err
+	case s.pooled:
+		if err := s.compare(ctx, conn); err != nil {
+			return nil, errors.Join(err, hangUp(ctx, conn))
 		}
 	}
-	return conn, err
+	return conn, nil
 }
 
 // errElsewhere says what LISTEN on another database never would: it hears nothing.

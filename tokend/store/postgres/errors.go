@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -43,8 +44,11 @@ func explain(err error) error {
 		return fmt.Errorf("%w: no server of [store] url is the primary, and a standby lags behind; name the primary, or all of them and target_session_attrs=read-write: %w", store.ErrUnwritable, err)
 	}
 	if !errors.As(err, &e) {
+		if ofTLS(err) {
+			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, does that name the host of the url, and does the server have TLS (ssl=on)?: %w", err)
+		}
 		if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
-			return fmt.Errorf("no connection to PostgreSQL; is it running where [store] url says, does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)
+			return fmt.Errorf("no connection to PostgreSQL; is it running where [store] url (or direct_url) says, does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)
 		}
 		return err
 	}
@@ -73,6 +77,14 @@ func explain(err error) error {
 		return fmt.Errorf("the server has no connection left; lower [store] connections, or raise its max_connections: %w", err)
 	}
 	return err
+}
+
+// ofTLS tells whether the error is of a connection that was there, but not secure.
+func ofTLS(err error) bool {
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	_, record := errors.AsType[tls.RecordHeaderError](err)
+	_, alert := errors.AsType[tls.AlertError](err)
+	return certificate || record || alert || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
 }
 
 // fatal is how grave an error is that ends the connection, such as a server's or a

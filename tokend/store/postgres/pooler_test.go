@@ -194,6 +194,17 @@ func TestURLsMustLeadToTheSameDatabase(t *testing.T) {
 			t.Errorf("%s: %v", direct, err)
 		}
 	}
+	conn := connect(t.Context(), primary.URL("other"))
+	var tables int
+	check(conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables))
+	check(conn.Close(t.Context()))
+	if tables > 0 {
+		t.Errorf("%d tables were made in the wrong database", tables)
+	}
+	_, err = postgres.Open(t.Context(), postgres.Config{URL: pooler.URL("postgres"), Direct: "postgres://tokend@127.0.0.1:1/postgres"})
+	if err == nil || !strings.Contains(err.Error(), `past the pooler, by [store] direct_url, to database "postgres" on 127.0.0.1:1:`) {
+		t.Errorf("nobody is there: %v", err)
+	}
 	check(openPooled(t, pooler, primary, "postgres").Ping(t.Context()))
 }
 

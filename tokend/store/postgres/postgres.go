@@ -67,7 +67,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = s.upgrade(ctx); err == nil {
+	if err = s.compareURLs(ctx); err == nil { // before tables are made in the wrong database
+		err = s.upgrade(ctx)
+	}
+	if err == nil {
 		err = s.begin(ctx)
 	}
 	if err != nil {
@@ -110,6 +113,18 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// compareURLs makes sure that both lead to the same database, where there are two.
+func (s *Store) compareURLs(ctx context.Context) error {
+	if !s.pooled {
+		return nil
+	}
+	conn, err := s.connect(ctx) // which compares
+	if err != nil {
+		return err
+	}
+	return hangUp(ctx, conn)
 }
 
 // begin notes the server's time, and from which change on Watch is to tell: of those, too,

@@ -23,7 +23,7 @@ func TestServerMustBeTheOneThatItsCertificateNames(t *testing.T) {
 	for _, c := range []struct{ mode, authority, refusal string }{
 		{"verify-full", secure.Certificate(), ""},
 		{"require", "", ""},
-		{"verify-full", elsewhere, "certificate signed by unknown authority"},
+		{"verify-full", elsewhere, "does sslrootcert in [store] url name who signed the server's certificate"},
 		{"verify-full", "", "certificate signed by unknown authority"},
 		{"disable", "", "no encryption"},
 	} {

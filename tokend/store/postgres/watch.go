@@ -59,11 +59,18 @@ type Forget func(context.Context, ...token.Digest) error
 // made up for when it is back. It returns when ctx ends.
 func (s *Store) Watch(ctx context.Context, forget Forget) {
 	seldom := rate.Sometimes{First: 3, Interval: 10 * time.Second}
+	missed := false
 	for ctx.Err() == nil {
-		err := s.watch(ctx, forget)
+		err := s.watch(ctx, forget, func() {
+			if missed {
+				s.log.InfoContext(ctx, "changes by other daemons are heard of again")
+			}
+			missed = false
+		})
 		if ctx.Err() != nil {
 			return
 		}
+		missed = true
 		seldom.Do(func() {
 			s.log.WarnContext(ctx, "changes by other daemons are not heard of: every login asks the database", "err", explain(err))
 		})
@@ -81,7 +88,8 @@ func (s *Store) Hears() bool {
 	return asked != nil && time.Since(*asked) < Deaf
 }
 
-func (s *Store) watch(ctx context.Context, forget Forget) (err error) {
+// watch does so with one connection, and calls heard whenever it has asked what is new.
+func (s *Store) watch(ctx context.Context, forget Forget, heard func()) (err error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
@@ -97,6 +105,7 @@ func (s *Store) watch(ctx context.Context, forget Forget) (err error) {
 		if err := s.catchUp(ctx, conn, forget); err != nil {
 			return err
 		}
+		heard()
 		if err := within(ctx, heartbeat, func(ctx context.Context) error {
 			_, err := conn.WaitForNotification(ctx)
 			return err

@@ -1,0 +1,37 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// explain puts before an error of the server's, or of the way to it, what an operator can
+// do about it.
+func explain(err error) error {
+	remedy := ""
+	switch {
+	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
+		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (or, for Sentinels, sentinel_password_file), or Redis' own rules"
+	case redis.HasErrorPrefix(err, "NOPERM"), strings.Contains(err.Error(), "can't run this command"): // in a script
+		remedy = "the user lacks rights at Redis; docs/operate.md says which it needs"
+	case redis.HasErrorPrefix(err, "READONLY"):
+		remedy = "this Redis is a replica; name the primary in [cache] url, or the Sentinels, which know it"
+	case strings.Contains(err.Error(), "all sentinels") && strings.Contains(err.Error(), redis.Nil.Error()):
+		remedy = "the Sentinels know no set of servers by the name in [cache] url"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		remedy = "Redis hung up; does it want TLS (rediss:// in [cache] url), or a certificate (cert_file)?"
+	case errors.Is(err, context.DeadlineExceeded):
+		remedy = "Redis does not answer; is it running where [cache] url says, does a firewall let this machine through, and does it speak TLS if the url says so?"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		remedy = "nobody listens there; is Redis running where [cache] url says?"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s: %w", remedy, err)
+}
