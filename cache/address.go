@@ -44,6 +44,7 @@ func (a Address) options() (o *redis.UniversalOptions, err error) {
 		// Each request has its own, shorter time.
 		ContextTimeoutEnabled: true, DialTimeout: probeTimeout, ReadTimeout: probeTimeout, WriteTimeout: probeTimeout,
 		MaxRetries: -1, DialerRetries: 1,
+		PipelinePoolSize: -1, // one pool of connections, which is warmed up
 		// Nothing is used of the newer one, which looks before each answer for messages that were not asked for.
 		Protocol:                 2,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
@@ -55,11 +56,13 @@ func (a Address) options() (o *redis.UniversalOptions, err error) {
 	for _, server := range a.Servers {
 		o.Addrs = append(o.Addrs, withPort(server, port))
 	}
+	var secure *tls.Config
 	if a.TLS {
-		if o.TLSConfig, err = a.tls(); err != nil {
+		if secure, err = a.tls(); err != nil {
 			return nil, err
 		}
 	}
+	o.Dialer = dialer(secure)
 	if a.SentinelPassword != nil {
 		if o.SentinelPassword, err = a.SentinelPassword(); err != nil {
 			return nil, err

@@ -14,7 +14,7 @@ import (
 // explain puts before an error of the server's, or of the way to it, what an operator can
 // do about it.
 func explain(err error) error {
-	remedy := ""
+	var remedy string
 	switch {
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
 		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (or, for Sentinels, sentinel_password_file), or Redis' own rules"

@@ -28,15 +28,20 @@ type question struct {
 	answered chan struct{}
 }
 
-// get asks for one value. It waits no longer than the context.
+// get asks for one value. It waits for getTimeout, once for those before it and once for
+// its own answer.
 func (q *questions) get(ctx context.Context, name string) ([]byte, error) {
 	q.mu.Lock()
 	if q.underWay < atOnce {
 		q.underWay++
 		q.mu.Unlock()
 		defer q.next() //nolint:contextcheck // it is for others
+		ctx, cancel := context.WithTimeout(ctx, getTimeout)
+		defer cancel()
 		return q.client.Get(ctx, name).Bytes()
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*getTimeout)
+	defer cancel()
 	one := &question{name: name, answered: make(chan struct{})}
 	q.waiting = append(q.waiting, one)
 	q.mu.Unlock()

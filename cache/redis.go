@@ -12,17 +12,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A login waits for Redis no longer than 100 ms in all: for an answer, and where the
-// store had to be asked, until its record is kept.
 const (
-	getTimeout  = 50 * time.Millisecond
-	fillTimeout = 40 * time.Millisecond
+	// getTimeout is how long an answer may take. A login waits for two at most.
+	getTimeout = 50 * time.Millisecond
+	// fillTimeout is for what no login waits for. It is shorter than what tombstones live
+	// longer than records, or a fill might come after one.
+	fillTimeout = 500 * time.Millisecond
 	// buryTimeout is for changes, which may take longer.
 	buryTimeout = 500 * time.Millisecond
 	// probeTimeout is for a server that did not answer before.
 	probeTimeout = time.Second
-	// lookEvery is how often a server is tried that was full.
+	// lookEvery is how often the server is looked at, whether it is still there.
 	lookEvery = time.Second
+	// mostFills is how many may be under way at once.
+	mostFills = 64
+	// warm is how many connections are made before the cache is used. Making one takes
+	// longer than a login waits, where the server is far away.
+	warm = 2 * atOnce
 )
 
 // The client's own log repeats the errors that it returns.
@@ -48,6 +54,7 @@ var ErrPending = errors.New("the shared cache could not be told yet")
 
 var (
 	errNotTried = errors.New("it was not tried yet")
+	errBusy     = errors.New("much is to be kept in Redis already")
 	errFull     = errors.New("it has no memory left: raise Redis' maxmemory, or let it evict (maxmemory-policy allkeys-lru)")
 )
 
@@ -65,7 +72,9 @@ type Redis struct {
 	keys    atomic.Pointer[Keys]
 	graves  *graves
 	breaker *breaker
-	full    atomic.Bool // the server refuses to keep more
+	full    atomic.Bool   // the server refuses to keep more
+	fills   chan struct{} // has one for each fill that is under way
+	newConn chan struct{} // gets one when a connection was made
 	log     *slog.Logger
 	now     func() time.Time
 }
@@ -85,8 +94,19 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := redis.NewUniversalClient(options)
-	r := &Redis{client: client, asked: questions{client: client}, graves: newGraves(), log: cfg.Logger, now: cfg.Now}
+	r := &Redis{
+		graves: newGraves(), log: cfg.Logger, now: cfg.Now,
+		fills: make(chan struct{}, mostFills), newConn: make(chan struct{}, 1),
+	}
+	options.OnConnect = func(context.Context, *redis.Conn) error {
+		select {
+		case r.newConn <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+	r.client = redis.NewUniversalClient(options)
+	r.asked.client = r.client
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -147,9 +167,7 @@ func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 }
 
 func (r *Redis) get(ctx context.Context, name string) ([]byte, error) {
-	within, cancel := context.WithTimeout(ctx, getTimeout)
-	defer cancel()
-	value, err := r.asked.get(within, name)
+	value, err := r.asked.get(ctx, name)
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
 		r.breaker.worked()
@@ -162,7 +180,8 @@ func (r *Redis) get(ctx context.Context, name string) ([]byte, error) {
 	return value, err
 }
 
-// Fill keeps the value for the given life, unless a tombstone is there.
+// Fill has the value kept for the given life, unless a tombstone is there. It does not
+// wait for that; where much is to be kept already, this is not.
 func (r *Redis) Fill(ctx context.Context, key string, value []byte, life time.Duration) error {
 	keys := r.keys.Load()
 	name := keys.name(key)
@@ -176,19 +195,30 @@ func (r *Redis) Fill(ctx context.Context, key string, value []byte, life time.Du
 	if err != nil {
 		return err
 	}
-	within, cancel := context.WithTimeout(ctx, fillTimeout)
+	select {
+	case r.fills <- struct{}{}:
+	default:
+		return errBusy
+	}
+	go func() {
+		defer func() { <-r.fills }()
+		r.keep(context.WithoutCancel(ctx), name, sealed, life)
+	}()
+	return nil
+}
+
+func (r *Redis) keep(ctx context.Context, name string, sealed []byte, life time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()
-	err = fill.Run(within, r.client, []string{name}, tombstone, sealed, life.Milliseconds()).Err()
+	err := fill.Run(ctx, r.client, []string{name}, tombstone, sealed, life.Milliseconds()).Err()
 	switch {
 	case err == nil:
 		r.noteFull(ctx, false)
-		return nil
 	case isFull(err):
 		r.noteFull(ctx, true)
-	case ctx.Err() == nil:
+	default:
 		r.breaker.failed(ctx, err)
 	}
-	return fmt.Errorf("keep it in Redis: %w", err)
 }
 
 // Bury puts tombstones in the keys' places. From then on this process finds them there,
@@ -234,91 +264,10 @@ func (r *Redis) write(ctx context.Context, names []string) error {
 	return nil
 }
 
-// Run turns the cache on when the server answers, and again whenever it was away. It
-// returns when ctx ends.
-func (r *Redis) Run(ctx context.Context) {
-	sweep, look := time.NewTicker(time.Minute), time.NewTicker(lookEvery)
-	defer sweep.Stop()
-	defer look.Stop()
-	for ctx.Err() == nil {
-		if r.breaker.err() == nil {
-			select {
-			case <-ctx.Done():
-			case <-r.breaker.tripped:
-			case <-sweep.C:
-				r.graves.sweep()
-			case <-look.C:
-				if r.full.Load() {
-					_ = r.probe(ctx) // notes whether it still is
-				}
-			}
-			continue
-		}
-		if err := r.recover(ctx); err == nil {
-			continue
-		} else if ctx.Err() == nil {
-			r.breaker.still(ctx, explain(err))
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(r.breaker.next()):
-		}
+// Close waits for what is being kept, and closes the connections.
+func (r *Redis) Close() {
+	for range cap(r.fills) {
+		r.fills <- struct{}{}
 	}
+	_ = r.client.Close() // those that broke are closed already
 }
-
-// recover asks all servers, and writes every tombstone there is before the cache is used
-// again: what they had of them may be gone.
-func (r *Redis) recover(ctx context.Context) error {
-	if err := r.probe(ctx); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*probeTimeout)
-	defer cancel()
-	names := r.graves.all()
-	for {
-		if err := r.write(ctx, names); err != nil {
-			return err
-		}
-		if r.breaker.turnOn(ctx, func() bool { return r.graves.pending() == 0 }) {
-			return nil
-		}
-		names = r.graves.unwritten()
-	}
-}
-
-// probe returns nil if all servers answer, and take something to keep.
-func (r *Redis) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	if cluster, ok := r.client.(*redis.ClusterClient); ok {
-		if err := cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }); err != nil {
-			return err
-		}
-	}
-	const name = prefix + "probe"
-	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) {
-		return err
-	}
-	err := fill.Run(ctx, r.client, []string{name}, tombstone, "", time.Second.Milliseconds()).Err()
-	if isFull(err) { // what is in it can be had
-		r.noteFull(ctx, true)
-		return nil
-	}
-	if err == nil {
-		r.noteFull(ctx, false)
-	}
-	return err
-}
-
-func (r *Redis) noteFull(ctx context.Context, full bool) {
-	switch {
-	case r.full.Swap(full) == full:
-	case full:
-		r.log.WarnContext(ctx, "the cache takes nothing more", "err", errFull)
-	default:
-		r.log.InfoContext(ctx, "the cache takes what it is given again")
-	}
-}
-
-// Close closes the connections.
-func (r *Redis) Close() error { return r.client.Close() }

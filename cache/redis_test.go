@@ -53,6 +53,11 @@ func newRedis(t *testing.T, server *servers.Redis) *cache.Redis {
 func runRedis(t *testing.T, cfg cache.RedisConfig) *cache.Redis {
 	t.Helper()
 	r := startRedis(t, cfg)
+	defer func() {
+		if !r.Used() {
+			t.Log(r.Err())
+		}
+	}()
 	eventually(t, "it is used", r.Used)
 	return r
 }
@@ -70,9 +75,7 @@ func startRedis(t *testing.T, cfg cache.RedisConfig) *cache.Redis {
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
+		r.Close()
 	})
 	return r
 }
@@ -115,6 +118,7 @@ func put(t *testing.T, r *cache.Redis, key, value string, life time.Duration) {
 	if err := r.Fill(t.Context(), key, []byte(value), life); err != nil {
 		t.Error(err)
 	}
+	r.Wait()
 }
 
 func inter(t *testing.T, r *cache.Redis, life time.Duration, keys ...string) {
@@ -160,10 +164,15 @@ func TestNoFillOfAnotherDaemonWinsARaceAgainstBury(t *testing.T) {
 		key := newKey()
 		var all sync.WaitGroup
 		for range 3 {
-			all.Go(func() { put(t, two, key, "v", time.Hour) })
+			all.Go(func() {
+				if err := two.Fill(t.Context(), key, []byte("v"), time.Hour); err != nil {
+					t.Error(err)
+				}
+			})
 		}
 		all.Go(func() { inter(t, one, time.Hour, key) })
 		all.Wait()
+		two.Wait()
 		expect(t, two, key, "(buried)")
 	}
 }

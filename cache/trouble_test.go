@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,9 +113,8 @@ func TestAFullRedisIsReadButNotFilled(t *testing.T) {
 	}
 	limit("1")
 	for range 5 {
-		if err := r.Fill(t.Context(), "k2", []byte("v"), time.Hour); err == nil || !strings.Contains(err.Error(), "OOM") {
-			t.Errorf("Fill: %v", err)
-		}
+		put(t, r, "k2", "v", time.Hour)
+		expect(t, r, "k2", "(miss)")
 		expect(t, r, "k", "v")
 	}
 	if err := r.Err(); err == nil || !r.Used() || !strings.Contains(err.Error(), "maxmemory") {
@@ -138,7 +139,8 @@ func TestAFullRedisIsReadButNotFilled(t *testing.T) {
 		t.Error(err)
 	}
 	limit("1") // and again, while nobody fills any more
-	if err := r.Fill(t.Context(), "k3", []byte("v"), time.Hour); err == nil {
+	put(t, r, "k3", "v", time.Hour)
+	if r.Err() == nil {
 		t.Error("a full server took it")
 	}
 	limit("0")
@@ -195,4 +197,48 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestAFarRedisIsUsed: its answers take most of the time that they may, and making a
+// connection takes several.
+func TestAFarRedisIsUsed(t *testing.T) {
+	proxy, err := servers.StartProxy("tcp", redis.Addr())
+	must(t, err)
+	defer func() { must(t, proxy.Close()) }()
+	key := newKey()
+	put(t, newRedis(t, redis), key, "v", time.Hour)
+	proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
+		if fromClient {
+			return 0
+		}
+		return 25 * time.Millisecond
+	})
+	far := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys})
+	best := 0
+	eventually(t, "all of many logins at once find it", func() bool {
+		var found atomic.Int64
+		var all sync.WaitGroup
+		for range 16 {
+			all.Go(func() {
+				if e, err := far.Get(context.Background(), key); err == nil && string(e.Value) == "v" {
+					found.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		best = max(best, int(found.Load()))
+		return best == 16
+	})
+}
+
+// TestARestartIsNoticed, though nobody was told of it: a server may have come back with what
+// it had before, and without the tombstones.
+func TestARestartIsNoticed(t *testing.T) {
+	server := startServer(t)
+	one, two := newRedis(t, server), newRedis(t, server)
+	inter(t, one, time.Hour, "revoked")
+	must(t, server.Kill())
+	must(t, server.Serve())
+	put(t, two, "x", "v", time.Hour)
+	eventually(t, "the tombstone is there again", func() bool { return found(two, "revoked") == "(buried)" })
 }

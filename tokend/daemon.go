@@ -79,7 +79,7 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 		return err
 	}
 	if n.redis != nil {
-		defer func() { err = errors.Join(err, n.redis.Close()) }()
+		defer n.redis.Close()
 	}
 	if err := n.listen(ctx); err != nil {
 		return errors.Join(err, n.hangUp())

@@ -132,7 +132,7 @@ func TestDemonstrationFailsOnAWrongOutcome(t *testing.T) {
 }
 
 func TestBenchmarkPrintsItsTables(t *testing.T) {
-	stdout, stderr, err := runProgram(t, "bench", "", "", "-runs", "20", "-span", "100ms")
+	stdout, stderr, err := runProgram(t, "bench", "", "", "-runs", "20", "-span", "100ms", "-rounds", "1", "-tokens", "20000")
 	if err != nil {
 		t.Fatalf("%v\n%s%s", err, stdout, stderr)
 	}
@@ -161,14 +161,14 @@ func TestBenchmarkPrintsItsTables(t *testing.T) {
 
 // TestBenchmarkCountsNoWrongAnswers has it expect that a token that is none opens iRODS.
 func TestBenchmarkCountsNoWrongAnswers(t *testing.T) {
-	const load = `"no token at all", false,`
+	const load = `"no token at all", "no",`
 	text, err := os.ReadFile("bench/load.go")
 	if err != nil || !strings.Contains(string(text), load) {
 		t.Fatalf("bench/load.go has changed (%v): put the wrong expectation elsewhere", err)
 	}
-	wrong := write(t, built, "load.go", strings.Replace(string(text), load, `"no token at all", true,`, 1))
-	_, stderr, _ := runProgram(t, "bench", "load.go", wrong, "-runs", "20", "-span", "100ms")
-	if !strings.HasSuffix(stderr, "wrong answer: false malformed\nexit status 1\n") {
+	wrong := write(t, built, "load.go", strings.Replace(string(text), load, `"no token at all", "yes",`, 1))
+	_, stderr, _ := runProgram(t, "bench", "load.go", wrong, "-only", "daemon", "-span", "100ms")
+	if !strings.HasSuffix(stderr, "wrong answer: NO malformed\n\nexit status 1\n") {
 		t.Errorf("it ends with %q", stderr)
 	}
 }

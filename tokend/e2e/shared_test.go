@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,6 +67,13 @@ func TestARotationLogsNobodyOut(t *testing.T) {
 		waitForLog(t, n.site, 0, "keys of the cache are replaced")
 	}
 	wantVerdicts(t, g, after, true)
+	eventually(t, "both records are kept", func() error {
+		names, err := g.redis.Exec(t.Context(), "KEYS", "tokend:*")
+		if err == nil && len(slices.DeleteFunc(names.([]any), func(name any) bool { return name == "tokend:probe" })) != 2 {
+			err = fmt.Errorf("there are %v", names)
+		}
+		return err
+	})
 	for _, n := range g.nodes {
 		n.toStore.Cut()
 	}

@@ -1,0 +1,75 @@
+package cache_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tokend/cache"
+)
+
+// liar is a server that answers every GET with the same bytes, and all else as Redis does.
+func liar(t *testing.T, lie string, forever bool) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer conn.Close()
+				buf := make([]byte, 4096)
+				for {
+					must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+					n, err := conn.Read(buf)
+					if err != nil {
+						return
+					}
+					answer := "+OK\r\n"
+					if strings.Contains(strings.ToLower(string(buf[:n])), "\r\nget\r\n") {
+						answer = lie
+					}
+					for ok := true; ok && err == nil; ok = forever && answer == lie {
+						_, err = io.WriteString(conn, answer)
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		must(t, listener.Close())
+		all.Wait()
+	})
+	return listener.Addr().String()
+}
+
+// TestWhatAServerAnnouncesCostsNoMemory: it would end the daemon, or hold a login up.
+func TestWhatAServerAnnouncesCostsNoMemory(t *testing.T) {
+	for name, c := range map[string]struct {
+		lie     string
+		forever bool
+	}{
+		"a value as long as numbers go": {lie: "$9223372036854775806\r\n"},
+		"one that no memory has":        {lie: "$100000000000000\r\n"},
+		"one of 512 MB":                 {lie: "$536870912\r\n"},
+		"many values":                   {lie: "*1000000000\r\n"},
+		"many pairs":                    {lie: "%1000000000\r\n"},
+		"a number that is none":         {lie: "$x\r\n"},
+		"no kind":                       {lie: "?1\r\n"},
+		"arrays of arrays without end":  {lie: strings.Repeat("*1\r\n", 1000), forever: true},
+		"a line without end":            {lie: "+" + strings.Repeat("x", 4096), forever: true},
+	} {
+		r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{liar(t, c.lie, c.forever)}}, Keys: keys})
+		eventually(t, name+": it was tried", func() bool { return !strings.Contains(r.Err().Error(), "not tried") })
+		if r.Used() {
+			t.Errorf("%s: it is used", name)
+		}
+	}
+}

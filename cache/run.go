@@ -1,0 +1,129 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+)
+
+// Run turns the cache on when the server answers, and again whenever it was away. It
+// returns when ctx ends.
+func (r *Redis) Run(ctx context.Context) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for ctx.Err() == nil {
+		if r.breaker.err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-r.breaker.tripped:
+			case <-look.C:
+				r.look(ctx)
+			}
+			continue
+		}
+		if err := r.recover(ctx); err == nil {
+			continue
+		} else if ctx.Err() == nil {
+			r.breaker.still(ctx, explain(err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(r.breaker.next()):
+		}
+	}
+}
+
+// look finds out whether the server is still there, and has every tombstone. It may have
+// forgotten them, or another may have taken its place: then a connection was made.
+func (r *Redis) look(ctx context.Context) {
+	r.graves.sweep()
+	err := r.probe(ctx)
+	if err == nil {
+		select {
+		case <-r.newConn:
+			within, cancel := context.WithTimeout(ctx, probeTimeout)
+			defer cancel()
+			err = r.write(within, r.graves.all())
+		default:
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		r.breaker.turnOff(ctx, err)
+	}
+}
+
+// recover asks all servers, and writes every tombstone there is before the cache is used
+// again: what they had of them may be gone.
+func (r *Redis) recover(ctx context.Context) error {
+	if err := errors.Join(r.probe(ctx), r.warmUp(ctx)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*probeTimeout)
+	defer cancel()
+	names := r.graves.all()
+	for {
+		if err := r.write(ctx, names); err != nil {
+			return err
+		}
+		if r.breaker.turnOn(ctx, func() bool { return r.graves.pending() == 0 }) {
+			return nil
+		}
+		names = r.graves.unwritten()
+	}
+}
+
+// probe returns nil if all servers answer, and take something to keep.
+func (r *Redis) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	const name = prefix + "probe"
+	if err := r.everywhere(ctx, func(ctx context.Context, c redis.Cmdable) error { return c.Ping(ctx).Err() }); err != nil {
+		return err
+	}
+	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	err := fill.Run(ctx, r.client, []string{name}, tombstone, "", time.Second.Milliseconds()).Err()
+	if isFull(err) { // what is in it can be had
+		r.noteFull(ctx, true)
+		return nil
+	}
+	if err == nil {
+		r.noteFull(ctx, false)
+	}
+	return err
+}
+
+// everywhere asks the server, or each that takes part of a Cluster.
+func (r *Redis) everywhere(ctx context.Context, ask func(context.Context, redis.Cmdable) error) error {
+	if cluster, ok := r.client.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return ask(ctx, c) })
+	}
+	return ask(ctx, r.client)
+}
+
+// warmUp makes connections, by asking on all of them at once.
+func (r *Redis) warmUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return r.everywhere(ctx, func(ctx context.Context, c redis.Cmdable) error {
+		group, ctx := errgroup.WithContext(ctx)
+		for range warm {
+			group.Go(func() error { return c.Ping(ctx).Err() })
+		}
+		return group.Wait()
+	})
+}
+
+func (r *Redis) noteFull(ctx context.Context, full bool) {
+	switch {
+	case r.full.Swap(full) == full:
+	case full:
+		r.log.WarnContext(ctx, "the cache takes nothing more", "err", errFull)
+	default:
+		r.log.InfoContext(ctx, "the cache takes what it is given again")
+	}
+}
