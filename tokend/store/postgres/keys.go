@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,21 +28,41 @@ func (k CacheKey) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "cache key
 const keptKeys = 2
 
 // CacheKeys returns the secrets of the shared cache, the newest first and number 0 last.
-// The first who asks makes them.
+// The first who asks makes them; if there are only some, it is an error.
 func (s *Store) CacheKeys(ctx context.Context) ([]CacheKey, error) {
 	return read(ctx, s, store.CacheKeys, func(ctx context.Context) ([]CacheKey, error) {
-		const all = `SELECT number, secret, created FROM cache_keys ORDER BY number DESC`
-		keys, err := query(ctx, s.pool, scanKey, all)
-		if err != nil || len(keys) > 0 {
-			return keys, err
+		keys, err := query(ctx, s.pool, scanKey, selectKeys)
+		switch {
+		case err != nil:
+			return nil, err
+		case len(keys) > 0:
+			return keys, whole(keys)
 		}
 		// Of two who make them, the second waits for the first and finds them there.
 		if _, err := s.pool.Exec(ctx, `INSERT INTO cache_keys (number, secret, created)
 			VALUES (0, $1, clock_timestamp()), (1, $2, clock_timestamp()) ON CONFLICT DO NOTHING`, newSecret(), newSecret()); err != nil {
 			return nil, err
 		}
-		return query(ctx, s.pool, scanKey, all)
+		if keys, err = query(ctx, s.pool, scanKey, selectKeys); err != nil {
+			return nil, err
+		}
+		return keys, whole(keys)
 	})
+}
+
+const selectKeys = `SELECT number, secret, created FROM cache_keys ORDER BY number DESC`
+
+// whole says what is missing where rows were lost. Made anew, a key would be another than
+// that of the daemons that run.
+func whole(keys []CacheKey) error {
+	const remedy = "restore it, or delete all its rows and restart all daemons, which makes new ones"
+	switch {
+	case len(keys) == 0 || keys[len(keys)-1].Number != 0:
+		return errors.New("the table cache_keys lacks number 0, which makes the names of the cache's entries: " + remedy)
+	case len(keys) == 1:
+		return errors.New("the table cache_keys lacks a number above 0, which seals the cache's entries: " + remedy)
+	}
+	return nil
 }
 
 // RotateCacheKey makes a new key that seals, and writes the event. The one before still
@@ -57,6 +78,13 @@ func (s *Store) RotateCacheKey(ctx context.Context, event token.Event) error {
 			return none{}, err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM cache_keys WHERE number > 0 AND number <= $1`, newest-keptKeys); err != nil {
+			return none{}, err
+		}
+		keys, err := query(ctx, tx, scanKey, selectKeys)
+		if err == nil {
+			err = whole(keys) // or this one alone would keep CacheKeys from making all
+		}
+		if err != nil {
 			return none{}, err
 		}
 		return none{}, notify(ctx, tx)

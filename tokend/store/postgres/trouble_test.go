@@ -87,6 +87,7 @@ func TestNoticeComesWithTheChange(t *testing.T) {
 	url := newDatabase(t, "current")
 	s := open(t, url)
 	r := mint(t, s)
+	keysOf(t, s, 1, 0)
 	conn := connect(t.Context(), url)
 	defer func() { check(conn.Close(context.Background())) }()
 	_, err := conn.Exec(t.Context(), `LISTEN tokend`)
@@ -94,6 +95,7 @@ func TestNoticeComesWithTheChange(t *testing.T) {
 	for what, do := range map[string]func(){
 		"disabled": func() { change(t, s, true) },
 		"revoked":  func() { revoke(t, s, token.Selection{ID: r.ID}) },
+		"rotated":  func() { rotate(t, s) },
 	} {
 		do()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
