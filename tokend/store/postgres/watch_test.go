@@ -12,28 +12,6 @@ import (
 	"tokend/tokend/token"
 )
 
-// told collects what a watcher is told, for as long as the test runs.
-func told(t *testing.T, s *postgres.Store) <-chan token.Digest {
-	t.Helper()
-	digests := make(chan token.Digest, 1000)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.Watch(ctx, func(_ context.Context, all ...token.Digest) error {
-			for _, d := range all {
-				digests <- d
-			}
-			return nil
-		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-	})
-	return digests
-}
-
 // wantTold waits for these, in whatever order, and nothing else.
 func wantTold(t *testing.T, what string, got <-chan token.Digest, want ...token.Digest) {
 	t.Helper()
@@ -55,7 +33,11 @@ func wantTold(t *testing.T, what string, got <-chan token.Digest, want ...token.
 
 func change(t *testing.T, s *postgres.Store, disabled bool) {
 	t.Helper()
-	if _, _, err := s.SetDisabled(t.Context(), "alice", disabled, created, token.Event{At: created, Action: token.UserDisabled}); err != nil {
+	action := token.UserEnabled
+	if disabled {
+		action = token.UserDisabled
+	}
+	if _, _, err := s.SetDisabled(t.Context(), "alice", disabled, created, token.Event{At: created, Action: action}); err != nil {
 		t.Fatal(err)
 	}
 }
