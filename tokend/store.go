@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"tokend/config"
 	"tokend/tokend/manage"
@@ -102,17 +103,25 @@ func secretPath(name string) (string, error) {
 	return filepath.Join(dir, name), nil
 }
 
-// readSecretFile reads the one line of a secret's file.
+// readSecretFile reads the one line of a secret's file. Of what is none, such as a pipe that
+// nobody writes to, it does not wait for anything.
 func readSecretFile(name string) (string, error) {
 	name, err := secretPath(name)
 	if err != nil {
 		return "", err
 	}
-	file, err := os.Open(name)
+	file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return "", err
 	}
 	defer file.Close() //nolint:errcheck // it was only read
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is no regular file, from which alone a password is read: write it into one, and name that", name)
+	}
 	text, err := io.ReadAll(io.LimitReader(file, longestSecret+1))
 	if err != nil {
 		return "", err

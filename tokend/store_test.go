@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"tokend/config"
 )
@@ -74,5 +77,43 @@ func TestASecretFileHoldsOneLine(t *testing.T) {
 	}
 	if _, err := readSecretFile(filepath.Join(dir, "missing")); err == nil {
 		t.Error("a file that is not there holds a secret")
+	}
+}
+
+// TestWhatIsNoRegularFileHoldsNoSecret, and hangs nobody who reads it.
+func TestWhatIsNoRegularFileHoldsNoSecret(t *testing.T) {
+	dir := t.TempDir()
+	unwritten, written, link := filepath.Join(dir, "unwritten"), filepath.Join(dir, "written"), filepath.Join(dir, "link")
+	for _, err := range []error{unix.Mkfifo(unwritten, 0o600), unix.Mkfifo(written, 0o600), os.Symlink(unwritten, link)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	writer, err := os.OpenFile(written, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	if _, err := writer.WriteString("hunter2"); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for _, name := range []string{unwritten, "unwritten", written, link, dir, "/dev/null", "/dev/zero"} {
+		refused := make(chan error, 1)
+		go func() {
+			secret, err := readSecretFile(name)
+			if err == nil {
+				err = errors.New("it holds " + secret)
+			}
+			refused <- err
+		}()
+		select {
+		case err := <-refused:
+			if !strings.Contains(err.Error(), "is no regular file") || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s: it is still read", name)
+		}
 	}
 }
