@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,27 @@ func (s *Store) Setting(ctx context.Context, name string) (string, error) {
 	})
 }
 
+// SessionSettings is what holds for each kind of connection before anything is begun on it.
+func (s *Store) SessionSettings(ctx context.Context, name string) (logins, changes, watch string, err error) {
+	const setting = `SELECT current_setting($1)`
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return "", "", "", err
+	}
+	return logins, changes, watch, errors.Join(
+		s.logins.QueryRow(ctx, setting, name).Scan(&logins),
+		s.pool.QueryRow(ctx, setting, name).Scan(&changes),
+		conn.QueryRow(ctx, setting, name).Scan(&watch),
+		hangUp(ctx, conn),
+	)
+}
+
+// PreparedForLogins is how often the server has run what it has prepared on a connection
+// for logins that looks tokens up.
+func (s *Store) PreparedForLogins(ctx context.Context) (runs int, err error) {
+	return runs, s.logins.QueryRow(ctx, `SELECT coalesce(sum(generic_plans + custom_plans), 0) FROM pg_prepared_statements WHERE statement = $1`, lookupByDigest).Scan(&runs)
+}
+
 // Clock is one that was told by a server.
 type Clock struct{ clock }
 
@@ -27,5 +49,3 @@ func (c *Clock) Now() time.Time { return c.now() }
 
 // Skew is how far this machine's clock is ahead.
 func (c *Clock) Skew() time.Duration { return c.skew() }
-
-// Deaf is how long Watch may not be told what is new.

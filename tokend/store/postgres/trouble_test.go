@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -155,4 +156,28 @@ func TestQuotaHoldsForMintsAtOnce(t *testing.T) {
 	if err != nil || len(records) != 7 {
 		t.Errorf("%d tokens were made, %v, want 7", len(records), err)
 	}
+}
+
+// TestFullDiskOfTheServer: no token is made, and that says why; all others go on.
+func TestFullDiskOfTheServer(t *testing.T) {
+	inBothWays(t, func(t *testing.T, open func() *postgres.Store, url string) {
+		s := open()
+		r := mint(t, s)
+		run(t.Context(), url, `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+				$$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100'; END $$;
+			CREATE TRIGGER full_disk BEFORE INSERT ON tokens FOR EACH ROW EXECUTE FUNCTION full_disk()`)
+		other := newRecord()
+		err := s.Mint(t.Context(), other, token.Quota{}, token.Event{At: created, Action: token.TokenCreated})
+		if !errors.Is(err, store.ErrUnwritable) || !strings.Contains(err.Error(), "the server's disk is full; free some space: ") {
+			t.Errorf("got error %v", err)
+		}
+		if got, err := s.Lookup(t.Context(), r.Digest); err != nil || got.ID != r.ID {
+			t.Errorf("a look-up got %q, %v", got.ID, err)
+		}
+		if _, err := s.Lookup(t.Context(), other.Digest); !errors.Is(err, token.ErrNotFound) {
+			t.Errorf("of what was not made: %v", err)
+		}
+		run(t.Context(), url, `DROP TRIGGER full_disk ON tokens`)
+		mint(t, s)
+	})
 }
