@@ -1,9 +1,11 @@
 package verify_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 
+	"tokend/cache"
 	"tokend/tokend/token"
 	"tokend/tokend/verify"
 )
@@ -28,4 +30,41 @@ func TestWhoHearsOfNoChangesAsksTheStore(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAChangeThatIsHeardOfAfterTheCacheHasAnsweredIsNotMissed: the record was in the cache
+// still, and when it has been read there, all is heard of again.
+func TestAChangeThatIsHeardOfAfterTheCacheHasAnsweredIsNotMissed(t *testing.T) {
+	hears := true
+	records := &interrupted{Memory: newMemory(t)}
+	f := newFixture(t, verify.Config{Cache: records, Hears: func() bool { return hears }})
+	secret := f.mint(t, token.Record{})
+	f.expect(t, secret, verify.OK)
+	f.revoke(t, secret)
+	hears = false
+	heard := false
+	records.answered = func() {
+		if err := f.Forget(t.Context(), secret.Digest()); err != nil {
+			t.Error(err)
+		}
+		hears, heard = true, true
+	}
+	f.expect(t, secret, verify.Revoked)
+	if !heard {
+		t.Error("the cache was not asked: nothing was shown")
+	}
+}
+
+// interrupted is a cache between whose answer and who asked something else happens.
+type interrupted struct {
+	*cache.Memory
+	answered func() // nil: nothing
+}
+
+func (i *interrupted) Get(ctx context.Context, key string) (cache.Entry, error) {
+	e, err := i.Memory.Get(ctx, key)
+	if i.answered != nil {
+		i.answered()
+	}
+	return e, err
 }
