@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tokend/config"
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/socket"
+)
+
+const (
+	cacheIsUnused = "the cache is not used, or full"
+	changesUnsaid = "changes by other daemons are not heard of, so that every login asks the database"
+)
+
+// listening has the daemon's auth socket in its place.
+func (n *node) listening(t *testing.T) {
+	t.Helper()
+	listener, err := socket.Listen(t.Context(), filepath.Join(t.TempDir(), "s"), socket.Peers{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	n.auth = socket.NewGuard(listener, socket.Peers{}, n.log, socket.NewRejections(nil))
+}
+
+// shares is a daemon over a PostgreSQL and a Redis, of which it asks neither by itself.
+func shares(t *testing.T) (n *node, redis *servers.Redis) {
+	t.Helper()
+	postgres, err := servers.StartPostgreSQL("fsync=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, postgres.Stop)
+	if redis, err = servers.StartRedis(); err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, redis.Stop)
+	cfg, err := config.Parse("tokend.toml", []byte("[store]\nurl = '"+postgres.URL("postgres")+"'\n[cache]\nurl = 'redis://"+redis.Addr()+"'\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n = &node{cfg: cfg, log: slog.New(slog.DiscardHandler)}
+	n.registry, n.reloaded = newRegistry()
+	if n.store, err = openStore(t.Context(), cfg.Store, n.log, n.registry); err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, n.store.Close)
+	if err := n.assemble(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, n.redis.Close)
+	n.listening(t)
+	return n, redis
+}
+
+func atEnd(t *testing.T, stop func() error) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestDegradedIsWhoLacksTheCacheOrTheNews, and logins are answered all the same.
+func TestDegradedIsWhoLacksTheCacheOrTheNews(t *testing.T) {
+	n, redis := shares(t)
+	full := false // what is in it can be had
+	expect := func(when string, weak ...string) {
+		t.Helper()
+		want := "ready"
+		if weak != nil {
+			want = "degraded: " + strings.Join(weak, "; ") + "; the log says more"
+		}
+		var got string
+		for begun := time.Now(); got != want && time.Since(begun) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
+			is := n.readiness(t.Context())
+			if got = is.String(); is.status() != 200 || len(is.errs) != len(is.weak) {
+				t.Fatalf("%s: status %d, and of %q the log tells %v", when, is.status(), got, is.errs)
+			}
+		}
+		if got != want {
+			t.Fatalf("%s: it says %q, want %q", when, got, want)
+		}
+		for dependency, is := range map[string]bool{
+			"cache": full || !slices.Contains(weak, cacheIsUnused), "changes": !slices.Contains(weak, changesUnsaid), "store": true,
+		} {
+			if got := n.gauge(t, "tokend_up_dependency", dependency); got != is {
+				t.Errorf("%s: tokend_up_dependency of %s is %t", when, dependency, got)
+			}
+		}
+	}
+	expect("nothing has been asked", cacheIsUnused, changesUnsaid)
+	inBackground(t, n.redis.Run)
+	expect("the cache is there", changesUnsaid)
+	noNews := inBackground(t, func(ctx context.Context) { n.store.(shared).Watch(ctx, n.heard) })
+	expect("all is there")
+	hold := func(most string) { // in bytes; 0: any number
+		t.Helper()
+		if _, err := redis.Exec(t.Context(), "CONFIG", "SET", "maxmemory", most); err != nil {
+			t.Fatal(err)
+		}
+		full = most != "0"
+	}
+	hold("1")
+	n.check(t.Context(), n.create(t)) // finds out
+	expect("the cache is full", cacheIsUnused)
+	hold("0")
+	expect("it has room again")
+	noNews()
+	expect("nobody listens any more", changesUnsaid)
+	if err := redis.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	secret := n.create(t)
+	for range 3 {
+		n.check(t.Context(), secret) // finds out
+	}
+	expect("the cache is gone, too", cacheIsUnused, changesUnsaid)
+}
+
+// inBackground runs f until the function is called that it returns, or the test ends.
+func inBackground(t *testing.T, f func(context.Context)) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f(ctx) })
+	stop = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// gauge is whether the one of that dependency is not 0.
+func (n *node) gauge(t *testing.T, name, dependency string) bool {
+	t.Helper()
+	families, err := n.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, metric := range family.GetMetric() {
+			if family.GetName() == name && metric.GetLabel()[0].GetValue() == dependency {
+				return metric.GetGauge().GetValue() != 0
+			}
+		}
+	}
+	t.Fatalf("there is no %s of %s", name, dependency)
+	return false
+}
+
+// TestTheLogTellsOnceThatTheStoreIsAwayAndOnceThatItIsBack, however often it is asked.
+func TestTheLogTellsOnceThatTheStoreIsAwayAndOnceThatItIsBack(t *testing.T) {
+	n := assembled(t, "")
+	var log bytes.Buffer
+	n.log = slog.New(slog.NewTextHandler(&log, nil))
+	const away, back = `level=WARN msg="the store does not answer" err=`, `level=INFO msg="the store answers again"`
+	database := strings.TrimPrefix(n.cfg.Store.URL, "sqlite:")
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for turn := range 3 {
+		for range 3 {
+			if err := n.ping(t.Context()); err != nil || !n.gauge(t, "tokend_up_dependency", "store") {
+				t.Errorf("turn %d: %v", turn, err)
+			}
+		}
+		if strings.Count(log.String(), away) != turn || strings.Count(log.String(), back) != turn {
+			t.Errorf("it was away %d times, and is there:\n%s", turn, &log)
+		}
+		move(database, database+".away")
+		for range 3 {
+			if err := n.ping(t.Context()); err == nil || n.gauge(t, "tokend_up_dependency", "store") {
+				t.Errorf("turn %d: away, %v", turn, err)
+			}
+		}
+		if strings.Count(log.String(), away) != turn+1 || strings.Count(log.String(), back) != turn {
+			t.Errorf("it is away for the %dth time:\n%s", turn+1, &log)
+		}
+		move(database+".away", database)
+	}
+}
