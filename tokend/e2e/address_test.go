@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -16,23 +17,21 @@ func TestRedisIsFoundByEveryURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := func(stop func() error) {
-		t.Cleanup(func() {
-			if err := stop(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
 	withTLS, err := servers.StartRedisWithTLS("requirepass of-all")
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop(withTLS.Stop)
-	set, err := servers.StartRedisSentinel("requirepass of-the-set", "masterauth of-the-set")
+	stopAtEnd(t, withTLS.Stop)
+	known, err := servers.StartRedisWithTLS("requirepass of-all", "tls-auth-clients yes")
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop(set.Stop)
+	stopAtEnd(t, known.Stop)
+	set, err := servers.StartRedisSentinelWithPassword("of-the-sentinels", "requirepass of-the-set", "masterauth of-the-set")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, set.Stop)
 	primary, err := set.Primary(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -41,18 +40,36 @@ func TestRedisIsFoundByEveryURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop(cluster.Stop)
+	stopAtEnd(t, cluster.Stop)
 	for _, c := range []struct {
-		url, password, more string
-		servers             []*servers.Redis
+		url, password, sentinelPassword string
+		database                        int // where the record is
+		more                            []string
+		servers                         []*servers.Redis
 	}{
-		{"rediss://" + withTLS.Addr() + "/3", "of-all", fmt.Sprintf("ca_file = %q", withTLS.Certificate()), []*servers.Redis{withTLS}},
-		{"redis+sentinel://" + strings.Join(set.Addrs(), ",") + "/" + set.Name(), "of-the-set", "", []*servers.Redis{primary}},
-		{"redis+cluster://tokend@" + strings.Join(cluster.Addrs()[:2], ","), "of-tokend", "", cluster.Nodes()},
+		{
+			url: "rediss://" + withTLS.Addr() + "/3", password: "of-all", database: 3,
+			more: []string{fmt.Sprintf("ca_file = %q", withTLS.Certificate())}, servers: []*servers.Redis{withTLS},
+		},
+		{
+			url: "rediss://" + known.Addr(), password: "of-all", servers: []*servers.Redis{known},
+			more: []string{
+				fmt.Sprintf("ca_file = %q", known.Certificate()),
+				fmt.Sprintf("cert_file = %q", known.Certificate()), fmt.Sprintf("key_file = %q", known.Key()),
+			},
+		},
+		{
+			url:      "redis+sentinel://" + strings.Join(set.Addrs(), ",") + "/" + set.Name() + "/2",
+			password: "of-the-set", sentinelPassword: "of-the-sentinels", database: 2, servers: []*servers.Redis{primary},
+		},
+		{url: "redis+cluster://tokend@" + strings.Join(cluster.Addrs()[:2], ","), password: "of-tokend", servers: cluster.Nodes()},
 	} {
-		site := newSite(t, "[cache]", fmt.Sprintf("url = %q", c.url), c.more)
-		password := write(t, site, "redis.password", c.password+"\n")
-		reconfigure(t, site, "[cache]", fmt.Sprintf("[cache]\npassword_file = %q", password))
+		site := newSite(t, append([]string{"[cache]", fmt.Sprintf("url = %q", c.url)}, c.more...)...)
+		for key, password := range map[string]string{"password_file": c.password, "sentinel_password_file": c.sentinelPassword} {
+			if password != "" {
+				reconfigure(t, site, "[cache]", fmt.Sprintf("[cache]\n%s = %q", key, write(t, site, key, password+"\n")))
+			}
+		}
 		database, err := postgres.NewDatabase(t.Context(), "template0")
 		if err != nil {
 			t.Fatal(err)
@@ -65,17 +82,19 @@ func TestRedisIsFoundByEveryURL(t *testing.T) {
 		if yes, reason, err := n.check("alice", made.Secret); !yes {
 			t.Errorf("%s: %s %v", c.url, reason, err)
 		}
-		for begun := time.Now(); countKeys(t, c.servers) != 1; time.Sleep(100 * time.Millisecond) { // what it was tried with ends soon
+		want := map[int]int{c.database: 1}
+		for begun := time.Now(); !maps.Equal(countKeys(t, c.servers), want); time.Sleep(100 * time.Millisecond) { // what it was tried with ends soon
 			if time.Since(begun) > 20*time.Second {
-				t.Fatalf("%s: %d keys, want the record's", c.url, countKeys(t, c.servers))
+				t.Fatalf("%s: by database, there are %v keys, want %v, the record's", c.url, countKeys(t, c.servers), want)
 			}
 		}
 	}
 }
 
-// countKeys counts those of the servers' databases.
-func countKeys(t *testing.T, all []*servers.Redis) (n int) {
+// countKeys counts those of all the servers, by the number of their database.
+func countKeys(t *testing.T, all []*servers.Redis) map[int]int {
 	t.Helper()
+	n := map[int]int{}
 	for _, server := range all {
 		info, err := server.Exec(t.Context(), "INFO", "keyspace")
 		if err != nil {
@@ -84,7 +103,7 @@ func countKeys(t *testing.T, all []*servers.Redis) (n int) {
 		for line := range strings.Lines(info.(string)) {
 			var database, keys int
 			if read, _ := fmt.Sscanf(line, "db%d:keys=%d,", &database, &keys); read == 2 {
-				n += keys
+				n[database] += keys
 			}
 		}
 	}

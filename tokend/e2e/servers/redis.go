@@ -43,7 +43,7 @@ func (r *Redis) begin(settings []string) (*Redis, error) {
 		return nil, err
 	}
 	if r.tls {
-		err = writeCertificate(r.Certificate(), r.file("server.key"))
+		err = writeCertificate(r.Certificate(), r.Key())
 	}
 	if err == nil {
 		err = onFreePort(func(port string) error {
@@ -66,7 +66,7 @@ func (r *Redis) Serve(settings ...string) (err error) {
 	}
 	if r.tls {
 		lines = append(lines, "port 0", "tls-port "+r.port, "tls-auth-clients optional",
-			"tls-cert-file "+r.Certificate(), "tls-key-file "+r.file("server.key"), "tls-ca-cert-file "+r.Certificate())
+			"tls-cert-file "+r.Certificate(), "tls-key-file "+r.Key(), "tls-ca-cert-file "+r.Certificate())
 	} else {
 		lines = append(lines, "port "+r.port)
 	}
@@ -123,6 +123,10 @@ func (r *Redis) Addr() string { return net.JoinHostPort("127.0.0.1", r.port) }
 
 // Certificate is the file with the one that a server with TLS shows.
 func (r *Redis) Certificate() string { return r.file("server.crt") }
+
+// Key is the file with that one's key. Both together are a client's, too, for a server that
+// asks for a certificate.
+func (r *Redis) Key() string { return r.file("server.key") }
 
 // Log is the file with what it says since it was started the last time.
 func (r *Redis) Log() string { return r.file("log") }

@@ -17,12 +17,19 @@ import (
 type RedisSentinel struct {
 	servers   []*Redis
 	sentinels []*Redis
+	password  string // the sentinels'
 }
 
 // StartRedisSentinel starts them. The settings are those of both servers, whatever
 // starts them.
 func StartRedisSentinel(settings ...string) (*RedisSentinel, error) {
-	s := &RedisSentinel{}
+	return StartRedisSentinelWithPassword("", settings...)
+}
+
+// StartRedisSentinelWithPassword starts them with sentinels that ask everybody for a
+// password, which need not be that of the servers; empty: for none.
+func StartRedisSentinelWithPassword(password string, settings ...string) (*RedisSentinel, error) {
+	s := &RedisSentinel{password: password}
 	if err := s.begin(settings); err != nil {
 		return nil, errors.Join(fmt.Errorf("start Redis with sentinels: %w", err), s.Stop())
 	}
@@ -53,6 +60,9 @@ func (s *RedisSentinel) begin(settings []string) error {
 	}
 	if primary.password != "" {
 		watch = append(watch, "sentinel auth-pass "+s.Name()+" "+primary.password)
+	}
+	if s.password != "" {
+		watch = append(watch, "requirepass "+s.password, "sentinel sentinel-pass "+s.password)
 	}
 	for range 3 {
 		sentinel, err := (&Redis{sentinel: true, own: watch}).begin(nil)
