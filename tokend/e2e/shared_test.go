@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"tokend/tokend/web"
 )
@@ -20,7 +22,7 @@ func wantVerdicts(t *testing.T, g *grid, made web.Created, want bool) {
 }
 
 // TestNoNodeSaysYesOnceARevokeHasReturned: at once, with a Redis that all share, and also
-// when the one that revokes cannot tell it.
+// when the one that revokes cannot tell it, and the others hear of it late.
 func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {
 	t.Parallel()
 	g := startGrid(t, gridSettings{})
@@ -38,11 +40,27 @@ func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {
 	wantVerdicts(t, g, made, true)
 	wantVerdicts(t, g, other, true)
 	cut.toCache.Cut()
+	var held atomic.Int64
+	for _, n := range g.nodes[1:] {
+		n.toStore.Delay(func(fromClient bool, chunk []byte) time.Duration {
+			if fromClient || chunk[0] != 'A' {
+				return 0
+			}
+			held.Add(1) // a notification, and what that node asks after it
+			return 1500 * time.Millisecond
+		})
+	}
 	if err := cut.revoke(t.Context(), made.Token.ID); err != nil {
 		t.Fatal(err)
 	}
 	wantVerdicts(t, g, made, false)
 	wantVerdicts(t, g, other, true)
+	if held.Load() == 0 {
+		t.Error("no notification was held back: nothing was shown")
+	}
+	for _, n := range g.nodes[1:] {
+		n.toStore.Delay(nil)
+	}
 	if text, err := cut.readyz(t.Context()); err != nil || text != "degraded: the cache is not used, or full; the log says more" {
 		t.Errorf("%q, %v", text, err)
 	}
