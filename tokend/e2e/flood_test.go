@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,8 +14,9 @@ import (
 )
 
 // TestFloodOfWrongTokensDoesNotKeepAliceOut: fifty connections ask without a pause for her,
-// with what is no token and with unknown ones. She is neither locked out nor slowed down by
-// much. Her times with and without the flood are taken in turns.
+// with what is no token and with unknown ones. She is neither locked out nor made to wait
+// for twice as long. Her times with and without the flood are taken in turns, of which the
+// best counts: whatever else the machine does slows her down as well, a flood always.
 func TestFloodOfWrongTokensDoesNotKeepAliceOut(t *testing.T) {
 	g := startGrid(t, gridSettings{ttl: time.Minute, stale: time.Minute, size: 1})
 	site := g.nodes[0].site
@@ -22,6 +24,7 @@ func TestFloodOfWrongTokensDoesNotKeepAliceOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const turns = 6
 	floods := []struct {
 		name   string
 		secret func() string
@@ -30,19 +33,19 @@ func TestFloodOfWrongTokensDoesNotKeepAliceOut(t *testing.T) {
 		{"no tokens", func() string { return rig.Typo(alice.Secret) }},
 	}
 	for _, f := range floods {
-		var quiet, flooded []time.Duration
 		var asked int64
-		for range 4 {
-			quiet = append(quiet, timesOf(t, site, alice.Secret)...)
+		best := math.Inf(1)
+		for range turns {
+			before := median(timesOf(t, site, alice.Secret))
 			stop := flood(t, site, f.secret, &asked)
-			flooded = append(flooded, timesOf(t, site, alice.Secret)...)
+			during := median(timesOf(t, site, alice.Secret))
 			stop()
+			ratio := float64(during) / float64(before)
+			best = min(best, ratio)
+			t.Logf("%s: alice's median is %s, and %s in the flood, %.1f times as long; so far %d of them", f.name, before, during, ratio, asked)
 		}
-		before, during := median(quiet), median(flooded)
-		ratio := float64(during) / float64(before)
-		t.Logf("%s: alice's median is %s, and %s while %d of them were asked for (%.1f times as long)", f.name, before, during, asked, ratio)
-		if ratio > 10 {
-			t.Errorf("%s: a flood slows alice down %.1f times", f.name, ratio)
+		if best > 2 {
+			t.Errorf("%s: a flood slows alice down %.1f times", f.name, best)
 		}
 		if asked == 0 {
 			t.Errorf("%s: there was no flood", f.name)
