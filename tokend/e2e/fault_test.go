@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,9 @@ type fault struct {
 	says  string   // what their /readyz says then; empty: it may say anything
 	down  []string // their dependencies that are down then
 	grows []string // their metrics that have grown then
+	often string   // what their cache has to say then at least once for four hits; empty: it doesn't matter
+	logs  string   // what their log has said since it began; empty: it may say anything
+	and   *fault   // what other nodes say at the same time; nil: there are none
 
 	// dark are nodes that can ask neither side: there alone, a right token may be
 	// "unavailable". That begins after darkAfter, and no record is believed after blindAfter.
@@ -45,6 +49,9 @@ const (
 	noStore   = "not ready: the store does not answer"
 	cacheFail = `tokend_cache_requests_total{outcome="error",tier="redis"}`
 	tampering = `tokend_cache_requests_total{outcome="tampered",tier="redis"}`
+	hits      = `tokend_cache_requests_total{outcome="hit",tier="redis"}`
+	misses    = `tokend_cache_requests_total{outcome="miss",tier="redis"}`
+	tooOld    = `tokend_cache_requests_total{outcome="old",tier="redis"}`
 	believed  = `tokend_stale_records_believed_total`
 	pending   = `tokend_invalidations_pending`
 )
@@ -99,9 +106,9 @@ func (f fault) run(t *testing.T, g *grid, tr *traffic, line *string) {
 	for i := range victims {
 		victims[i] = tr.addVictim(t)
 	}
-	before := make([]map[string]float64, len(g.nodes))
+	before := make([]account, len(g.nodes))
 	for i, n := range g.nodes {
-		before[i] = scrape(t, n.metrics)
+		before[i] = n.account(t)
 	}
 
 	tr.revoke(t, early, g.nodes[0])
@@ -117,8 +124,10 @@ func (f fault) run(t *testing.T, g *grid, tr *traffic, line *string) {
 	for i, through := range f.through {
 		tr.revoke(t, victims[i], g.nodes[through])
 	}
-	for _, i := range f.hit {
-		eventually(t, fmt.Sprintf("%s: node %d says so", f.name, i), func() error { return f.shows(t, g.nodes[i], before[i]) })
+	for _, signs := range f.signs() {
+		for _, i := range signs.hit {
+			eventually(t, fmt.Sprintf("%s: node %d says so", f.name, i), func() error { return signs.shows(t, g.nodes[i], before[i]) })
+		}
 	}
 	time.Sleep(time.Until(began.Add(max(f.lasts, 3*time.Second))))
 	during := f.others(t, g)
@@ -164,22 +173,52 @@ func (f fault) repeat(t *testing.T, g *grid) (stop func()) {
 	}
 }
 
+// account is what a node has said of itself until then.
+type account struct {
+	metrics map[string]float64
+	log     string
+}
+
+func (n *node) account(t *testing.T) account {
+	t.Helper()
+	log, err := os.ReadFile(n.site.Log())
+	if err != nil {
+		t.Error(err)
+	}
+	return account{scrape(t, n.metrics), string(log)}
+}
+
+// signs are the fault's, and those of the other one at the same time.
+func (f fault) signs() []fault {
+	if f.and == nil {
+		return []fault{f}
+	}
+	return []fault{f, *f.and}
+}
+
 // shows returns nil when the node says what is wrong.
-func (f fault) shows(t *testing.T, n *node, before map[string]float64) error {
+func (f fault) shows(t *testing.T, n *node, before account) error {
 	says, err := n.readyz(t.Context())
 	if err != nil || !strings.HasPrefix(says, f.says) {
 		return fmt.Errorf("/readyz says %q, %w", says, err)
 	}
-	now := scrape(t, n.metrics)
+	now := n.account(t)
 	for _, dependency := range f.down {
-		if now[`tokend_up_dependency{dependency="`+dependency+`"}`] != 0 {
+		if now.metrics[`tokend_up_dependency{dependency="`+dependency+`"}`] != 0 {
 			return errors.New(dependency + " is up")
 		}
 	}
 	for _, metric := range f.grows {
-		if now[metric] <= before[metric] {
-			return fmt.Errorf("%s is %v, as before", metric, now[metric])
+		if now.metrics[metric] <= before.metrics[metric] {
+			return fmt.Errorf("%s is %v, as before", metric, now.metrics[metric])
 		}
+	}
+	since := func(metric string) float64 { return now.metrics[metric] - before.metrics[metric] }
+	if f.often != "" && (since(f.often) == 0 || 4*since(f.often) < since(hits)) {
+		return fmt.Errorf("%s has grown by %v, while there were %v hits", f.often, since(f.often), since(hits))
+	}
+	if !strings.Contains(now.log[len(before.log):], f.logs) {
+		return fmt.Errorf("the log does not say %q", f.logs)
 	}
 	return nil
 }
@@ -187,7 +226,7 @@ func (f fault) shows(t *testing.T, n *node, before map[string]float64) error {
 // others are the nodes that are in no trouble, and say so.
 func (f fault) others(t *testing.T, g *grid) (says string) {
 	for i, n := range g.nodes {
-		if slices.Contains(f.hit, i) {
+		if slices.ContainsFunc(f.signs(), func(f fault) bool { return slices.Contains(f.hit, i) }) {
 			continue
 		}
 		var err error
