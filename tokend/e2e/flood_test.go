@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,8 +14,9 @@ import (
 
 // TestFloodOfWrongTokensDoesNotKeepAliceOut: fifty connections ask without a pause for her,
 // with what is no token and with unknown ones. She is neither locked out nor made to wait
-// for twice as long. Her times with and without the flood are taken in turns, of which the
-// best counts: whatever else the machine does slows her down as well, a flood always.
+// for twice as long. Her times with and without the flood are taken in turns. The third of
+// the best counts: whatever else the machine does slows her down now and then, a flood
+// most of the time.
 func TestFloodOfWrongTokensDoesNotKeepAliceOut(t *testing.T) {
 	g := startGrid(t, gridSettings{ttl: time.Minute, stale: time.Minute, size: 1})
 	site := g.nodes[0].site
@@ -34,18 +34,19 @@ func TestFloodOfWrongTokensDoesNotKeepAliceOut(t *testing.T) {
 	}
 	for _, f := range floods {
 		var asked int64
-		best := math.Inf(1)
+		var ratios []float64
 		for range turns {
 			before := median(timesOf(t, site, alice.Secret))
 			stop := flood(t, site, f.secret, &asked)
 			during := median(timesOf(t, site, alice.Secret))
 			stop()
 			ratio := float64(during) / float64(before)
-			best = min(best, ratio)
+			ratios = append(ratios, ratio)
 			t.Logf("%s: alice's median is %s, and %s in the flood, %.1f times as long; so far %d of them", f.name, before, during, ratio, asked)
 		}
-		if best > 2 {
-			t.Errorf("%s: a flood slows alice down %.1f times", f.name, best)
+		slices.Sort(ratios)
+		if ratios[2] > 2 {
+			t.Errorf("%s: a flood slows alice down %.1f times", f.name, ratios[2])
 		}
 		if asked == 0 {
 			t.Errorf("%s: there was no flood", f.name)
