@@ -58,7 +58,7 @@ func shares(t *testing.T) (n *node, redis *servers.Redis) {
 	if err := n.assemble(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	atEnd(t, n.redis.Close)
+	t.Cleanup(n.redis.Close)
 	n.listening(t)
 	return n, redis
 }
