@@ -32,8 +32,12 @@ func liar(t *testing.T, lie string, forever bool) (address string) {
 					if err != nil {
 						return
 					}
-					answer := "+OK\r\n"
-					if strings.Contains(strings.ToLower(string(buf[:n])), "\r\nget\r\n") {
+					asked := strings.ToLower(string(buf[:n]))
+					answer := strings.Repeat("+OK\r\n", strings.Count("\r\n"+asked, "\r\n*"))
+					switch {
+					case strings.Contains(asked, "\r\nhello\r\n"):
+						answer = "-ERR unknown command\r\n"
+					case strings.Contains(asked, "\r\nget\r\n"):
 						answer = lie
 					}
 					for ok := true; ok && err == nil; ok = forever && answer == lie {
@@ -68,6 +72,9 @@ func TestWhatAServerAnnouncesCostsNoMemory(t *testing.T) {
 	} {
 		r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{liar(t, c.lie, c.forever)}}, Keys: keys})
 		eventually(t, name+": it was tried", func() bool { return !strings.Contains(r.Err().Error(), "not tried") })
+		if !strings.Contains(r.Err().Error(), "longer than any") {
+			t.Errorf("%s: %v", name, r.Err())
+		}
 		if r.Used() {
 			t.Errorf("%s: it is used", name)
 		}

@@ -71,12 +71,14 @@ func TestASlowRedisCostsLittle(t *testing.T) {
 	r := newRedis(t, server)
 	put(t, r, "k", "v", time.Hour)
 	must(t, server.Pause())
+	least := time.Hour // on a machine that has other things to do
 	for range 3 {
 		begun := time.Now()
 		expect(t, r, "k", "(error)")
-		if took := time.Since(begun); took > 2*time.Second { // it is 50 ms on a machine that has time
-			t.Errorf("it took %s", took)
-		}
+		least = min(least, time.Since(begun))
+	}
+	if least > 100*time.Millisecond {
+		t.Errorf("none took less than %s", least)
 	}
 	if r.Used() {
 		t.Error("it is used all the same")
@@ -241,4 +243,26 @@ func TestARestartIsNoticed(t *testing.T) {
 	must(t, server.Serve())
 	put(t, two, "x", "v", time.Hour)
 	eventually(t, "the tombstone is there again", func() bool { return found(two, "revoked") == "(buried)" })
+}
+
+// TestATombstoneIsNeverShortened by another one, and none is pending that is over.
+func TestATombstoneIsNeverShortened(t *testing.T) {
+	server := startServer(t)
+	registry := prometheus.NewRegistry()
+	one := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{server.Addr()}}, Keys: keys, Registerer: registry})
+	two := newRedis(t, server)
+	inter(t, one, time.Hour, "long")
+	inter(t, one, 100*time.Millisecond, "long", "short")
+	eventually(t, "the short one is over", func() bool { return found(one, "short") == "(miss)" })
+	for _, r := range []*cache.Redis{one, two} {
+		expect(t, r, "long", "(buried)")
+	}
+	must(t, server.Kill())
+	if err := one.Bury(t.Context(), 100*time.Millisecond, "short"); !errors.Is(err, cache.ErrPending) {
+		t.Errorf("Bury: %v", err)
+	}
+	eventually(t, "the long one alone is pending", func() bool { return gauge(t, registry, "tokend_invalidations_pending") == 1 })
+	must(t, server.Serve())
+	eventually(t, "none is pending", func() bool { return gauge(t, registry, "tokend_invalidations_pending") == 0 })
+	eventually(t, "the other one finds it", func() bool { return found(two, "long") == "(buried)" })
 }
