@@ -128,12 +128,12 @@ func TestAFullRedisIsReadButNotFilled(t *testing.T) {
 	if r.Used() {
 		t.Error("it is used though a tombstone is missing in it")
 	}
-	if got := gauge(t, registry, "tokend_invalidations_pending"); got != 1 {
+	if got := pending(t, registry); got != 1 {
 		t.Errorf("%v are pending", got)
 	}
 	limit("0")
 	eventually(t, "it is used again", r.Used)
-	if got := gauge(t, registry, "tokend_invalidations_pending"); got != 0 {
+	if got := pending(t, registry); got != 0 {
 		t.Errorf("%v are pending", got)
 	}
 	put(t, r, "k2", "v", time.Hour)
@@ -150,16 +150,17 @@ func TestAFullRedisIsReadButNotFilled(t *testing.T) {
 	expect(t, newRedis(t, server), "k", "(buried)")
 }
 
-func gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
+// pending is how many tombstones are, by the metric.
+func pending(t *testing.T, registry *prometheus.Registry) float64 {
 	t.Helper()
 	families, err := registry.Gather()
 	must(t, err)
 	for _, f := range families {
-		if f.GetName() == name {
+		if f.GetName() == "tokend_invalidations_pending" {
 			return f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	t.Fatalf("there is no %s", name)
+	t.Fatal("there is no such metric")
 	return 0
 }
 
@@ -261,8 +262,8 @@ func TestATombstoneIsNeverShortened(t *testing.T) {
 	if err := one.Bury(t.Context(), 100*time.Millisecond, "short"); !errors.Is(err, cache.ErrPending) {
 		t.Errorf("Bury: %v", err)
 	}
-	eventually(t, "the long one alone is pending", func() bool { return gauge(t, registry, "tokend_invalidations_pending") == 1 })
+	eventually(t, "the long one alone is pending", func() bool { return pending(t, registry) == 1 })
 	must(t, server.Serve())
-	eventually(t, "none is pending", func() bool { return gauge(t, registry, "tokend_invalidations_pending") == 0 })
+	eventually(t, "none is pending", func() bool { return pending(t, registry) == 0 })
 	eventually(t, "the other one finds it", func() bool { return found(two, "long") == "(buried)" })
 }
