@@ -58,6 +58,9 @@ var (
 	errFull     = errors.New("it has no memory left: raise Redis' maxmemory, or let it evict (maxmemory-policy allkeys-lru)")
 )
 
+// wrongType begins the error for what is no text: somebody else has put it there.
+const wrongType = "WRONGTYPE"
+
 // isFull tells whether a server has no memory for more.
 func isFull(err error) bool { return redis.HasErrorPrefix(err, "OOM") }
 
@@ -171,7 +174,7 @@ func (r *Redis) get(ctx context.Context, name string) ([]byte, error) {
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
 		r.breaker.worked()
-	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+	case redis.HasErrorPrefix(err, wrongType):
 		r.breaker.worked()
 		return nil, ErrTampered
 	case ctx.Err() == nil: // else the caller gave up

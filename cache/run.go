@@ -83,7 +83,7 @@ func (r *Redis) probe(ctx context.Context) error {
 	if err := r.everywhere(ctx, func(ctx context.Context, c redis.Cmdable) error { return c.Ping(ctx).Err() }); err != nil {
 		return err
 	}
-	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) {
+	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, wrongType) {
 		return err
 	}
 	err := fill.Run(ctx, r.client, []string{name}, tombstone, "", time.Second.Milliseconds()).Err()
