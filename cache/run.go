@@ -58,7 +58,10 @@ func (r *Redis) look(ctx context.Context) {
 // recover asks all servers, and writes every tombstone there is before the cache is used
 // again: what they had of them may be gone.
 func (r *Redis) recover(ctx context.Context) error {
-	if err := errors.Join(r.probe(ctx), r.warmUp(ctx)); err != nil {
+	if err := r.probe(ctx); err != nil {
+		return err
+	}
+	if err := r.warmUp(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*probeTimeout)
