@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store"
@@ -91,5 +92,30 @@ func TestAuditTrailIsAppendOnly(t *testing.T) {
 		if _, err := conn.Exec(t.Context(), change); err == nil || !strings.Contains(err.Error(), "the audit trail is append-only") {
 			t.Errorf("%s: got error %v", change, err)
 		}
+	}
+}
+
+// TestALookupMeetsOnlyTheDisabledAmongUsers, by their own index, however many others there are.
+func TestALookupMeetsOnlyTheDisabledAmongUsers(t *testing.T) {
+	url := newDatabase(t, "current")
+	run(t.Context(), url, `INSERT INTO users (name) SELECT 'user' || n FROM generate_series(1, 10000) AS n; ANALYZE users`)
+	s := open(t, url)
+	record := mint(t, s)
+	for range 10 { // the plan for all values is made after some for each
+		if _, err := s.Lookup(t.Context(), record.Digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(s.Close()) // the server counts what a connection did when it ends, at the latest
+	var all, disabled int64
+	for wait := 0; disabled == 0 && wait < 100; wait++ {
+		time.Sleep(50 * time.Millisecond)
+		conn := connect(t.Context(), url)
+		check(conn.QueryRow(t.Context(), `SELECT sum(idx_scan) FILTER (WHERE indexrelname = 'users_pkey'), sum(idx_scan) FILTER (WHERE indexrelname = 'users_disabled')
+			FROM pg_stat_user_indexes`).Scan(&all, &disabled))
+		check(conn.Close(t.Context()))
+	}
+	if disabled < 10 || all >= 10 {
+		t.Errorf("the index of all users was used %d times, that of the disabled ones %d times", all, disabled)
 	}
 }

@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, u.disabled IS NOT NULL
-		FROM tokens AS t JOIN users AS u ON u.name = t.owner `
+	// Those who are disabled have an index of their own, which is small: to join all
+	// users took a look-up a fifth of its time. Every owner is a user (a foreign key).
+	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked,
+		EXISTS (SELECT FROM users AS u WHERE u.name = t.owner AND u.disabled IS NOT NULL) FROM tokens AS t `
 	newestFirst = ` ORDER BY t.created DESC, t.id DESC `
 
 	// lookupByDigest fails on a standby, which may not know yet that a token is revoked: a
