@@ -145,9 +145,10 @@ func (f *fleet) coldChecks(atOnce int) way {
 // bySize compares the median of a look-up among many tokens with that among few.
 func (f *fleet) bySize(ctx context.Context) error {
 	const goal = 1.2
-	w := newTable("\na look-up in PostgreSQL, each of another token (%d rounds of %s, in turns)\tat once\tmedian\tratio (goal: at most %.1f)", f.rounds, f.span, goal)
+	w := newTable("\na look-up in PostgreSQL, each of another token (%d rounds of %s, in turns)\tat once\tmedian\tratio (goal: at most %.1f)\tper second\tratio", f.rounds, f.span, goal)
 	for _, atOnce := range []int{1, logins} {
 		var ways []way
+		rates := map[string][]float64{}
 		for _, size := range []struct {
 			database string
 			tokens   int
@@ -158,23 +159,27 @@ func (f *fleet) bySize(ctx context.Context) error {
 			}
 			defer store.Close()
 			round := 0
-			ways = append(ways, way{strconv.Itoa(size.tokens), func(ctx context.Context) (float64, error) {
+			name := strconv.Itoa(size.tokens)
+			ways = append(ways, way{name, func(ctx context.Context) (float64, error) {
 				round++
-				return medianLookup(ctx, store, atOnce, scatter(round, size.tokens), f.span)
+				middle, rate, err := medianLookup(ctx, store, atOnce, scatter(round, size.tokens), f.span)
+				rates[name] = append(rates[name], rate)
+				return middle, err
 			}})
 		}
 		got, err := turns(ctx, f.rounds, fmt.Sprintf("size, %d at once", atOnce), ways)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "%s tokens\t%d\t%.0f µs\t\n", ways[0].name, atOnce, got[0])
-		fmt.Fprintf(w, "%s tokens\t%d\t%.0f µs\t%.2f\n", ways[1].name, atOnce, got[1], got[1]/got[0])
+		less, more := median(rates[ways[0].name]), median(rates[ways[1].name])
+		fmt.Fprintf(w, "%s tokens\t%d\t%.0f µs\t\t%.0f\t\n", ways[0].name, atOnce, got[0], less)
+		fmt.Fprintf(w, "%s tokens\t%d\t%.0f µs\t%.2f\t%.0f\t%.2f\n", ways[1].name, atOnce, got[1], got[1]/got[0], more, more/less)
 	}
 	return w.Flush()
 }
 
-// medianLookup is how many microseconds a look-up takes.
-func medianLookup(ctx context.Context, store *postgres.Store, atOnce int, digests []token.Digest, span time.Duration) (float64, error) {
+// medianLookup is how many microseconds a look-up takes, and how many there are per second.
+func medianLookup(ctx context.Context, store *postgres.Store, atOnce int, digests []token.Digest, span time.Duration) (micros, perSecond float64, err error) {
 	const most = 1_000_000
 	times := make(series, most)
 	rate, err := repeat(ctx, atOnce, span, func(ctx context.Context, n int) error {
@@ -184,5 +189,5 @@ func medianLookup(ctx context.Context, store *postgres.Store, atOnce int, digest
 		return err
 	})
 	done := min(int(rate*span.Seconds()), most-1)
-	return float64(times[1:done].quantile(0.5).Nanoseconds()) / 1000, err
+	return float64(times[1:done].quantile(0.5).Nanoseconds()) / 1000, rate, err
 }

@@ -33,11 +33,12 @@ func turns(ctx context.Context, rounds int, what string, ways []way) ([]float64,
 	}
 	medians := make([]float64, len(ways))
 	for i, values := range got {
-		slices.Sort(values)
-		medians[i] = values[len(values)/2]
+		medians[i] = median(values)
 	}
 	return medians, nil
 }
+
+func median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
 
 // progress tells on a terminal what is being done.
 func progress(format string, args ...any) {
