@@ -48,17 +48,14 @@ func scatter(round, tokens int) []token.Digest {
 
 // againstPostgreSQL compares look-ups, of another token each, with pgbench's.
 func (f *fleet) againstPostgreSQL(ctx context.Context) error {
-	if err := f.layOut(ctx); err != nil {
-		return err
-	}
 	w := newTable("\nlook-ups of %d tokens in PostgreSQL, each another (%d rounds of %s, in turns)\tat once\tper second\tratio (goal: %.1f)", f.tokens, f.rounds, f.span, goal)
 	for _, atOnce := range []int{1, logins} {
-		store, err := postgres.Open(ctx, postgres.Config{URL: f.postgres.URL(f.large), Connections: 2 * atOnce})
+		store, err := postgres.Open(ctx, postgres.Config{URL: f.postgres.URL(f.large.database), Connections: 2 * atOnce})
 		if err != nil {
 			return err
 		}
 		got, err := turns(ctx, f.rounds, fmt.Sprintf("store, %d at once", atOnce), []way{
-			{"pgbench", func(ctx context.Context) (float64, error) { return f.pgbench(ctx, atOnce) }},
+			{"pgbench", func(ctx context.Context) (float64, error) { return f.pgbench(ctx, f.large, atOnce) }},
 			f.lookups(store, atOnce),
 			f.coldChecks(atOnce),
 		})
@@ -73,8 +70,8 @@ func (f *fleet) againstPostgreSQL(ctx context.Context) error {
 }
 
 // layOut makes the table from which pgbench takes its digests.
-func (f *fleet) layOut(ctx context.Context) (err error) {
-	conn, err := pgx.Connect(ctx, f.postgres.URL(f.large))
+func (f *fleet) layOut(ctx context.Context, s size) (err error) {
+	conn, err := pgx.Connect(ctx, f.postgres.URL(s.database))
 	if err != nil {
 		return err
 	}
@@ -85,7 +82,7 @@ func (f *fleet) layOut(ctx context.Context) (err error) {
 	rows := pgx.CopyFromSlice(batches, func(n int) ([]any, error) {
 		digests := make([]string, batch)
 		for i := range digests {
-			digests[i] = `\x` + digest(scattered(n*batch+i, f.tokens)).String()
+			digests[i] = `\x` + digest(scattered(n*batch+i, s.tokens)).String()
 		}
 		return []any{n, digests}, nil
 	})
@@ -99,7 +96,7 @@ func (f *fleet) layOut(ctx context.Context) (err error) {
 var tps = regexp.MustCompile(`tps = ([0-9.]+)`)
 
 // pgbench returns its look-ups per second.
-func (f *fleet) pgbench(ctx context.Context, atOnce int) (float64, error) {
+func (f *fleet) pgbench(ctx context.Context, s size, atOnce int) (float64, error) {
 	var script strings.Builder
 	fmt.Fprintf(&script, "\\set number random(0, %d)\nSELECT ", batches-1)
 	for i := range batch {
@@ -113,7 +110,7 @@ func (f *fleet) pgbench(ctx context.Context, atOnce int) (float64, error) {
 		fmt.Fprintf(&script, "SELECT id, digest, owner, hint, label, created, expires, revoked FROM tokens WHERE digest = :d%d;\n", i)
 	}
 	seconds := strconv.Itoa(max(1, int(f.span.Seconds())))
-	out, err := f.postgres.Bench(ctx, f.large, script.String(), "-M", "prepared", "-c", strconv.Itoa(atOnce), "-j", strconv.Itoa(min(2, atOnce)), "-T", seconds)
+	out, err := f.postgres.Bench(ctx, s.database, script.String(), "-M", "prepared", "-c", strconv.Itoa(atOnce), "-j", strconv.Itoa(min(2, atOnce)), "-T", seconds)
 	if err != nil {
 		return 0, err
 	}
@@ -142,38 +139,37 @@ func (f *fleet) coldChecks(atOnce int) way {
 	}}
 }
 
-// bySize compares the median of a look-up among many tokens with that among few.
+// bySize compares look-ups among many tokens with those among few, and so does pgbench.
 func (f *fleet) bySize(ctx context.Context) error {
 	const goal = 1.2
-	w := newTable("\na look-up in PostgreSQL, each of another token (%d rounds of %s, in turns)\tat once\tmedian\tratio (goal: at most %.1f)\tper second\tratio", f.rounds, f.span, goal)
+	w := newTable("\nlook-ups in PostgreSQL, each of another token (%d rounds of %s, in turns)\tat once\tmedian\tratio (goal: at most %.1f)\tper second\tratio", f.rounds, f.span, goal)
+	sizes := []size{f.small, f.large}
 	for _, atOnce := range []int{1, logins} {
 		var ways []way
-		rates := map[string][]float64{}
-		for _, size := range []struct {
-			database string
-			tokens   int
-		}{{f.small, few}, {f.large, f.tokens}} {
-			store, err := postgres.Open(ctx, postgres.Config{URL: f.postgres.URL(size.database), Connections: 2 * atOnce})
+		rates := make([][]float64, len(sizes))
+		for i, s := range sizes {
+			store, err := postgres.Open(ctx, postgres.Config{URL: f.postgres.URL(s.database), Connections: 2 * atOnce})
 			if err != nil {
 				return err
 			}
 			defer store.Close()
 			round := 0
-			name := strconv.Itoa(size.tokens)
-			ways = append(ways, way{name, func(ctx context.Context) (float64, error) {
+			ways = append(ways, way{strconv.Itoa(s.tokens), func(ctx context.Context) (float64, error) {
 				round++
-				middle, rate, err := medianLookup(ctx, store, atOnce, scatter(round, size.tokens), f.span)
-				rates[name] = append(rates[name], rate)
+				middle, rate, err := medianLookup(ctx, store, atOnce, scatter(round, s.tokens), f.span)
+				rates[i] = append(rates[i], rate)
 				return middle, err
-			}})
+			}}, way{"pgbench, " + strconv.Itoa(s.tokens), func(ctx context.Context) (float64, error) { return f.pgbench(ctx, s, atOnce) }})
 		}
 		got, err := turns(ctx, f.rounds, fmt.Sprintf("size, %d at once", atOnce), ways)
 		if err != nil {
 			return err
 		}
-		less, more := median(rates[ways[0].name]), median(rates[ways[1].name])
-		fmt.Fprintf(w, "%s tokens\t%d\t%.0f µs\t\t%.0f\t\n", ways[0].name, atOnce, got[0], less)
-		fmt.Fprintf(w, "%s tokens\t%d\t%.0f µs\t%.2f\t%.0f\t%.2f\n", ways[1].name, atOnce, got[1], got[1]/got[0], more, more/less)
+		less, more := median(rates[0]), median(rates[1])
+		fmt.Fprintf(w, "%d tokens\t%d\t%.0f µs\t\t%.0f\t\n", sizes[0].tokens, atOnce, got[0], less)
+		fmt.Fprintf(w, "%d tokens\t%d\t%.0f µs\t%.2f\t%.0f\t%.2f\n", sizes[1].tokens, atOnce, got[2], got[2]/got[0], more, more/less)
+		fmt.Fprintf(w, "pgbench, %d tokens\t%d\t\t\t%.0f\t\n", sizes[0].tokens, atOnce, got[1])
+		fmt.Fprintf(w, "pgbench, %d tokens\t%d\t\t\t%.0f\t%.2f\n", sizes[1].tokens, atOnce, got[3], got[3]/got[1])
 	}
 	return w.Flush()
 }

@@ -27,10 +27,16 @@ type fleet struct {
 	*bench
 	postgres     *servers.PostgreSQL
 	redis        *servers.Redis
-	large, small string // databases
+	large, small size
 	sites        []*rig.Site
 	daemons      []*rig.Daemon
 	warm         []string // logins
+}
+
+// size is a database with so many tokens.
+type size struct {
+	database string
+	tokens   int
 }
 
 // fleet measures what several daemons share.
@@ -68,11 +74,12 @@ func (f *fleet) start(ctx context.Context, only string) (err error) {
 	if err := f.startServers(); err != nil { //nolint:contextcheck // they wait 30 s at most
 		return err
 	}
-	for name, tokens := range map[*string]int{&f.large: f.tokens, &f.small: few} {
-		if *name, err = f.postgres.NewDatabase(ctx, "template0"); err != nil {
+	f.large.tokens, f.small.tokens = f.tokens, few
+	for _, s := range []*size{&f.large, &f.small} {
+		if s.database, err = f.postgres.NewDatabase(ctx, "template0"); err != nil {
 			return err
 		}
-		if err := fill(ctx, f.postgres.URL(*name), tokens); err != nil {
+		if err := errors.Join(fill(ctx, f.postgres.URL(s.database), s.tokens), f.layOut(ctx, *s)); err != nil {
 			return fmt.Errorf("fill PostgreSQL: %w", err)
 		}
 	}
@@ -88,7 +95,7 @@ func (f *fleet) start(ctx context.Context, only string) (err error) {
 			return err
 		}
 		f.sites = append(f.sites, site)
-		store := fmt.Sprintf("url = %q\nconnections = %d\n[cache]\nurl = \"redis://%s\"\nttl = \"1h\"", f.postgres.URL(f.large), 2*logins, f.redis.Addr())
+		store := fmt.Sprintf("url = %q\nconnections = %d\n[cache]\nurl = \"redis://%s\"\nttl = \"1h\"", f.postgres.URL(f.large.database), 2*logins, f.redis.Addr())
 		if err := quiet(site, fmt.Sprintf("url = %q", "sqlite:"+site.Path("state/tokend.db")), store); err != nil {
 			return err
 		}
