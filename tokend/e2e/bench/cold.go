@@ -134,7 +134,7 @@ func (f *fleet) coldChecks(atOnce int) way {
 			cold[i] = login(scattered(first+i, f.tokens))
 		}
 		first += len(cold)
-		r, err := hammer(ctx, f.load, f.sites[:1], atOnce, f.span, cold, "yes")
+		r, err := hammer(ctx, f.load, f.sockets(1), atOnce, f.span, cold, "yes")
 		return r.perSecond(), err
 	}}
 }

@@ -128,6 +128,14 @@ func (f *fleet) startAt(ctx context.Context, site *rig.Site) error {
 	return daemon.Wait(ctx)
 }
 
+// sockets are those of the first daemons, so many.
+func (f *fleet) sockets(n int) (paths []string) {
+	for _, site := range f.sites[:n] {
+		paths = append(paths, site.AuthSocket())
+	}
+	return paths
+}
+
 // buffers has room for all tokens and their indexes, some 700 bytes each.
 func (f *fleet) buffers() string { return fmt.Sprintf("%dMB", 256+f.tokens/1000) }
 
@@ -151,7 +159,7 @@ func (f *fleet) byNodes(ctx context.Context) error {
 	for _, atOnce := range []int{8, 64} {
 		var ways []way
 		for n := 1; n <= nodes; n++ {
-			ways = append(ways, f.checks(fmt.Sprintf("%d daemons", n), f.sites[:n], atOnce, f.warm, "yes"))
+			ways = append(ways, f.checks(fmt.Sprintf("%d daemons", n), f.sockets(n), atOnce))
 		}
 		if err := f.heat(ctx); err != nil {
 			return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -13,8 +14,12 @@ import (
 	"tokend/tokend/token"
 )
 
-//go:embed testdata/load.c
-var loadC string
+var (
+	//go:embed testdata/load.c
+	loadC string
+	//go:embed testdata/serve.c
+	serveC string
+)
 
 // result is what testdata/load.c measured.
 type result struct {
@@ -29,13 +34,10 @@ func (r result) String() string {
 	return fmt.Sprintf("%s\t%s\t%s", micro(r.median), micro(r.most), micro(r.worst))
 }
 
-// hammer asks the daemons of these sites in turns, so many at once, for the given time. A
+// hammer asks the daemons at these sockets in turns, so many at once, for the given time. A
 // login is a user, a space and a secret. A wrong answer is an error.
-func hammer(ctx context.Context, program string, sites []*rig.Site, atOnce int, span time.Duration, logins []string, want string) (r result, err error) {
-	args := []string{want, strconv.Itoa(atOnce), strconv.FormatInt(span.Milliseconds(), 10)}
-	for _, site := range sites {
-		args = append(args, site.AuthSocket())
-	}
+func hammer(ctx context.Context, program string, sockets []string, atOnce int, span time.Duration, logins []string, want string) (r result, err error) {
+	args := append([]string{want, strconv.Itoa(atOnce), strconv.FormatInt(span.Milliseconds(), 10)}, sockets...)
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Stdin = strings.NewReader(strings.Join(logins, "\n") + "\n")
 	var complaint strings.Builder
@@ -52,6 +54,31 @@ func hammer(ctx context.Context, program string, sites []*rig.Site, atOnce int, 
 		*d = time.Duration(micros[i]) * time.Microsecond
 	}
 	return r, nil
+}
+
+// leastServer starts testdata/serve.c, which does nothing but answer.
+func (b *bench) leastServer(ctx context.Context) (socket string, stop func() error, err error) {
+	program, socket := b.site.Path("serve"), b.site.Path("serve.sock")
+	if err := buildC(ctx, serveC, program); err != nil {
+		return "", nil, err
+	}
+	cmd := exec.Command(program, socket)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return "", nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
+	stop = func() error { return errors.Join(in.Close(), cmd.Wait()) }
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it listens, or has ended
+		return "", nil, errors.Join(fmt.Errorf("start testdata/serve.c: %w", err), stop())
+	}
+	return socket, stop, nil
 }
 
 // loads asks the daemon as fast as it answers and prints the table.
@@ -71,7 +98,7 @@ func loads(ctx context.Context, b *bench, site *rig.Site, good string) error {
 	} {
 		for _, atOnce := range []int{1, 8, 64} {
 			progress("%s, %d at once", load.name, atOnce)
-			r, err := hammer(ctx, b.load, []*rig.Site{site}, atOnce, b.span, load.logins, load.want)
+			r, err := hammer(ctx, b.load, []string{site.AuthSocket()}, atOnce, b.span, load.logins, load.want)
 			if err != nil {
 				return err
 			}
