@@ -60,7 +60,7 @@ type Redis struct {
 	Database int      //
 }
 
-// ParseRedis reads the URL of a Redis. No error quotes all of it.
+// ParseRedis reads the URL of a Redis. No error quotes any of it: a password may be there all the same.
 func ParseRedis(text string) (r Redis, err error) {
 	hosts, rest := cutHosts(text)
 	u, err := url.Parse(rest)
@@ -77,7 +77,7 @@ func ParseRedis(text string) (r Redis, err error) {
 	for _, server := range r.Servers {
 		_, port, _ := net.SplitHostPort(server)
 		if number, err := strconv.Atoi(cmp.Or(port, "1")); !hostAndPort.MatchString(server) || err != nil || number < 1 || number > 65535 {
-			return r, fmt.Errorf("%.80q is no address of a server; write host:port", server)
+			return r, errors.New("what stands behind :// is no address of a server; write host:port, or user@host:port, and no password")
 		}
 	}
 	scheme, kind, _ := strings.Cut(u.Scheme, "+")

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -66,10 +67,10 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[store]\nurl = 'sqlite:/t.db?mode=ro'", `2:1: [store] url: the path has a ?, #, % or control character; it takes no options and no escapes, so leave it out`},
 		{"[cache]\nurl = 'memory'", `2:1: [cache] url: write memory:, redis://host:port, redis+sentinel://host,host/name or redis+cluster://host,host (rediss for TLS)`},
 		{"[cache]\nurl = 'redis://u:p@h'", `2:1: [cache] url: write no password into the URL; put it into a file of its own, and name that in password_file`},
-		{"[cache]\nurl = 'redis://h:x'", `2:1: [cache] url: "h:x" is no address of a server; write host:port`},
+		{"[cache]\nurl = 'redis://h:x'", `2:1: [cache] url: what stands behind :// is no address of a server; write host:port, or user@host:port, and no password`},
 		{"[cache]\nurl = 'redis://u%@h'", `2:1: [cache] url: this is no URL; write redis://user@host:port, and %40 for an @ in the user's name`},
-		{"[cache]\nurl = 'redis://'", `2:1: [cache] url: "" is no address of a server; write host:port`},
-		{"[cache]\nurl = 'redis://h:65536'", `2:1: [cache] url: "h:65536" is no address of a server; write host:port`},
+		{"[cache]\nurl = 'redis://'", `2:1: [cache] url: what stands behind :// is no address of a server; write host:port, or user@host:port, and no password`},
+		{"[cache]\nurl = 'redis://h:65536'", `2:1: [cache] url: what stands behind :// is no address of a server; write host:port, or user@host:port, and no password`},
 		{"[store]\nca_file = '/p'", `2:1: [store] has no key "ca_file"; for TLS, write ?sslmode=verify-full&sslrootcert=/path into its url (also sslcert and sslkey)`},
 		{"[cache]\nurl = 'redis://a,b'", `2:1: [cache] url: several servers are a Sentinel's or a Cluster's; write redis+sentinel:// or redis+cluster://`},
 		{"[cache]\nurl = 'redis://h/0?timeout=1s'", `2:1: [cache] url: the URL takes no options behind a ? or #; timeouts are tokend's own, and TLS has its own keys`},
@@ -210,10 +211,16 @@ max_per_user = 0
 }
 
 func TestNoErrorQuotesAPassword(t *testing.T) {
-	for _, url := range []string{
-		`"postgres://tokend:hunter2@db/tokend"`, `"hunter2"`, `"hunter2:"`, `"sqlite://hunter2"`, `"sqlite:/hunter2?"`, `["hunter2"]`,
+	urls := []string{
+		`"hunter2"`, `"hunter2:"`, `"sqlite://hunter2"`, `"sqlite:/hunter2?"`, `["hunter2"]`,
 		`"hunter2`, `hunter2`, `"hunter2" "`, `{ hunter2 = "hunter2" }`,
-	} {
+	}
+	for _, scheme := range []string{"postgres", "redis", "rediss", "redis+sentinel", "redis+cluster", "mysql"} {
+		for _, password := range []string{"hunter2", "hunter2/1", "1/hunter2", "hunter2?1", "1?hunter2", "hunter2#1", "1#hunter2", "hunter2%1", "hunter2@1", "1,hunter2", "[hunter2"} {
+			urls = append(urls, fmt.Sprintf("%q", scheme+"://u:"+password+"@h/d"), fmt.Sprintf("%q", scheme+"://:"+password+"@h:1,i:2/d"))
+		}
+	}
+	for _, url := range urls {
 		for _, key := range []string{"store]\nurl", "store]\ndirect_url", "cache]\nurl"} {
 			_, err := config.Parse("tokend.toml", []byte("["+key+" = "+url+"\npassword = 'hunter2'"))
 			if err == nil || strings.Contains(err.Error(), "hunter2") {
