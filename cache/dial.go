@@ -101,7 +101,8 @@ func (l *limited) follow(p []byte) error {
 }
 
 // header looks at a line, which may announce something: of both versions of the protocol,
-// because the client speaks the newer one to Sentinels.
+// because the client speaks the newer one to Sentinels. Attributes, which would come before
+// an answer, Redis has for nothing; the client's stack grows with each of them.
 func (l *limited) header() error {
 	kind := l.line[0]
 	switch kind {
@@ -120,7 +121,7 @@ func (l *limited) header() error {
 			l.rest = size + len("\r\n")
 		}
 		return nil
-	case '*', '%', '~', '>', '|': // so many values
+	case '*', '%', '~', '>': // so many values
 		if l.nested++; size <= 0 { // it is whole already
 			l.nested = 0
 		}

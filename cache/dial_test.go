@@ -68,6 +68,8 @@ func TestWhatAServerAnnouncesCostsNoMemory(t *testing.T) {
 		"a number that is none":         {lie: "$x\r\n"},
 		"no kind":                       {lie: "?1\r\n"},
 		"arrays of arrays without end":  {lie: strings.Repeat("*1\r\n", 1000), forever: true},
+		"attributes without end":        {lie: strings.Repeat("|0\r\n", 1000), forever: true},
+		"attributes with something":     {lie: strings.Repeat("|1\r\n+a\r\n+b\r\n", 1000), forever: true},
 		"a line without end":            {lie: "+" + strings.Repeat("x", 4096), forever: true},
 	} {
 		r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{liar(t, c.lie, c.forever)}}, Keys: keys})
