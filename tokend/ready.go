@@ -28,15 +28,23 @@ type readiness struct {
 	errs []error  // for the log
 }
 
-// String is what /readyz says: "ready", or "degraded" or "not ready" and why.
-func (r readiness) String() string {
+// state is "ready", "degraded" or "not ready".
+func (r readiness) state() string {
 	switch {
 	case r.down != nil:
-		return "not ready: " + strings.Join(append(r.down, r.weak...), "; ") + "; the log says more"
+		return "not ready"
 	case r.weak != nil:
-		return "degraded: " + strings.Join(r.weak, "; ") + "; the log says more"
+		return "degraded"
 	}
 	return "ready"
+}
+
+// String is what /readyz says: the state, and why.
+func (r readiness) String() string {
+	if r.errs == nil {
+		return r.state()
+	}
+	return r.state() + ": " + strings.Join(append(r.down, r.weak...), "; ") + "; the log says more"
 }
 
 // status is 200 as long as logins can be answered.
@@ -57,7 +65,8 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 			r.weak, r.errs = append(r.weak, "the cache is not used, or full"), append(r.errs, fmt.Errorf("cache: %w", err))
 		}
 	}
-	if s, ok := n.store.(shared); ok && !s.Hears() {
+	s, ofMany := n.store.(shared)
+	if ofMany && !s.Hears() {
 		r.weak = append(r.weak, "changes by other daemons are not heard of, so that every login asks the database")
 		r.errs = append(r.errs, errors.New("changes by other daemons are not heard of"))
 	}
@@ -65,7 +74,7 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 	switch left := n.believedFor(); {
 	case err == nil:
 		return r
-	case errors.Is(err, store.ErrUnwritable):
+	case !ofMany && errors.Is(err, store.ErrUnwritable): // what is cached is of a database that is not there
 		r.down = append(r.down, "the database is not in its place, or its disk fails")
 	case left > 0:
 		r.weak = append(r.weak, fmt.Sprintf("the store does not answer, and cached records are believed for %s more", left.Round(time.Second)))
@@ -145,7 +154,7 @@ func (n *node) serveReady() http.HandlerFunc {
 		ctx := context.WithoutCancel(r.Context())
 		is := n.readiness(ctx)
 		if is.errs != nil {
-			seldom.Do(func() { n.log.WarnContext(ctx, "not ready, or degraded", "err", errors.Join(is.errs...)) })
+			seldom.Do(func() { n.log.WarnContext(ctx, is.state(), "err", errors.Join(is.errs...)) })
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(is.status())

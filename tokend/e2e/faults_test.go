@@ -223,6 +223,11 @@ var failoverFaults = []fault{{
 	name: "PostgreSQL's primary killed, a standby takes over", through: []int{0, 1}, heal: nothing,
 	inflict: func(t *testing.T, g *grid) {
 		must(t, g.database.Kill())
+		for i, n := range g.nodes { // which find only the standby meanwhile
+			eventually(t, fmt.Sprintf("node %d believes what it knows", i), func() error {
+				return fault{says: noNews, down: storeDown}.shows(t, n, n.account(t))
+			})
+		}
 		must(t, g.standby.Promote())
 	},
 	hit: everyNode, says: "ready", logs: `"another server has taken over: all that was changed lately is looked at again"`,
