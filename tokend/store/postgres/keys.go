@@ -55,7 +55,7 @@ const selectKeys = `SELECT number, secret, created FROM cache_keys ORDER BY numb
 // whole says what is missing where rows were lost. Made anew, a key would be another than
 // that of the daemons that run.
 func whole(keys []CacheKey) error {
-	const remedy = "restore it, or delete all its rows and restart all daemons, which makes new ones"
+	const remedy = "restore it, or stop all daemons, delete all its rows, and start them, which makes new ones"
 	switch {
 	case len(keys) == 0 || keys[len(keys)-1].Number != 0:
 		return errors.New("the table cache_keys lacks number 0, which makes the names of the cache's entries: " + remedy)

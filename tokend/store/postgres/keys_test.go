@@ -137,8 +137,8 @@ func TestRotationsAtOnceFollowOneAnother(t *testing.T) {
 func TestKeysThatAreLostAreSaidSo(t *testing.T) {
 	inBothWays(t, func(t *testing.T, open func() *postgres.Store, url string) {
 		for lost, want := range map[string]string{
-			`number = 0`: "the table cache_keys lacks number 0, which makes the names of the cache's entries: restore it, or delete all its rows and restart all daemons, which makes new ones",
-			`number > 0`: "the table cache_keys lacks a number above 0, which seals the cache's entries: restore it, or delete all its rows and restart all daemons, which makes new ones",
+			`number = 0`: "the table cache_keys lacks number 0, which makes the names of the cache's entries: restore it, or stop all daemons, delete all its rows, and start them, which makes new ones",
+			`number > 0`: "the table cache_keys lacks a number above 0, which seals the cache's entries: restore it, or stop all daemons, delete all its rows, and start them, which makes new ones",
 		} {
 			s := open()
 			run(t.Context(), url, `DELETE FROM cache_keys`)
