@@ -134,18 +134,14 @@ func (s *Store) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = within(ctx, otherTimeout, func(ctx context.Context) error {
-		var err error
-		s.heard, s.began, err = s.latest(ctx, conn)
-		switch {
-		case err != nil:
-			return err
-		case s.heard.timeline == "":
-			return pgconn.ErrStandbyConnection
-		}
-		return conn.QueryRow(ctx, `SELECT coalesce((SELECT number - 1 FROM events WHERE at > $1 ORDER BY at LIMIT 1), $2)`,
-			s.began.Add(-longestMemory), s.heard.number).Scan(&s.heard.number)
-	})
+	s.heard, s.began, err = s.latest(ctx, conn)
+	switch {
+	case err != nil:
+	case s.heard.timeline == "":
+		err = pgconn.ErrStandbyConnection
+	default:
+		s.heard.number, err = before(ctx, conn, s.began.Add(-longestMemory), s.heard.number)
+	}
 	return errors.Join(err, hangUp(ctx, conn))
 }
 

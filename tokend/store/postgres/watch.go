@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,12 +38,11 @@ type place struct {
 }
 
 // latest is the newest entry's place, and the server's time.
-func (s *Store) latest(ctx context.Context, q interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-},
-) (p place, now time.Time, err error) {
+func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, now time.Time, err error) {
 	asked := time.Now()
-	err = q.QueryRow(ctx, `SELECT coalesce(max(number), 0), clock_timestamp(),
+	ctx, cancel := context.WithTimeout(ctx, otherTimeout)
+	defer cancel()
+	err = conn.QueryRow(ctx, `SELECT coalesce(max(number), 0), clock_timestamp(),
 		CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END FROM events`).Scan(&p.number, &now, &p.timeline)
 	if err == nil {
 		s.clock.set(now, asked)
@@ -115,54 +115,90 @@ func (s *Store) watch(ctx context.Context, forget Forget, heard func()) (err err
 	}
 }
 
+// A catch-up goes by pages of so many entries of the trail, and so many tokens are
+// forgotten at once: what is done is not done again where the next one fails.
+const (
+	entriesAtOnce = 2000
+	tokensAtOnce  = 10_000
+)
+
 // catchUp has forgotten what was changed since the last time. The audit trail tells: its
 // numbers are in the order of the commits.
 func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) error {
-	return within(ctx, otherTimeout, func(ctx context.Context) error {
-		asked := time.Now()
-		latest, now, err := s.latest(ctx, conn)
+	asked := time.Now()
+	latest, now, err := s.latest(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if latest.timeline != s.heard.timeline || latest.number < s.heard.number {
+		what := "another server has taken over"
+		if latest.timeline == s.heard.timeline {
+			what = "the database was put back to an earlier state"
+		}
+		s.log.WarnContext(ctx, what+": all that was changed lately is looked at again")
+		s.logins.Reset() // no login may ask the one that was
+		s.pool.Reset()
+		number, err := before(ctx, conn, now.Add(-longestMemory), latest.number)
 		if err != nil {
 			return err
 		}
-		if latest == s.heard {
-			s.asked.Store(&asked)
-			return nil
+		s.heard = place{number, latest.timeline}
+	}
+	for s.heard != latest {
+		digests, last, err := s.changed(ctx, conn, s.heard.number, latest.number, now)
+		if err != nil {
+			return err
 		}
-		from, since := s.heard.number, time.Time{}
-		if latest.timeline != s.heard.timeline {
-			s.log.WarnContext(ctx, "another server has taken over: all that was changed lately is looked at again")
-			from, since = 0, now.Add(-longestMemory)
-			s.logins.Reset() // no login may ask the one that was
-			s.pool.Reset()
+		for some := range slices.Chunk(digests, tokensAtOnce) {
+			if err := within(ctx, otherTimeout, func(ctx context.Context) error { return forget(ctx, some...) }); err != nil {
+				return fmt.Errorf("forget what was changed: %w", err)
+			}
+		}
+		s.heard.number = last
+	}
+	s.asked.Store(&asked)
+	return nil
+}
+
+// before is the number of the last entry that is not younger than the time, where the newest
+// one is that.
+func before(ctx context.Context, conn *pgx.Conn, at time.Time, newest int64) (number int64, err error) {
+	err = within(ctx, otherTimeout, func(ctx context.Context) error {
+		return conn.QueryRow(ctx, `SELECT coalesce((SELECT number - 1 FROM events WHERE at > $1 ORDER BY at LIMIT 1), $2)`, at, newest).Scan(&number)
+	})
+	return number, err
+}
+
+// changed returns the tokens that the next entries of the trail concern, up to which one
+// these are, each token once where a user's were disabled and enabled many times.
+func (s *Store) changed(ctx context.Context, conn *pgx.Conn, from, to int64, now time.Time) (digests []token.Digest, last int64, err error) {
+	err = within(ctx, otherTimeout, func(ctx context.Context) error {
+		if err := conn.QueryRow(ctx, `SELECT coalesce(max(number), $2) FROM (SELECT number FROM events WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3) AS page`,
+			from, to, entriesAtOnce).Scan(&last); err != nil {
+			return err
 		}
 		rows, err := conn.Query(ctx, `
 			SELECT e.at, t.digest FROM events AS e JOIN tokens AS t ON t.id = e.token
-				WHERE e.number > $1 AND e.number <= $2 AND e.at > $6 AND e.action = $3
+				WHERE e.number > $1 AND e.number <= $2 AND e.action = $3
 			UNION ALL
-			SELECT e.at, t.digest FROM events AS e JOIN tokens AS t ON t.owner = e."user" AND t.revoked IS NULL
-				WHERE e.number > $1 AND e.number <= $2 AND e.at > $6 AND e.action IN ($4, $5)`,
-			from, latest.number, token.TokenRevoked, token.UserDisabled, token.UserEnabled, since)
+			SELECT u.at, t.digest FROM (
+					SELECT "user", max(at) AS at FROM events WHERE number > $1 AND number <= $2 AND action IN ($4, $5) GROUP BY "user"
+				) AS u JOIN tokens AS t ON t.owner = u."user" AND t.revoked IS NULL`,
+			from, last, token.TokenRevoked, token.UserDisabled, token.UserEnabled)
 		if err != nil {
 			return err
 		}
-		var digests []token.Digest
 		var at time.Time
 		var digest []byte
-		if _, err := pgx.ForEachRow(rows, []any{&at, &digest}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&at, &digest}, func() error {
 			d, err := asDigest(digest)
 			digests = append(digests, d)
 			if at.After(s.began) { // else nobody was there to hear of it
 				s.watched.heard(now.Sub(at))
 			}
 			return err
-		}); err != nil {
-			return err
-		}
-		if err := forget(ctx, digests...); err != nil {
-			return fmt.Errorf("forget what was changed: %w", err)
-		}
-		s.heard = latest
-		s.asked.Store(&asked)
-		return nil
+		})
+		return err
 	})
+	return digests, last, err
 }

@@ -1,0 +1,91 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/token"
+)
+
+// many are tokens of alice's, and entries of the trail for each.
+const (
+	manyTokens = `INSERT INTO users (name) VALUES ('alice');
+		INSERT INTO tokens (digest, id, owner, hint, label, created)
+			SELECT sha512(n::text::bytea), n::text, 'alice', '', '', now() FROM generate_series(1, 5000) AS n;`
+	allRevoked = `INSERT INTO events (at, actor, action, "user", token, detail)
+			SELECT now(), '', 'token.revoke', 'alice', n::text, '' FROM generate_series(1, 5000) AS n`
+	againAndAgain = `INSERT INTO events (at, actor, action, "user", token, detail)
+			SELECT now(), '', CASE n % 2 WHEN 1 THEN 'user.disable' ELSE 'user.enable' END, 'alice', '', '' FROM generate_series(1, 1000) AS n`
+)
+
+// TestCatchingUpGoesOnWhereItFailed: from the start, it might never come to its end.
+func TestCatchingUpGoesOnWhereItFailed(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	run(t.Context(), url, manyTokens+allRevoked)
+	s := open(t, url)
+	var calls, most int
+	times := map[token.Digest]int{}
+	watchFor(t, s, func(_ context.Context, digests ...token.Digest) error {
+		if calls++; calls%2 == 0 {
+			return errors.New("not now")
+		}
+		for _, d := range digests {
+			times[d]++
+			most = max(most, times[d])
+		}
+		return nil
+	})
+	if len(times) != 5000 || calls < 4 || most > 1 {
+		t.Errorf("told of %d tokens in %d parts, of one %d times; want all 5000, each once", len(times), calls, most)
+	}
+}
+
+// TestWhoIsDisabledAgainAndAgainIsHeardOfOnce, not once for each change and token.
+func TestWhoIsDisabledAgainAndAgainIsHeardOfOnce(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	run(t.Context(), url, manyTokens+againAndAgain)
+	s := open(t, url)
+	told := 0
+	watchFor(t, s, func(_ context.Context, digests ...token.Digest) error {
+		told += len(digests)
+		return nil
+	})
+	if told != 5000 {
+		t.Errorf("told %d times of 5000 tokens", told)
+	}
+}
+
+// TestWhatWasPutBackIsLookedAtAgain: a backup that was restored has a shorter trail, and in
+// it may be what is not known here.
+func TestWhatWasPutBackIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	one := open(t, url)
+	revoked, gone := mint(t, one), mint(t, one)
+	check(revokeNow(t, one, revoked))
+	check(revokeNow(t, one, gone))
+	other := open(t, url)
+	heard := told(t, other)
+	wantTold(t, "before", heard, revoked.Digest, gone.Digest)
+	await(t, "all", other.Hears)
+	run(t.Context(), url, `SET session_replication_role = replica; DELETE FROM events WHERE token = '`+gone.ID+`'`)
+	wantTold(t, "afterwards", heard, revoked.Digest)
+}
+
+// watchFor watches until all that has happened was told.
+func watchFor(t *testing.T, s *postgres.Store, forget postgres.Forget) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Watch(ctx, forget)
+	}()
+	await(t, "all to be heard of", s.Hears)
+	cancel()
+	<-ended
+}
