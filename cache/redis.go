@@ -18,7 +18,7 @@ const (
 	// fillTimeout is for what no login waits for. It is shorter than what tombstones live
 	// longer than records, or a fill might come after one.
 	fillTimeout = 500 * time.Millisecond
-	// buryTimeout is for changes, which may take longer.
+	// buryTimeout is for changes, which may take longer, and for each 10,000 tokens as long.
 	buryTimeout = 500 * time.Millisecond
 	// probeTimeout is for a server that did not answer before.
 	probeTimeout = time.Second
@@ -236,13 +236,18 @@ func (r *Redis) Bury(ctx context.Context, life time.Duration, keys ...string) er
 	if err := r.breaker.err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrPending, err)
 	}
-	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), buryTimeout)
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience(buryTimeout, len(names)))
 	defer cancel()
 	if err := r.write(within, names); err != nil {
 		r.breaker.turnOff(ctx, err)
 		return fmt.Errorf("%w: %w", ErrPending, err)
 	}
 	return nil
+}
+
+// patience is for so many tombstones, where a few of them may take that long.
+func patience(few time.Duration, names int) time.Duration {
+	return few * time.Duration(1+names/10_000)
 }
 
 // write writes the tombstones of these names.

@@ -44,9 +44,10 @@ func (r *Redis) look(ctx context.Context) {
 	if err == nil {
 		select {
 		case <-r.newConn:
-			within, cancel := context.WithTimeout(ctx, probeTimeout)
+			names := r.graves.all()
+			within, cancel := context.WithTimeout(ctx, patience(probeTimeout, len(names)))
 			defer cancel()
-			err = r.write(within, r.graves.all())
+			err = r.write(within, names)
 		default:
 		}
 	}
@@ -64,9 +65,9 @@ func (r *Redis) recover(ctx context.Context) error {
 	if err := r.warmUp(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*probeTimeout)
-	defer cancel()
 	names := r.graves.all()
+	ctx, cancel := context.WithTimeout(ctx, patience(10*probeTimeout, len(names)))
+	defer cancel()
 	for {
 		if err := r.write(ctx, names); err != nil {
 			return err

@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -266,4 +267,24 @@ func TestATombstoneIsNeverShortened(t *testing.T) {
 	must(t, server.Serve())
 	eventually(t, "none is pending", func() bool { return pending(t, registry) == 0 })
 	eventually(t, "the other one finds it", func() bool { return found(two, "long") == "(buried)" })
+}
+
+// TestVeryManyAreBuriedAtOnce, as when a user with very many tokens is disabled: it takes
+// longer than the few of any other change, and is no reason to take Redis for dead.
+func TestVeryManyAreBuriedAtOnce(t *testing.T) {
+	server := startServer(t)
+	one, other := newRedis(t, server), newRedis(t, server)
+	keys := make([]string, 250_000)
+	for i := range keys {
+		keys[i] = strconv.Itoa(i)
+	}
+	must(t, one.Bury(t.Context(), time.Minute, keys...))
+	if !one.Used() {
+		t.Error(one.Err())
+	}
+	for _, key := range []string{keys[0], keys[len(keys)-1]} {
+		if e, err := other.Get(t.Context(), key); !e.Buried || err != nil {
+			t.Errorf("%s: got %v, %v", key, e, err)
+		}
+	}
 }
