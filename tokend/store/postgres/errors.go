@@ -29,6 +29,8 @@ const (
 	notEncodable     = "22P05"
 	inRecovery       = "55000"
 	ofPooler         = "08P01"
+	noStatement      = "26000"
+	statementExists  = "42P05"
 	adminShutdown    = "57P01"
 	crashShutdown    = "57P02"
 )
@@ -65,6 +67,8 @@ func explain(err error) error {
 		return fmt.Errorf("the database's encoding has no such character; leave it out, or move to a database with the encoding UTF8: %w", err)
 	case ofPooler:
 		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: is PostgreSQL running behind it, and does [store] direct_url name it?: %w", err)
+	case noStatement, statementExists: // another session's
+		return fmt.Errorf("[store] url leads to a pooler in transaction mode; name the database itself, past the pooler, in direct_url: %w", err)
 	case readOnly:
 		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in [store] url (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, err)
 	case diskFull:

@@ -72,6 +72,30 @@ func TestOfManyDaemonsOneUpgradesTheSchema(t *testing.T) {
 	}
 }
 
+// TestAnUpgradeHasTheTimeThatItNeeds: of a large trail an index is not made in seconds.
+// Here it is a lock that it waits for.
+func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	run(t.Context(), url, `DROP TABLE cache_keys; DROP INDEX events_by_time, users_disabled; DELETE FROM goose_db_version WHERE version_id > 1`)
+	conn := connect(t.Context(), url)
+	defer func() { check(conn.Close(context.Background())) }()
+	_, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE events`)
+	check(err)
+	longer := time.AfterFunc(6*time.Second, func() { _, _ = conn.Exec(context.Background(), `COMMIT`) })
+	defer longer.Stop()
+	var log lines
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.CacheKeys(t.Context())
+	check(errors.Join(err, s.Close()))
+	if log.count("schema upgraded") != 1 {
+		t.Error("it says nothing of the upgrade")
+	}
+}
+
 func TestNewerSchemaIsRefused(t *testing.T) {
 	url := newDatabase(t, "current")
 	run(t.Context(), url, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, true)`)

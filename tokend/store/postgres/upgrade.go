@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -17,6 +18,14 @@ import (
 
 //go:embed migrations/*.sql
 var migrations embed.FS
+
+const (
+	// upgradeTimeout is for each step of an upgrade, which may have all of a large table to
+	// go through. The systemd unit waits as long (TimeoutStartSec).
+	upgradeTimeout = time.Hour
+	// upgradeLockTimeout is how long a step may wait for others, who wait behind it.
+	upgradeLockTimeout = 30 * time.Second
+)
 
 // upgrade brings the schema up to date. The lock is the server's, and ends with the
 // connection.
@@ -49,6 +58,9 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 	case was == known:
 		return nil
 	}
+	if was > 0 {
+		s.log.Info("the schema is being upgraded: with a large audit trail that takes minutes", "from", was, "to", known)
+	}
 	done, err := writer.Up(ctx)
 	if err != nil {
 		return fmt.Errorf("upgrade the schema from version %d to %d: %w", was, known, err)
@@ -65,7 +77,10 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 
 // openDirect is one connection to the server itself, as database/sql has it.
 func (s *Store) openDirect() *sql.DB {
-	db := stdlib.OpenDB(*s.direct.ConnConfig, stdlib.OptionBeforeConnect(s.direct.BeforeConnect))
+	settings := s.direct.ConnConfig.Copy()
+	settings.RuntimeParams["statement_timeout"] = milliseconds(upgradeTimeout)
+	settings.RuntimeParams["lock_timeout"] = milliseconds(upgradeLockTimeout)
+	db := stdlib.OpenDB(*settings, stdlib.OptionBeforeConnect(s.direct.BeforeConnect))
 	db.SetMaxOpenConns(1)
 	return db
 }
