@@ -215,3 +215,19 @@ func TestPoolerWithoutADirectURLIsToldOf(t *testing.T) {
 		t.Errorf("got error %v", err)
 	}
 }
+
+// TestAPoolerWithoutAWayPastItIsToldOf, also by one that lets what tokend asks of its
+// session pass for nothing.
+func TestAPoolerWithoutAWayPastItIsToldOf(t *testing.T) {
+	pooler, err := servers.StartPgBouncer(server, "default_pool_size = 1",
+		"ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout")
+	check(err)
+	t.Cleanup(func() { check(pooler.Stop()) })
+	url := pooler.URL(newName(t, "current"))
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: url})
+	if err == nil { // it had the only session, and has left its statements there
+		check(s.Close())
+		_, err = postgres.Open(t.Context(), postgres.Config{URL: url})
+	}
+	wantSentence(t, "the second daemon", err, "[store] url leads to a pooler in transaction mode; name the database itself, past the pooler, in direct_url: ")
+}
