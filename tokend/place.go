@@ -14,6 +14,9 @@ import (
 
 // warnOfPlaces looks at the way to all that the daemon trusts.
 func (n *node) warnOfPlaces() {
+	for _, warning := range exposed(n.cfg) {
+		n.log.Warn(warning)
+	}
 	database := strings.TrimPrefix(n.cfg.Store.URL, "sqlite:")
 	if config.IsPostgreSQL(database) {
 		database = ""

@@ -67,6 +67,9 @@ func reportValid(cmd *cobra.Command, path string, read loaded) error {
 	for _, weak := range weakPlaces(path) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "other users can change or replace it: %s\n", printable(token.Redact(weak)))
 	}
+	for _, warning := range exposed(cfg) {
+		fmt.Fprintln(cmd.ErrOrStderr(), warning)
+	}
 	verdict := "is valid"
 	if read.origin == config.Absent {
 		verdict = "is not there, which is valid: every key has its default"

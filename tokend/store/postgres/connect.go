@@ -66,6 +66,24 @@ var beginChange = pgx.TxOptions{BeginQuery: `BEGIN;
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
+// Exposed reports whether somebody on the way to a server of the URL could answer in its
+// place: it is none of this machine, and does not have to prove who it is.
+func Exposed(url string) bool {
+	settings, err := pgconn.ParseConfig(url)
+	if err != nil {
+		return false // as connecting will tell
+	}
+	for _, s := range append(settings.Fallbacks, &pgconn.FallbackConfig{Host: settings.Host, TLSConfig: settings.TLSConfig}) {
+		ip := net.ParseIP(s.Host)
+		here := strings.HasPrefix(s.Host, "/") || s.Host == "localhost" || ip != nil && ip.IsLoopback()
+		proven := s.TLSConfig != nil && (!s.TLSConfig.InsecureSkipVerify || s.TLSConfig.VerifyPeerCertificate != nil)
+		if !here && !proven {
+			return true
+		}
+	}
+	return false
+}
+
 // describe names the database without its password.
 func describe(c *pgx.ConnConfig) string {
 	var servers []string

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"net"
+	"slices"
+	"strings"
+
+	"tokend/config"
+	"tokend/tokend/store/postgres"
+)
+
+// exposed says what crosses a network where others can listen and answer.
+func exposed(cfg config.Config) (warnings []string) {
+	for _, url := range []struct{ key, value string }{{"url", cfg.Store.URL}, {"direct_url", cfg.Store.DirectURL}} {
+		if config.IsPostgreSQL(url.value) && postgres.Exposed(url.value) {
+			warnings = append(warnings, "[store] "+url.key+": whoever is on the way to the database can answer in its place, and say yes to anybody; sslmode=verify-full in the url would keep them out")
+		}
+	}
+	if !config.IsRedis(cfg.Cache.URL) {
+		return warnings
+	}
+	if url, err := config.ParseRedis(cfg.Cache.URL); err == nil && !url.TLS && slices.ContainsFunc(url.Servers, distant) {
+		warnings = append(warnings, "[cache] url: whoever is on the way to Redis can read its password, and hold back what was revoked; rediss instead of redis would keep them out")
+	}
+	return warnings
+}
+
+// distant tells whether the address of a server, with a port or without, is not this machine's.
+func distant(server string) bool {
+	host, _, err := net.SplitHostPort(server)
+	if err != nil {
+		host = strings.Trim(server, "[]")
+	}
+	ip := net.ParseIP(host)
+	return host != "localhost" && (ip == nil || !ip.IsLoopback())
+}
