@@ -268,7 +268,7 @@ func TestWhoAsksForReadinessDoesNotFillTheLog(t *testing.T) {
 			t.Fatalf("got %d", page.Code)
 		}
 	}
-	if lines := strings.Count(log.String(), "msg=\"not ready\""); lines == 0 || lines > asked/5 {
+	if lines := strings.Count(log.String(), `state="not ready"`); lines == 0 || lines > asked/5 {
 		t.Errorf("%d lines of the log for %d questions", lines, asked)
 	}
 }

@@ -13,7 +13,7 @@ func TestWhatCrossesTheNetworkInTheClearIsToldOf(t *testing.T) {
 	var log bytes.Buffer
 	n := &node{log: slog.New(slog.NewTextHandler(&log, nil)), cfg: config.Config{Store: config.Store{URL: "postgres://u@db.example/d"}}}
 	n.warnOfPlaces()
-	if !strings.Contains(log.String(), `level=WARN msg="[store] url: whoever is on the way to the database can answer`) {
+	if !strings.Contains(log.String(), `because="[store] url: whoever is on the way to the database can answer`) {
 		t.Errorf("the log says %q", &log)
 	}
 	for _, c := range []struct{ store, direct, cache, keys string }{

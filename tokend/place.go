@@ -15,7 +15,7 @@ import (
 // warnOfPlaces looks at the way to all that the daemon trusts.
 func (n *node) warnOfPlaces() {
 	for _, warning := range exposed(n.cfg) {
-		n.log.Warn(warning)
+		n.log.Warn("others on the network could stand in for a server", "because", warning)
 	}
 	database := strings.TrimPrefix(n.cfg.Store.URL, "sqlite:")
 	if config.IsPostgreSQL(database) {

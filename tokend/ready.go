@@ -154,7 +154,7 @@ func (n *node) serveReady() http.HandlerFunc {
 		ctx := context.WithoutCancel(r.Context())
 		is := n.readiness(ctx)
 		if is.errs != nil {
-			seldom.Do(func() { n.log.WarnContext(ctx, is.state(), "err", errors.Join(is.errs...)) })
+			seldom.Do(func() { n.log.WarnContext(ctx, "not all is well", "state", is.state(), "err", errors.Join(is.errs...)) })
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(is.status())

@@ -131,11 +131,11 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 		return err
 	}
 	if latest.timeline != s.heard.timeline || latest.number < s.heard.number {
-		what := "another server has taken over"
-		if latest.timeline == s.heard.timeline {
-			what = "the database was put back to an earlier state"
+		if latest.timeline != s.heard.timeline {
+			s.log.WarnContext(ctx, "another server has taken over: all that was changed lately is looked at again")
+		} else {
+			s.log.WarnContext(ctx, "the database was put back to an earlier state: all that was changed lately is looked at again")
 		}
-		s.log.WarnContext(ctx, what+": all that was changed lately is looked at again")
 		s.logins.Reset() // no login may ask the one that was
 		s.pool.Reset()
 		number, err := before(ctx, conn, now.Add(-longestMemory), latest.number)
