@@ -53,7 +53,7 @@ func (s *Store) vacant(ctx context.Context) error {
 			return err
 		}
 		var standby, others, mayMake bool
-		if err := s.pool.QueryRow(ctx, `SELECT pg_is_in_recovery(), to_regclass('users') IS NOT NULL,
+		if err := s.pool.QueryRow(ctx, `SELECT pg_is_in_recovery(), coalesce(to_regclass('users'), to_regclass('tokens'), to_regclass('events'), to_regclass('cache_keys')) IS NOT NULL,
 			coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)`).Scan(&standby, &others, &mayMake); err != nil {
 			return err
 		}

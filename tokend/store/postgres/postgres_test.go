@@ -143,3 +143,13 @@ func TestALookupMeetsOnlyTheDisabledAmongUsers(t *testing.T) {
 		t.Errorf("the index of all users was used %d times, that of the disabled ones %d times", all, disabled)
 	}
 }
+
+// TestATimeThatWouldStandForNoneIsAnError: the token would be good again.
+func TestATimeThatWouldStandForNoneIsAnError(t *testing.T) {
+	url := newDatabase(t, "current")
+	s := open(t, url)
+	r := mint(t, s)
+	run(t.Context(), url, `UPDATE tokens SET revoked = '0001-01-01 00:00:00Z'`)
+	_, err := s.Lookup(t.Context(), r.Digest)
+	wantSentence(t, "look-up", err, "the first of the year 1, which would stand for none")
+}

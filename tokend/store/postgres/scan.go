@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,7 +34,7 @@ func scanRecord(r pgx.CollectableRow) (record token.Record, err error) {
 		record.Digest, err = asDigest(digest)
 	}
 	if err != nil {
-		return token.Record{}, err
+		return token.Record{}, fmt.Errorf("token %q: %w", record.ID, err)
 	}
 	return record, nil
 }
@@ -80,8 +81,12 @@ func (i *instant) ScanTimestamptz(v pgtype.Timestamptz) error {
 		return errors.New("a time in the table is infinite")
 	}
 	*i = instant(time.Time{})
-	if v.Valid {
-		*i = instant(v.Time.UTC())
+	if !v.Valid {
+		return nil
 	}
+	if v.Time.IsZero() {
+		return errors.New("a time in the table is the first of the year 1, which would stand for none")
+	}
+	*i = instant(v.Time.UTC())
 	return nil
 }

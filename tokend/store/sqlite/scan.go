@@ -47,8 +47,10 @@ func scanRecord(r row) (record token.Record, err error) {
 	if err != nil {
 		return token.Record{}, err
 	}
-	record.Digest, err = token.ParseDigest(digest)
-	return record, err
+	if record.Digest, err = token.ParseDigest(digest); err != nil {
+		return token.Record{}, fmt.Errorf("token %q: %w", record.ID, err)
+	}
+	return record, nil
 }
 
 func scanUser(r row) (user token.User, err error) {
@@ -84,7 +86,9 @@ func (i instant) Scan(column any) error {
 	case nil:
 		*i.to = time.Time{}
 	case int64:
-		*i.to = time.UnixMicro(v).UTC()
+		if *i.to = time.UnixMicro(v).UTC(); i.to.IsZero() {
+			return fmt.Errorf("a time is kept as %d, which would stand for none", v)
+		}
 	default:
 		return fmt.Errorf("a time is kept as %T, not as microseconds", column)
 	}

@@ -248,3 +248,20 @@ func TestTokenMissingFromTheIndexIsAnError(t *testing.T) {
 	}
 	wantSentence(t, last, "is damaged: of its 1 tokens, 0 are found by their IDs; restore a backup")
 }
+
+// TestATimeThatWouldStandForNoneIsAnError: the token would be good again, here and where it
+// is moved to.
+func TestATimeThatWouldStandForNoneIsAnError(t *testing.T) {
+	path := newPath(t)
+	s := open(t, path)
+	r := mint(t, s)
+	run(t, shell(t, path), `UPDATE tokens SET revoked = -62135596800000000`)
+	_, err := s.Lookup(t.Context(), r.Digest)
+	wantSentence(t, err, "a time is kept as -62135596800000000, which would stand for none")
+	closeStore(t, s)
+	var last error
+	for _, err := range openSource(t, path).Records(t.Context()) {
+		last = err
+	}
+	wantSentence(t, last, "which would stand for none")
+}
