@@ -91,11 +91,11 @@ func (b *breaker) trip(ctx context.Context, err error) {
 	if b.off {
 		return
 	}
-	b.off, b.why = true, err
+	b.off, b.why = true, explain(err)
 	if time.Since(b.since) > steady {
 		b.wait = 0
 	}
-	b.log.WarnContext(ctx, "the cache is not used until it works again: every login asks the store", "err", err)
+	b.log.WarnContext(ctx, "the cache is not used until it works again: every login asks the store", "err", b.why)
 	select {
 	case b.tripped <- struct{}{}:
 	default:

@@ -28,7 +28,7 @@ func TestTLSShowsWhoIsWho(t *testing.T) {
 	expect(t, r, "k", "v")
 	address.CAFile = ""
 	stranger := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	eventually(t, "it says why", func() bool { return strings.Contains(stranger.Err().Error(), "certificate") })
+	eventually(t, "it says why", func() bool { return strings.Contains(stranger.Err().Error(), "does ca_file name who signed") })
 	expect(t, stranger, "k", "(error)")
 	for _, bad := range []string{filepath.Join(t.TempDir(), "none"), write(t, "no certificate")} {
 		address.CAFile = bad

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"syscall"
 
@@ -25,8 +26,12 @@ func explain(err error) error {
 	case strings.Contains(err.Error(), "all sentinels") && strings.Contains(err.Error(), redis.Nil.Error()):
 		remedy = "the Sentinels know no set of servers by the name in [cache] url"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		remedy = "Redis hung up; does it want TLS (rediss:// in [cache] url), or a certificate (cert_file)?"
-	case errors.Is(err, context.DeadlineExceeded):
+		remedy = "Redis hung up; is it being restarted, or does it want TLS (rediss:// in [cache] url), or a certificate (cert_file)?"
+	case strings.Contains(err.Error(), "certificate"): // of Sentinels it has no type
+		remedy = "TLS with Redis fails; does ca_file name who signed the servers' certificates, do these name the hosts of [cache] url, and do they want one (cert_file)?"
+	case isFull(err):
+		return fmt.Errorf("%w: %w", errFull, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		remedy = "Redis does not answer; is it running where [cache] url says, does a firewall let this machine through, and does it speak TLS if the url says so?"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		remedy = "nobody listens there; is Redis running where [cache] url says?"

@@ -83,6 +83,8 @@ func TestASlowRedisCostsLittle(t *testing.T) {
 	}
 	if r.Used() {
 		t.Error("it is used all the same")
+	} else if !strings.Contains(r.Err().Error(), "Redis does not answer; is it running where [cache] url says") {
+		t.Errorf("it does not say what to do: %v", r.Err())
 	}
 	must(t, server.Resume())
 	eventually(t, "it is used again", r.Used)

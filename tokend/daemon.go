@@ -233,7 +233,7 @@ func (n *node) run(ctx context.Context) error {
 		return nil
 	})
 	n.log.Info("tokend serves", "version", version.Version, "pid", os.Getpid(), "config", n.path,
-		"auth", n.cfg.Auth.Socket, "admin", n.cfg.Admin.Socket)
+		"auth", n.cfg.Auth.Socket, "admin", n.cfg.Admin.Socket, "store", n.cfg.Store.URL, "cache", n.cfg.Cache.URL)
 	n.notifier.tell(daemon.SdNotifyReady)
 	err := group.Wait()
 	if err != nil {

@@ -58,7 +58,7 @@ func explain(err error) error {
 	case inRecovery:
 		return fmt.Errorf("the server is a standby, which lags behind; let [store] url, or the pooler that it names, lead to the primary: %w", err)
 	case wrongPassword:
-		return fmt.Errorf("the server takes no such password; mend [store] password_file, or the user's password (ALTER ROLE): %w", err)
+		return fmt.Errorf("the server takes no such password; name or mend [store] password_file, or the user's password (ALTER ROLE): %w", err)
 	case notAdmitted:
 		return fmt.Errorf("the server doesn't admit this user from here; mend the user in [store] url, or the server's pg_hba.conf: %w", err)
 	case noDatabase:
