@@ -13,9 +13,9 @@ import (
 const (
 	manyTokens = `INSERT INTO users (name) VALUES ('alice');
 		INSERT INTO tokens (digest, id, owner, hint, label, created)
-			SELECT sha512(n::text::bytea), n::text, 'alice', '', '', now() FROM generate_series(1, 5000) AS n;`
+			SELECT sha512(n::text::bytea), n::text, 'alice', '', '', now() FROM generate_series(1, 25000) AS n;`
 	allRevoked = `INSERT INTO events (at, actor, action, "user", token, detail)
-			SELECT now(), '', 'token.revoke', 'alice', n::text, '' FROM generate_series(1, 5000) AS n`
+			SELECT now(), '', 'token.revoke', 'alice', n::text, '' FROM generate_series(1, 25000) AS n`
 	againAndAgain = `INSERT INTO events (at, actor, action, "user", token, detail)
 			SELECT now(), '', CASE n % 2 WHEN 1 THEN 'user.disable' ELSE 'user.enable' END, 'alice', '', '' FROM generate_series(1, 1000) AS n`
 )
@@ -38,8 +38,8 @@ func TestCatchingUpGoesOnWhereItFailed(t *testing.T) {
 		}
 		return nil
 	})
-	if len(times) != 5000 || calls < 4 || most > 1 {
-		t.Errorf("told of %d tokens in %d parts, of one %d times; want all 5000, each once", len(times), calls, most)
+	if len(times) != 25000 || calls < 4 || most > 1 {
+		t.Errorf("told of %d tokens in %d parts, of one %d times; want all 25000, each once", len(times), calls, most)
 	}
 }
 
@@ -54,8 +54,8 @@ func TestWhoIsDisabledAgainAndAgainIsHeardOfOnce(t *testing.T) {
 		told += len(digests)
 		return nil
 	})
-	if told != 5000 {
-		t.Errorf("told %d times of 5000 tokens", told)
+	if told != 25000 {
+		t.Errorf("told %d times of 25000 tokens", told)
 	}
 }
 

@@ -118,7 +118,7 @@ func (s *Store) watch(ctx context.Context, forget Forget, heard func()) (err err
 // A catch-up goes by pages of so many entries of the trail, and so many tokens are
 // forgotten at once: what is done is not done again where the next one fails.
 const (
-	entriesAtOnce = 2000
+	entriesAtOnce = 10_000
 	tokensAtOnce  = 10_000
 )
 
