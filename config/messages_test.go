@@ -71,6 +71,8 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[cache]\nurl = 'redis://u%@h'", `2:1: [cache] url: this is no URL; write redis://user@host:port, and %40 for an @ in the user's name`},
 		{"[cache]\nurl = 'redis://'", `2:1: [cache] url: what stands behind :// is no address of a server; write host:port, or user@host:port, and no password`},
 		{"[cache]\nurl = 'redis://h:65536'", `2:1: [cache] url: what stands behind :// is no address of a server; write host:port, or user@host:port, and no password`},
+		{"[cache]\nurl = 'redis://h:0'", `2:1: [cache] url: what stands behind :// is no address of a server; write host:port, or user@host:port, and no password`},
+		{"[cache]\nurl = 'redis://[::1]:0'", `2:1: [cache] url: what stands behind :// is no address of a server; write host:port, or user@host:port, and no password`},
 		{"[store]\nca_file = '/p'", `2:1: [store] has no key "ca_file"; for TLS, write ?sslmode=verify-full&sslrootcert=/path into its url (also sslcert and sslkey)`},
 		{"[cache]\nurl = 'redis://a,b'", `2:1: [cache] url: several servers are a Sentinel's or a Cluster's; write redis+sentinel:// or redis+cluster://`},
 		{"[cache]\nurl = 'redis://h/0?timeout=1s'", `2:1: [cache] url: the URL takes no options behind a ? or #; timeouts are tokend's own, and TLS has its own keys`},
