@@ -91,6 +91,8 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{pg + "[cache]\nurl = 'redis://h'\nsentinel_password_file = '/p'", `5:1: [cache] sentinel_password_file: there is no Sentinel in the url; leave it out, or write redis+sentinel://`},
 		{pg + "[cache]\nurl = 'redis://h'\nca_file = '/p'", `5:1: [cache] ca_file: there is no TLS in the url; leave it out, or write rediss:// (with two s)`},
 		{pg + "[cache]\nurl = 'rediss://h'\nca_file = 'p'", `5:1: [cache] ca_file: "p" is not the absolute path of a file; write one such as /etc/tokend/redis-ca.pem`},
+		{pg + "[cache]\nurl = 'redis://h'\ncert_file = '/c'\nkey_file = '/k'", `5:1: [cache] cert_file: there is no TLS in the url; leave it out, or write rediss:// (with two s)` + "\n" +
+			`6:1: [cache] key_file: there is no TLS in the url; leave it out, or write rediss:// (with two s)`},
 		{pg + "[cache]\nurl = 'rediss://h'\ncert_file = '/p'", `5:1: [cache] cert_file: a certificate is of no use without its key; name that in key_file`},
 		{pg + "[cache]\nurl = 'rediss://h'\nkey_file = '/p'", `5:1: [cache] key_file: a key is of no use without its certificate; name that in cert_file`},
 		{"[cache]\nentries = 0", `2:1: [cache] entries: 0 is out of range; write 1 to 1000000000`},
