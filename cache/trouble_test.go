@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -288,5 +289,44 @@ func TestVeryManyAreBuriedAtOnce(t *testing.T) {
 		if e, err := other.Get(t.Context(), key); !e.Buried || err != nil {
 			t.Errorf("%s: got %v, %v", key, e, err)
 		}
+	}
+}
+
+// TestWhatIsBuriedDuringTheRecoveryIsWritten before the cache is used again: it comes when
+// the tombstones are on their way of which was known until then.
+func TestWhatIsBuriedDuringTheRecoveryIsWritten(t *testing.T) {
+	server := startServer(t)
+	proxy, err := servers.StartProxy("tcp", server.Addr())
+	must(t, err)
+	defer func() { must(t, proxy.Close()) }()
+	one := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys})
+	two := newRedis(t, server)
+	for _, key := range []string{"before", "meanwhile"} {
+		put(t, two, key, "v", time.Hour)
+	}
+	proxy.Cut()
+	if err := one.Bury(t.Context(), time.Hour, "before"); !errors.Is(err, cache.ErrPending) {
+		t.Errorf("Bury: %v", err)
+	}
+	var once sync.Once
+	buried := make(chan error, 1)
+	proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
+		if fromClient && bytes.Contains(chunk, []byte("buried")) && !bytes.Contains(chunk, []byte("tokend:probe")) {
+			once.Do(func() { buried <- one.Bury(context.Background(), time.Hour, "meanwhile") })
+		}
+		return 0
+	})
+	proxy.Heal()
+	eventually(t, "it is used again", one.Used)
+	for _, key := range []string{"before", "meanwhile"} {
+		expect(t, two, key, "(buried)")
+	}
+	select {
+	case err := <-buried:
+		if !errors.Is(err, cache.ErrPending) {
+			t.Errorf("Bury meanwhile: %v", err)
+		}
+	default:
+		t.Error("no tombstone was on its way, so that this shows nothing")
 	}
 }
