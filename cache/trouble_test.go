@@ -330,3 +330,19 @@ func TestWhatIsBuriedDuringTheRecoveryIsWritten(t *testing.T) {
 		t.Error("no tombstone was on its way, so that this shows nothing")
 	}
 }
+
+// TestAnInterruptedCallersTombstoneIsWritten all the same, and is no failure of the server's.
+func TestAnInterruptedCallersTombstoneIsWritten(t *testing.T) {
+	one, two, key := newRedis(t, redis), newRedis(t, redis), newKey()
+	put(t, two, key, "v", time.Hour)
+	expect(t, two, key, "v")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := one.Bury(ctx, time.Hour, key); err != nil {
+		t.Errorf("Bury: %v", err)
+	}
+	if !one.Used() {
+		t.Error("it is not used any more")
+	}
+	expect(t, two, key, "(buried)")
+}
