@@ -346,3 +346,32 @@ func TestAnInterruptedCallersTombstoneIsWritten(t *testing.T) {
 	}
 	expect(t, two, key, "(buried)")
 }
+
+// TestFillsThatFailTurnItOff though the server answers: it lets nobody write any more.
+func TestFillsThatFailTurnItOff(t *testing.T) {
+	server := startServer(t)
+	r, err := cache.NewRedis(cache.RedisConfig{Address: cache.Address{Servers: []string{server.Addr()}}, Keys: keys})
+	must(t, err)
+	defer r.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var running sync.WaitGroup
+	running.Go(func() { r.Run(ctx) })
+	eventually(t, "it is used", r.Used)
+	cancel() // so that nothing but the fills may find out
+	running.Wait()
+	put(t, r, "k", "v", time.Hour)
+	_, err = server.Exec(t.Context(), "ACL", "SETUSER", "default", "resetkeys", "%R~*")
+	must(t, err)
+	expect(t, r, "k", "v")
+	for range 3 {
+		if !r.Used() {
+			t.Error("it is not used any more, after fewer than three")
+		}
+		put(t, r, "k", "v2", time.Hour)
+	}
+	if r.Used() || !strings.Contains(r.Err().Error(), "NOPERM") {
+		t.Errorf("used: %v, err: %v", r.Used(), r.Err())
+	}
+	expect(t, r, "k", "(error)")
+}
