@@ -45,3 +45,36 @@ func TestRecoveryIsTriedLessAndLessOften(t *testing.T) {
 		}
 	})
 }
+
+// TestFailuresFarApartTurnNothingOff: each was followed by an answer, and is forgotten. Those
+// that are near each other do, whatever is answered between them.
+func TestFailuresFarApartTurnNothingOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := cache.NewBreaker()
+		b.TurnOn()
+		fail := func(times int, after time.Duration) {
+			for range times {
+				b.Failed(errors.New("no answer"))
+				time.Sleep(after)
+				b.Worked()
+			}
+		}
+		const far = time.Second + 1
+		for n := range 5 {
+			fail(1, time.Millisecond)
+			fail(1, far)
+			if !b.On() {
+				t.Fatalf("it is off after %d failures, of which no three were within a second", 2*n+2)
+			}
+		}
+		fail(3, 100*time.Millisecond)
+		if b.On() {
+			t.Error("it is on after three within a second")
+		}
+		time.Sleep(far)
+		b.Worked() // the answer to what was asked before
+		if b.On() {
+			t.Error("an answer has turned it on")
+		}
+	})
+}
