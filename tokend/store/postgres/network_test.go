@@ -6,6 +6,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,5 +152,49 @@ func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 				t.Errorf("%s: %v; want %s", url, err, words)
 			}
 		}
+	}
+}
+
+// TestAnswerThatComesLateIsAsOldAsItsQuestion: what was changed while it was on its way is not
+// in it. Each takes longer here than what was heard is believed.
+func TestAnswerThatComesLateIsAsOldAsItsQuestion(t *testing.T) {
+	t.Parallel()
+	const timeline = "00000001" // is in what the server says of its newest change, and in nothing else
+	for what, revoked := range map[string]bool{"nothing is new": false, "a token was revoked": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			database, proxy := newName(t, "current"), newProxy(t)
+			s, past := open(t, urlBy(database, proxy)), open(t, server.URL(database))
+			r := mint(t, past)
+			heard := told(t, s)
+			await(t, "the first answer", s.Hears)
+			t.Cleanup(proxy.Cut) // or the end waits for an answer
+			var answers atomic.Int64
+			proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
+				if fromClient || !bytes.Contains(chunk, []byte(timeline)) {
+					return 0
+				}
+				answers.Add(1)
+				return postgres.Deaf + 500*time.Millisecond
+			})
+			if revoked {
+				revoke(t, past, token.Selection{ID: r.ID})
+			}
+			await(t, "an answer that is held back", func() bool { return answers.Load() > 0 })
+			await(t, "the silence to be known", func() bool { return !s.Hears() })
+			inDoubt := func(until string, is func() bool) {
+				await(t, until, func() bool {
+					if s.Hears() {
+						t.Fatal("an answer is believed from when it came")
+					}
+					return is()
+				})
+			}
+			if revoked {
+				inDoubt("the revocation", func() bool { return len(heard) > 0 })
+			}
+			before := answers.Load()
+			inDoubt("the next question", func() bool { return answers.Load() > before })
+		})
 	}
 }
