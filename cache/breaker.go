@@ -34,11 +34,12 @@ type breaker struct {
 	last     time.Time // when it failed
 	since    time.Time // when it was turned on
 	wait     time.Duration
+	fresh    bool // nothing was tried since it was turned off
 }
 
 // newBreaker returns one that is off.
 func newBreaker(log *slog.Logger, why error) *breaker {
-	return &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why}
+	return &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why, fresh: true}
 }
 
 // err is nil while the cache is on, else why it is off.
@@ -93,7 +94,7 @@ func (b *breaker) trip(ctx context.Context, err error) {
 	}
 	b.off, b.why = true, explain(err)
 	if time.Since(b.since) > steady {
-		b.wait = 0
+		b.wait, b.fresh = 0, true
 	}
 	b.log.WarnContext(ctx, "the cache is not used until it works again: every login asks the store", "err", b.why)
 	select {
@@ -125,10 +126,15 @@ func (b *breaker) still(ctx context.Context, err error) {
 	b.why = err
 }
 
-// next is how long to wait before the next try, at random so that not all come at once.
+// next is how long to wait before the next try: hardly before the first one, unless the cache
+// was on for a moment only; at random so that not all daemons come at once.
 func (b *breaker) next() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.fresh {
+		b.fresh = false
+		return rand.N(firstWait / 2) //nolint:gosec // it is no secret
+	}
 	b.wait = min(max(2*b.wait, firstWait), longestWait)
 	return b.wait/2 + rand.N(b.wait) //nolint:gosec // it is no secret
 }

@@ -1,7 +1,10 @@
 package cache_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +19,9 @@ func TestRecoveryIsTriedLessAndLessOften(t *testing.T) {
 		first := map[time.Duration]bool{}
 		for range 20 {
 			b := cache.NewBreaker()
+			if wait := b.Next(); wait >= 50*time.Millisecond {
+				t.Errorf("the first try comes after %s", wait)
+			}
 			mean := 100 * time.Millisecond
 			for try := range 10 {
 				wait := b.Next()
@@ -36,7 +42,7 @@ func TestRecoveryIsTriedLessAndLessOften(t *testing.T) {
 			b.TurnOn()
 			time.Sleep(11 * time.Second)
 			b.TurnOff(errors.New("again"))
-			if wait := b.Next(); wait > 150*time.Millisecond {
+			if wait := b.Next(); wait >= 50*time.Millisecond {
 				t.Errorf("it was well for long, and is tried after %s", wait)
 			}
 		}
@@ -77,4 +83,32 @@ func TestFailuresFarApartTurnNothingOff(t *testing.T) {
 			t.Error("an answer has turned it on")
 		}
 	})
+}
+
+// TestARedisThatFailsAgainAndAgainIsTriedSeldom, though it is well whenever it is looked at.
+func TestARedisThatFailsAgainAndAgainIsTriedSeldom(t *testing.T) {
+	server := startServer(t)
+	turnedOn := lines{with: []byte("the cache is used")}
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{server.Addr()}}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&turnedOn, nil))})
+	_, err := server.Exec(t.Context(), "ACL", "SETUSER", "default", "resetkeys", "%R~*", "~tokend:probe")
+	must(t, err)
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		_ = r.Fill(t.Context(), "k", []byte("v"), time.Hour)
+	}
+	if n := turnedOn.n.Load(); n < 2 || n > 10 {
+		t.Errorf("it was turned on %d times", n)
+	}
+}
+
+// lines counts those that are written with the words.
+type lines struct {
+	with []byte
+	n    atomic.Int64
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	if bytes.Contains(line, l.with) {
+		l.n.Add(1)
+	}
+	return len(line), nil
 }

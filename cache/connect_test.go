@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,16 +76,18 @@ func TestTheUserNeedsNoMoreRightsThanTheDocsSay(t *testing.T) {
 	server := startServer(t, fmt.Sprintf(rules, secret))
 	_, err = server.Exec(t.Context(), "ACL", "SETUSER", "default", "off")
 	must(t, err)
-	now := "wrong"
-	address := cache.Address{Servers: []string{server.Addr()}, User: "tokend", Password: func() (string, error) { return now, nil }}
+	const wrong = "wrong"
+	var now atomic.Value
+	now.Store(wrong)
+	address := cache.Address{Servers: []string{server.Addr()}, User: "tokend", Password: func() (string, error) { return now.Load().(string), nil }}
 	r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
 	eventually(t, "it says why", func() bool {
 		return strings.Contains(r.Err().Error(), "Redis admits no such user with that password") && strings.Contains(r.Err().Error(), "WRONGPASS")
 	})
-	if strings.Contains(r.Err().Error(), now) {
+	if strings.Contains(r.Err().Error(), wrong) {
 		t.Error("the error has the password in it")
 	}
-	now = secret // is read again
+	now.Store(secret) // which is read again
 	eventually(t, "it is used", r.Used)
 	put(t, r, "k", "v", time.Hour)
 	expect(t, r, "k", "v")

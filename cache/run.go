@@ -24,14 +24,12 @@ func (r *Redis) Run(ctx context.Context) {
 			}
 			continue
 		}
-		if err := r.recover(ctx); err == nil {
-			continue
-		} else if ctx.Err() == nil {
-			r.breaker.still(ctx, explain(err))
-		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(r.breaker.next()):
+			if err := r.recover(ctx); err != nil && ctx.Err() == nil {
+				r.breaker.still(ctx, explain(err))
+			}
 		}
 	}
 }
