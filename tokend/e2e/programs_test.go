@@ -141,7 +141,7 @@ func TestBenchmarkPrintsItsTables(t *testing.T) {
 		`ratio \(goal: at most 1\.3\) +\d+\.\d\d`, `right token, its record cached +8 +\d+ +\d+ µs +\d+ µs +\d+ µs`,
 		`GET, bare go-redis in one process +8 +\d+`, `a check over the socket +8 +\d+ +\d+\.\d\d +\d+ µs`,
 		`the exchange alone, with a server in C that says OK to all +8 +\d+ +\d+\.\d\d`,
-		`1 daemons? +8 +\d+ +1\.00`, `3 daemons? +64 +\d+ +\d+\.\d\d`,
+		`1 daemon +8 +\d+ +1\.00`, `3 daemons +64 +\d+ +\d+\.\d\d`,
 		`pgbench, a prepared SELECT by primary key +8 +\d+`, `the store's Lookup in one process +8 +\d+ +\d+\.\d\d`,
 		`a check over the socket, nothing in Redis +8 +\d+ +\d+\.\d\d`,
 		`10000 tokens +8 +\d+ µs +\d+`, `20000 tokens +8 +\d+ µs +\d+\.\d\d +\d+ +\d+\.\d\d`,

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 
 	"tokend/tokend/e2e/rig"
 	"tokend/tokend/e2e/servers"
@@ -159,7 +158,11 @@ func (f *fleet) byNodes(ctx context.Context) error {
 	for _, atOnce := range []int{8, 64} {
 		var ways []way
 		for n := 1; n <= nodes; n++ {
-			ways = append(ways, f.checks(fmt.Sprintf("%d daemons", n), f.sockets(n), atOnce))
+			name := fmt.Sprintf("%d daemons", n)
+			if n == 1 {
+				name = "1 daemon"
+			}
+			ways = append(ways, f.checks(name, f.sockets(n), atOnce))
 		}
 		if err := f.heat(ctx); err != nil {
 			return err
@@ -169,7 +172,7 @@ func (f *fleet) byNodes(ctx context.Context) error {
 			return err
 		}
 		for i, way := range ways {
-			fmt.Fprintf(w, "%s\t%d\t%.0f\t%.2f\n", strings.TrimSuffix(way.name, "s"), atOnce, got[i], got[i]/got[0])
+			fmt.Fprintf(w, "%s\t%d\t%.0f\t%.2f\n", way.name, atOnce, got[i], got[i]/got[0])
 		}
 	}
 	return w.Flush()
