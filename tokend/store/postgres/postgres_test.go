@@ -79,11 +79,14 @@ func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
 	url := newDatabase(t, "current")
 	run(t.Context(), url, `DROP TABLE cache_keys; DROP INDEX events_by_time, users_disabled; DELETE FROM goose_db_version WHERE version_id > 1`)
 	conn := connect(t.Context(), url)
-	defer func() { check(conn.Close(context.Background())) }()
 	_, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE events`)
 	check(err)
-	longer := time.AfterFunc(6*time.Second, func() { _, _ = conn.Exec(context.Background(), `COMMIT`) })
-	defer longer.Stop()
+	var holder sync.WaitGroup
+	holder.Go(func() {
+		time.Sleep(6 * time.Second)
+		check(conn.Close(context.Background()))
+	})
+	defer holder.Wait()
 	var log lines
 	s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
