@@ -231,6 +231,15 @@ func TestKeysAreNotPrinted(t *testing.T) {
 	}
 }
 
+// newProxy is a way to the server that can be cut off.
+func newProxy(t *testing.T, server *servers.Redis) *servers.Proxy {
+	t.Helper()
+	proxy, err := servers.StartProxy("tcp", server.Addr())
+	must(t, err)
+	t.Cleanup(func() { must(t, proxy.Close()) })
+	return proxy
+}
+
 func startServer(t *testing.T, settings ...string) *servers.Redis {
 	t.Helper()
 	server, err := servers.StartRedis(settings...)

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tokend/cache"
-	"tokend/tokend/e2e/servers"
 )
 
 // TestADeadRedisIsAskedNoMore after the first few logins, until it is back; then it is told
@@ -182,9 +181,7 @@ func TestARedisThatTakesNothingIsNotUsed(t *testing.T) {
 // TestATombstoneThatArrivesLateIsThere: the network keeps it until the caller has given up.
 func TestATombstoneThatArrivesLateIsThere(t *testing.T) {
 	server := startServer(t)
-	proxy, err := servers.StartProxy("tcp", server.Addr())
-	must(t, err)
-	defer func() { must(t, proxy.Close()) }()
+	proxy := newProxy(t, server)
 	one := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys})
 	two := newRedis(t, server)
 	put(t, two, "k", "v", time.Hour)
@@ -209,9 +206,7 @@ func must(t *testing.T, err error) {
 // TestAFarRedisIsUsed: its answers take most of the time that they may, and making a
 // connection takes several.
 func TestAFarRedisIsUsed(t *testing.T) {
-	proxy, err := servers.StartProxy("tcp", redis.Addr())
-	must(t, err)
-	defer func() { must(t, proxy.Close()) }()
+	proxy := newProxy(t, redis)
 	key := newKey()
 	put(t, newRedis(t, redis), key, "v", time.Hour)
 	proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
@@ -296,9 +291,7 @@ func TestVeryManyAreBuriedAtOnce(t *testing.T) {
 // the tombstones are on their way of which was known until then.
 func TestWhatIsBuriedDuringTheRecoveryIsWritten(t *testing.T) {
 	server := startServer(t)
-	proxy, err := servers.StartProxy("tcp", server.Addr())
-	must(t, err)
-	defer func() { must(t, proxy.Close()) }()
+	proxy := newProxy(t, server)
 	one := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys})
 	two := newRedis(t, server)
 	for _, key := range []string{"before", "meanwhile"} {

@@ -12,7 +12,7 @@ import (
 // exposed says what crosses a network where others can listen and answer.
 func exposed(cfg config.Config) (warnings []string) {
 	for _, url := range []struct{ key, value string }{{"url", cfg.Store.URL}, {"direct_url", cfg.Store.DirectURL}} {
-		if config.IsPostgreSQL(url.value) && postgres.Exposed(url.value) {
+		if config.IsPostgreSQL(url.value) && slices.ContainsFunc(postgres.Unproven(url.value), distant) {
 			warnings = append(warnings, "[store] "+url.key+": whoever is on the way to the database can answer in its place, and say yes to anybody; sslmode=verify-full in the url would keep them out")
 		}
 	}
@@ -32,5 +32,5 @@ func distant(server string) bool {
 		host = strings.Trim(server, "[]")
 	}
 	ip := net.ParseIP(host)
-	return host != "localhost" && (ip == nil || !ip.IsLoopback())
+	return host != "localhost" && !strings.HasPrefix(host, "/") && (ip == nil || !ip.IsLoopback())
 }

@@ -78,7 +78,10 @@ func (f *fleet) start(ctx context.Context, only string) (err error) {
 		if s.database, err = f.postgres.NewDatabase(ctx, "template0"); err != nil {
 			return err
 		}
-		if err := errors.Join(fill(ctx, f.postgres.URL(s.database), s.tokens), f.layOut(ctx, *s)); err != nil {
+		if err = fill(ctx, f.postgres.URL(s.database), s.tokens); err == nil {
+			err = f.layOut(ctx, *s)
+		}
+		if err != nil {
 			return fmt.Errorf("fill PostgreSQL: %w", err)
 		}
 	}

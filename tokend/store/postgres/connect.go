@@ -66,22 +66,19 @@ var beginChange = pgx.TxOptions{BeginQuery: `BEGIN;
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// Exposed reports whether somebody on the way to a server of the URL could answer in its
-// place: it is none of this machine, and does not have to prove who it is.
-func Exposed(url string) bool {
+// Unproven returns those hosts of the URL, for a socket its folder, that don't have to prove
+// who they are: others on the way to them could answer in their place.
+func Unproven(url string) (hosts []string) {
 	settings, err := pgconn.ParseConfig(url)
 	if err != nil {
-		return false // as connecting will tell
+		return nil // as connecting will tell
 	}
 	for _, s := range append(settings.Fallbacks, &pgconn.FallbackConfig{Host: settings.Host, TLSConfig: settings.TLSConfig}) {
-		ip := net.ParseIP(s.Host)
-		here := strings.HasPrefix(s.Host, "/") || s.Host == "localhost" || ip != nil && ip.IsLoopback()
-		proven := s.TLSConfig != nil && (!s.TLSConfig.InsecureSkipVerify || s.TLSConfig.VerifyPeerCertificate != nil)
-		if !here && !proven {
-			return true
+		if s.TLSConfig == nil || s.TLSConfig.InsecureSkipVerify && s.TLSConfig.VerifyPeerCertificate == nil {
+			hosts = append(hosts, s.Host)
 		}
 	}
-	return false
+	return hosts
 }
 
 // describe names the database without its password.

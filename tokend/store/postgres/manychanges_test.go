@@ -9,7 +9,7 @@ import (
 	"tokend/tokend/token"
 )
 
-// many are tokens of alice's, and entries of the trail for each.
+// Very many tokens of alice's, and what the trail may have of them.
 const (
 	manyTokens = `INSERT INTO users (name) VALUES ('alice');
 		INSERT INTO tokens (digest, id, owner, hint, label, created)

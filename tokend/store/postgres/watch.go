@@ -160,8 +160,8 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 	return nil
 }
 
-// before is the number of the last entry that is not younger than the time, where the newest
-// one is that.
+// before is the number of the entry after which all are younger than the time, where newest is
+// the last of all.
 func before(ctx context.Context, conn *pgx.Conn, at time.Time, newest int64) (number int64, err error) {
 	err = within(ctx, otherTimeout, func(ctx context.Context) error {
 		return conn.QueryRow(ctx, `SELECT coalesce((SELECT number - 1 FROM events WHERE at > $1 ORDER BY at LIMIT 1), $2)`, at, newest).Scan(&number)
