@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"tokend/tokend/store/postgres"
@@ -74,6 +75,31 @@ func TestWhatWasPutBackIsLookedAtAgain(t *testing.T) {
 	await(t, "all", other.Hears)
 	run(t.Context(), url, `SET session_replication_role = replica; DELETE FROM events WHERE token = '`+gone.ID+`'`)
 	wantTold(t, "afterwards", heard, revoked.Digest)
+}
+
+// TestARotationIsHeardOf, though it concerns no token.
+func TestARotationIsHeardOf(t *testing.T) {
+	t.Parallel()
+	s := open(t, newDatabase(t, "current"))
+	_, err := s.CacheKeys(t.Context()) // makes them
+	check(err)
+	var calls atomic.Int64
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Watch(ctx, func(context.Context, ...token.Digest) error {
+			calls.Add(1)
+			return nil
+		})
+	}()
+	await(t, "the first answer", s.Hears)
+	before := calls.Load()
+	check(s.RotateCacheKey(t.Context(), token.Event{At: created, Action: token.CacheRotated}))
+	await(t, "the rotation to be heard of", func() bool { return calls.Load() > before })
+	cancel()
+	<-ended
 }
 
 // watchFor watches until all that has happened was told.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,7 +50,8 @@ func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, now time.T
 }
 
 // Forget makes every check that begins after it has returned see the change that was
-// made to these tokens.
+// made to these tokens. There are none where something else was changed, such as a key of
+// the cache.
 type Forget func(context.Context, ...token.Digest) error
 
 // Watch hears of every change that takes rights away, by whatever daemon, and has it
@@ -149,7 +149,9 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 		if err != nil {
 			return err
 		}
-		for some := range slices.Chunk(digests, tokensAtOnce) {
+		for more := true; more; more = len(digests) > 0 { // at least once: what was changed may be no token
+			some := digests[:min(len(digests), tokensAtOnce)]
+			digests = digests[len(some):]
 			if err := within(ctx, otherTimeout, func(ctx context.Context) error { return forget(ctx, some...) }); err != nil {
 				return fmt.Errorf("forget what was changed: %w", err)
 			}
