@@ -65,8 +65,8 @@ type Store struct {
 	// same. Default: sqlite:/var/lib/tokend/tokend.db.
 	URL string
 
-	// DirectURL leads to the same PostgreSQL database as URL, past the pooler in
-	// transaction mode (such as PgBouncer) that URL then leads to, under the
+	// DirectURL leads to the same PostgreSQL database as URL, past the pooler
+	// (such as PgBouncer) that URL then leads to, under the
 	// same rules; what lasts longer than a transaction goes by it: hearing of
 	// changes, and upgrades. Default: empty, where URL leads to the server
 	// itself.

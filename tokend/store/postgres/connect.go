@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"strconv"
@@ -19,11 +20,14 @@ import (
 // the others.
 const connectTimeout = 2 * time.Second
 
-// parse returns how to connect to what the URL names.
-func parse(url string, password func() (string, error)) (*pgxpool.Config, error) {
+// parse returns how to connect to what the URL under a key of [store] names.
+func parse(key, url string, password func() (string, error)) (*pgxpool.Config, error) {
 	settings, err := pgxpool.ParseConfig(url) // whose errors hide the password
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, fmt.Errorf("[store] %s names a file that cannot be read: %w", key, file)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("[store] %s: %w", key, err)
 	}
 	settings.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) (err error) {
 		if password != nil {
@@ -111,12 +115,31 @@ func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
 		return nil, fmt.Errorf("past the pooler, by [store] direct_url, to %s: %w", describe(settings.ConnConfig), err)
 	case err != nil:
 		return nil, err
-	case s.pooled:
-		if err := s.compare(ctx, conn); err != nil {
-			return nil, errors.Join(err, hangUp(ctx, conn))
-		}
+	}
+	if err = refusePooler(ctx, conn); err == nil && s.pooled {
+		err = s.compare(ctx, conn)
+	}
+	if err != nil {
+		return nil, errors.Join(err, hangUp(ctx, conn))
 	}
 	return conn, nil
+}
+
+// errPooler says what cannot be listened through: changes would not be heard of, and what
+// one statement prepares the next may not find.
+var errPooler = errors.New("it is a pooler that answers; let [store] url lead to it, and name the database itself, past the pooler, in direct_url")
+
+// refusePooler makes sure that nothing stands between this end of the connection and its
+// session: a pooler, whose sessions come and go, gives its clients numbers of its own.
+func refusePooler(ctx context.Context, conn *pgx.Conn) error {
+	return within(ctx, otherTimeout, func(ctx context.Context) error {
+		var process uint32
+		err := conn.QueryRow(ctx, `SELECT pg_backend_pid()`, pgx.QueryExecModeExec).Scan(&process)
+		if err == nil && process != conn.PgConn().PID() {
+			err = errPooler
+		}
+		return err
+	})
 }
 
 // errElsewhere says what LISTEN on another database never would: it hears nothing.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -66,9 +66,12 @@ func explain(err error) error {
 	case notEncodable:
 		return fmt.Errorf("the database's encoding has no such character; leave it out, or move to a database with the encoding UTF8: %w", err)
 	case ofPooler:
-		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: is PostgreSQL running behind it, and does [store] direct_url name it?: %w", err)
+		if strings.Contains(e.Message, "startup parameter") { // which the server itself would know
+			return fmt.Errorf("%w: %w", errPooler, err)
+		}
+		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: is PostgreSQL running behind it?: %w", err)
 	case noStatement, statementExists: // another session's
-		return fmt.Errorf("[store] url leads to a pooler in transaction mode; name the database itself, past the pooler, in direct_url: %w", err)
+		return fmt.Errorf("%w: %w", errPooler, err)
 	case readOnly:
 		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in [store] url (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, err)
 	case diskFull:
@@ -95,18 +98,27 @@ func ofTLS(err error) bool {
 // pooler's shutdown.
 const fatal = "FATAL"
 
-// lineError is an error in one line, where the driver takes one for each server that it tried.
+// lineError is an error in one line, where the driver takes one for each server that it
+// tried, and tries the same with TLS and without.
 type lineError struct{ error }
 
-var lineEnd = regexp.MustCompile(`:?\s*\n\s*`)
-
 func (e lineError) Error() string {
-	return lineEnd.ReplaceAllStringFunc(e.error.Error(), func(end string) string {
-		if strings.HasPrefix(end, ":") {
-			return ": "
+	var text string
+	var said []string
+	for line := range strings.Lines(e.error.Error()) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || slices.Contains(said, line):
+			continue
+		case text == "":
+		case strings.HasSuffix(text, ":"):
+			text += " "
+		default:
+			text += "; "
 		}
-		return "; "
-	})
+		text, said = text+line, append(said, line)
+	}
+	return text
 }
 
 func (e lineError) Unwrap() error { return e.error }

@@ -2,6 +2,9 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -208,26 +211,53 @@ func TestURLsMustLeadToTheSameDatabase(t *testing.T) {
 	check(openPooled(t, pooler, primary, "postgres").Ping(t.Context()))
 }
 
-// TestPoolerWithoutADirectURLIsToldOf, as the start fails.
-func TestPoolerWithoutADirectURLIsToldOf(t *testing.T) {
-	_, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, server).URL(newName(t, "current"))})
-	if err == nil || !strings.Contains(err.Error(), "[store] direct_url") {
-		t.Errorf("got error %v", err)
+// TestAPoolerIsNotTakenForTheServer, not even one that lets pass for nothing what tokend asks
+// of its session, and has room for one client alone: whoever listens there hears nothing.
+func TestAPoolerIsNotTakenForTheServer(t *testing.T) {
+	lenient := func(mode string) *servers.PgBouncer {
+		pooler, err := servers.StartPgBouncer(server, "pool_mode = "+mode,
+			"ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout")
+		check(err)
+		t.Cleanup(func() { check(pooler.Stop()) })
+		return pooler
+	}
+	for what, pooler := range map[string]*servers.PgBouncer{
+		"as it comes": newPooler(t, server), "lenient": lenient("transaction"), "in session mode": lenient("session"),
+	} {
+		url := pooler.URL(newName(t, "template0"))
+		for where, direct := range map[string]string{"without direct_url": "", "that direct_url names too": url} {
+			_, err := postgres.Open(t.Context(), postgres.Config{URL: url, Direct: direct})
+			wantSentence(t, what+" "+where, err, "it is a pooler that answers; let [store] url lead to it, and name the database itself, past the pooler, in direct_url")
+		}
+		conn := connect(t.Context(), url+"&default_query_exec_mode=simple_protocol")
+		var tables int
+		check(conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables))
+		check(conn.Close(t.Context()))
+		if tables > 0 {
+			t.Errorf("%s: %d tables were made", what, tables)
+		}
 	}
 }
 
-// TestAPoolerWithoutAWayPastItIsToldOf, also by one that lets what tokend asks of its
-// session pass for nothing.
-func TestAPoolerWithoutAWayPastItIsToldOf(t *testing.T) {
-	pooler, err := servers.StartPgBouncer(server, "default_pool_size = 1",
-		"ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout")
+// TestAPoolerInTheServersPlaceIsNotListenedTo: here it is the second address of the URL.
+func TestAPoolerInTheServersPlaceIsNotListenedTo(t *testing.T) {
+	pooler, err := servers.StartPgBouncer(server, "ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout")
 	check(err)
 	t.Cleanup(func() { check(pooler.Stop()) })
-	url := pooler.URL(newName(t, "current"))
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: url})
-	if err == nil { // it had the only session, and has left its statements there
-		check(s.Close())
-		_, err = postgres.Open(t.Context(), postgres.Config{URL: url})
-	}
-	wantSentence(t, "the second daemon", err, "[store] url leads to a pooler in transaction mode; name the database itself, past the pooler, in direct_url: ")
+	database, proxy := newName(t, "current"), newProxy(t)
+	second, err := url.Parse(pooler.URL(database))
+	check(err)
+	var log lines
+	s, err := postgres.Open(t.Context(), postgres.Config{
+		URL: fmt.Sprintf("postgres:///%s?user=tokend&host=%s,%s&port=%s,%s", database, "127.0.0.1", second.Query().Get("host"),
+			strings.TrimPrefix(proxy.Addr(), "127.0.0.1:"), second.Query().Get("port")),
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	proxy.Cut()
+	await(t, "its name", func() bool { return log.count("it is a pooler that answers") > 0 })
+	await(t, "what was heard to be too old", func() bool { return !s.Hears() })
 }

@@ -23,7 +23,7 @@ type Config struct {
 	// URL of the database: postgres://user@host/database, with libpq's parameters, such
 	// as sslmode.
 	URL string
-	// Direct is the URL of the same database past the pooler in transaction mode, such as
+	// Direct is the URL of the same database past the pooler, such as
 	// PgBouncer, that URL then leads to. Empty: URL leads to the server itself.
 	Direct string
 	// Password returns that of the user, for each new connection. Nil: the user has none.
@@ -67,7 +67,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = s.compareURLs(ctx); err == nil { // before tables are made in the wrong database
+	if err = s.checkURLs(ctx); err == nil { // before tables are made in the wrong database
 		err = s.upgrade(ctx)
 	}
 	if err == nil {
@@ -87,10 +87,10 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	settings, err := parse(cfg.URL, cfg.Password)
+	settings, err := parse("url", cfg.URL, cfg.Password)
 	direct := settings
 	if err == nil && cfg.Direct != "" {
-		direct, err = parse(cfg.Direct, cfg.Password)
+		direct, err = parse("direct_url", cfg.Direct, cfg.Password)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
@@ -115,12 +115,10 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// compareURLs makes sure that both lead to the same database, where there are two.
-func (s *Store) compareURLs(ctx context.Context) error {
-	if !s.pooled {
-		return nil
-	}
-	conn, err := s.connect(ctx) // which compares
+// checkURLs makes sure that tokend can connect to the server itself, and that both URLs
+// lead to the same database, where there are two.
+func (s *Store) checkURLs(ctx context.Context) error {
+	conn, err := s.connect(ctx) // which checks
 	if err != nil {
 		return err
 	}
