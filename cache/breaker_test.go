@@ -93,7 +93,7 @@ func TestARedisThatFailsAgainAndAgainIsTriedSeldom(t *testing.T) {
 	_, err := server.Exec(t.Context(), "ACL", "SETUSER", "default", "resetkeys", "%R~*", "~tokend:probe")
 	must(t, err)
 	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
-		_ = r.Fill(t.Context(), "k", []byte("v"), time.Hour)
+		_ = r.Fill(t.Context(), "k", []byte("seen"), []byte("v"), time.Hour)
 	}
 	if n := turnedOn.n.Load(); n < 2 || n > 10 {
 		t.Errorf("it was turned on %d times", n)

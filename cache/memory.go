@@ -53,7 +53,7 @@ func (m *Memory) Get(_ context.Context, key string) (Entry, error) {
 
 // Fill keeps the value for the given life, unless a tombstone is there. It
 // never fails.
-func (m *Memory) Fill(_ context.Context, key string, value []byte, life time.Duration) error {
+func (m *Memory) Fill(_ context.Context, key string, _, value []byte, life time.Duration) error {
 	filled := memoryEntry{Entry{Value: value}, life}
 	m.entries.Compute(key, func(old memoryEntry, found bool) (memoryEntry, otter.ComputeOp) {
 		if found && old.Buried {

@@ -127,7 +127,7 @@ func TestNoFillWinsARaceAgainstBury(t *testing.T) {
 
 func fill(t *testing.T, m *cache.Memory, key, value string, life time.Duration) {
 	t.Helper()
-	if err := m.Fill(context.Background(), key, []byte(value), life); err != nil {
+	if err := m.Fill(context.Background(), key, nil, []byte(value), life); err != nil {
 		t.Error(err)
 	}
 }

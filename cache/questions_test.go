@@ -31,6 +31,7 @@ func TestOfManyAtOnceEachGetsItsOwnAnswer(t *testing.T) {
 				exec("RENAME", "moved", name)
 				continue
 			}
+			exec("DEL", name)
 			exec("LPUSH", name, "a list")
 			want["list"] = "(tampered)"
 		}

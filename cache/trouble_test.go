@@ -24,6 +24,7 @@ func TestADeadRedisIsAskedNoMore(t *testing.T) {
 	for _, key := range []string{"good", "revoked"} {
 		put(t, one, key, "v", time.Hour)
 	}
+	good := seen(one, "good")
 	must(t, server.Kill())
 	for range 3 {
 		expect(t, one, "good", "(error)")
@@ -35,7 +36,7 @@ func TestADeadRedisIsAskedNoMore(t *testing.T) {
 		t.Errorf("Bury: %v", err)
 	}
 	expect(t, one, "revoked", "(buried)")
-	if err := one.Fill(t.Context(), "good", []byte("v"), time.Hour); err == nil {
+	if err := one.Fill(t.Context(), "good", good, []byte("v"), time.Hour); err == nil {
 		t.Error("it was filled")
 	}
 	must(t, server.Serve())

@@ -16,7 +16,7 @@ import (
 func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record, error) {
 	settings, key := v.settings.Load(), string(digest[:])
 	hears := v.hears() // before: what is heard of later is not in the cache yet
-	kept, outcome := v.cached(ctx, digest, key)
+	kept, outcome, seen := v.cached(ctx, digest, key)
 	age := v.now().Sub(kept.Read)
 	if outcome == hit && (age >= settings.TTL || age < -clockLeap || !hears) {
 		outcome = old
@@ -31,9 +31,9 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 	if outcome == buried || outcome == failed || outcome == tampered {
 		// A look-up that is under way may have begun before rights were taken away: by another
 		// daemon, so that this one has not heard of it, or while the cache could not say.
-		v.flights.Forget(key)
+		v.flights.Forget(key + string(seen))
 	}
-	record, err := v.lookup(ctx, digest, key, outcome != buried)
+	record, err := v.lookup(ctx, digest, key, seen, outcome != buried)
 	switch {
 	case err == nil:
 		return record, nil
@@ -47,7 +47,7 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 		if outcome != failed || !pause(ctx) {
 			break
 		}
-		if kept, outcome = v.cached(ctx, digest, key); outcome == hit {
+		if kept, outcome, _ = v.cached(ctx, digest, key); outcome == hit {
 			outcome, age = old, v.now().Sub(kept.Read)
 		}
 	}
@@ -76,42 +76,44 @@ func pause(ctx context.Context) bool {
 	}
 }
 
-// cached asks both caches. Whatever goes wrong there is a miss.
-func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) (sighting, outcome) {
+// cached asks both caches, and returns for a fill what was seen. Whatever goes wrong there
+// is a miss.
+func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) (s sighting, o outcome, seen []byte) {
 	if e, _ := v.unknown.Get(ctx, key); e.Value != nil {
-		return sighting{}, hitUnknown
+		return s, hitUnknown, nil
 	}
 	e, err := v.records.Get(ctx, key)
 	switch {
 	case errors.Is(err, cache.ErrTampered):
 		v.log.WarnContext(ctx, "cached record is not believed", "err", err)
-		return sighting{}, tampered
+		return s, tampered, e.Seen
 	case err != nil:
 		v.log.DebugContext(ctx, "cache cannot say", "err", err)
-		return sighting{}, failed
+		return s, failed, nil
 	case e.Buried:
-		return sighting{}, buried
+		return s, buried, nil
 	case e.Value == nil:
-		return sighting{}, miss
+		return s, miss, e.Seen
 	}
-	s, err := decode(e.Value)
+	s, err = decode(e.Value)
 	if errors.Is(err, errEncoding) { // the daemons are being upgraded
-		return sighting{}, miss
+		return sighting{}, miss, e.Seen
 	}
 	if err == nil {
 		err = mustBe(s.Record, digest)
 	}
 	if err != nil {
 		v.log.WarnContext(ctx, "cached record cannot be read", "err", err)
-		return sighting{}, tampered
+		return sighting{}, tampered, e.Seen
 	}
-	return s, hit
+	return s, hit, e.Seen
 }
 
 // lookup asks the store, once for all who ask for the same digest at the same
-// time, and fills the cache. It goes on when the one who asked first gives up,
-// for the sake of the others. Nobody waits for a store that hangs.
-func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, fill bool) (token.Record, error) {
+// time and have seen the same in the cache, and fills that. It goes on when the
+// one who asked first gives up, for the sake of the others. Nobody waits for a
+// store that hangs.
+func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, seen []byte, fill bool) (token.Record, error) {
 	if err := v.breaker.wait(ctx, func() {
 		ctx, cancel := ofItsOwn(ctx)
 		defer cancel()
@@ -119,7 +121,7 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 	}); err != nil {
 		return token.Record{}, err
 	}
-	flight := v.flights.DoChan(key, func() (any, error) {
+	flight := v.flights.DoChan(key+string(seen), func() (any, error) {
 		ctx, cancel := ofItsOwn(ctx)
 		defer cancel()
 		s := sighting{Read: v.now()}
@@ -129,9 +131,9 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 		}
 		switch {
 		case errors.Is(err, token.ErrNotFound):
-			_ = v.unknown.Fill(ctx, key, []byte{}, unknownLife) // a memory cache never fails
+			_ = v.unknown.Fill(ctx, key, nil, []byte{}, unknownLife) // a memory cache never fails
 		case err == nil && fill && ctx.Err() == nil: // later, a tombstone may have come and gone
-			v.fill(ctx, key, s)
+			v.fill(ctx, key, seen, s)
 		}
 		return s.Record, err
 	})
@@ -171,10 +173,10 @@ func mustBe(r token.Record, digest token.Digest) error {
 	return nil
 }
 
-func (v *Verifier) fill(ctx context.Context, key string, s sighting) {
+func (v *Verifier) fill(ctx context.Context, key string, seen []byte, s sighting) {
 	value, err := s.encode()
 	if err == nil {
-		err = v.records.Fill(ctx, key, value, v.recordLife())
+		err = v.records.Fill(ctx, key, seen, value, v.recordLife())
 	}
 	if err != nil {
 		v.log.DebugContext(ctx, "cache was not filled", "err", err)

@@ -32,12 +32,12 @@ func (b *broken) Get(ctx context.Context, key string) (cache.Entry, error) {
 	return b.Memory.Get(ctx, key)
 }
 
-func (b *broken) Fill(ctx context.Context, key string, value []byte, life time.Duration) error {
+func (b *broken) Fill(ctx context.Context, key string, seen, value []byte, life time.Duration) error {
 	b.filled = value
 	if b.failing {
 		return errBroken
 	}
-	return b.Memory.Fill(ctx, key, value, life)
+	return b.Memory.Fill(ctx, key, seen, value, life)
 }
 
 func (b *broken) Bury(ctx context.Context, life time.Duration, keys ...string) error {

@@ -30,7 +30,7 @@ type Source interface {
 // Cache keeps encoded records. An error of it costs time and never a verdict.
 type Cache interface {
 	Get(ctx context.Context, key string) (cache.Entry, error)
-	Fill(ctx context.Context, key string, value []byte, life time.Duration) error
+	Fill(ctx context.Context, key string, seen, value []byte, life time.Duration) error
 	Bury(ctx context.Context, life time.Duration, keys ...string) error
 }
 
