@@ -18,7 +18,9 @@ func TestWhatHappenedBeforeTheStartIsHeardOf(t *testing.T) {
 	forgotten, revoked, disabled := mint(t, one), mint(t, one), mint(t, one)
 	run(t.Context(), url, `UPDATE tokens SET revoked = now() - interval '27 hours' WHERE id = '`+forgotten.ID+`';
 		INSERT INTO events (at, actor, action, "user", token, detail)
-		VALUES (now() - interval '27 hours', '', '`+string(token.TokenRevoked)+`', 'alice', '`+forgotten.ID+`', '')`)
+		VALUES (now() - interval '27 hours', '', '`+string(token.TokenRevoked)+`', 'alice', '`+forgotten.ID+`', '');
+		INSERT INTO events (at, actor, action, "user", token, detail)
+		SELECT now() - interval '26 hours 1 minute', '', '`+string(token.TokenCreated)+`', 'alice', n::text, '' FROM generate_series(1, 20000) AS n`)
 	check(revokeNow(t, one, revoked))
 	now := token.Time(one.Now())
 	_, _, err := one.SetDisabled(t.Context(), "alice", true, now, token.Event{At: now, Action: token.UserDisabled})
@@ -30,6 +32,22 @@ func TestWhatHappenedBeforeTheStartIsHeardOf(t *testing.T) {
 	await(t, "all of it", other.Hears)
 	if n := len(heard); n > 0 {
 		t.Errorf("told of %d changes that no record is older than", n)
+	}
+}
+
+// TestWhatHappenedWhileTheClockWasWrongIsHeardOf, also when it has been put right since.
+func TestWhatHappenedWhileTheClockWasWrongIsHeardOf(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"+ interval '2 hours'", "+ interval '2 days'", "- interval '2 days'"} {
+		url := newDatabase(t, "current")
+		one := open(t, url)
+		r := mint(t, one)
+		run(t.Context(), url, `UPDATE tokens SET revoked = now() `+at+` WHERE id = '`+r.ID+`';
+			INSERT INTO events (at, actor, action, "user", token, detail)
+			VALUES (now() `+at+`, '', '`+string(token.TokenRevoked)+`', 'alice', '`+r.ID+`', '')`)
+		last := mint(t, one) // by the right clock
+		check(revokeNow(t, one, last))
+		wantTold(t, "by a clock that was wrong", told(t, open(t, url)), r.Digest, last.Digest)
 	}
 }
 

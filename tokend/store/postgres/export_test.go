@@ -32,6 +32,13 @@ func (s *Store) SessionSettings(ctx context.Context, name string) (logins, chang
 	)
 }
 
+// UpgradeSetting is what holds for an upgrade of the schema.
+func (s *Store) UpgradeSetting(ctx context.Context, name string) (value string, err error) {
+	db := s.openDirect()
+	err = db.QueryRowContext(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	return value, errors.Join(err, db.Close())
+}
+
 // PreparedForLogins is how often the server has run what it has prepared on a connection
 // for logins that looks tokens up.
 func (s *Store) PreparedForLogins(ctx context.Context) (runs int, err error) {

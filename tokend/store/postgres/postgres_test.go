@@ -72,14 +72,14 @@ func TestOfManyDaemonsOneUpgradesTheSchema(t *testing.T) {
 	}
 }
 
-// TestAnUpgradeHasTheTimeThatItNeeds: of a large trail an index is not made in seconds.
+// TestAnUpgradeHasTheTimeThatItNeeds: of a large table an index is not made in seconds.
 // Here it is a lock that it waits for.
 func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
 	t.Parallel()
 	url := newDatabase(t, "current")
-	run(t.Context(), url, `DROP TABLE cache_keys; DROP INDEX events_by_time, users_disabled; DELETE FROM goose_db_version WHERE version_id > 1`)
+	run(t.Context(), url, `DROP TABLE cache_keys; DROP INDEX users_disabled; DELETE FROM goose_db_version WHERE version_id > 1`)
 	conn := connect(t.Context(), url)
-	_, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE events`)
+	_, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE users`)
 	check(err)
 	var holder sync.WaitGroup
 	holder.Go(func() {
@@ -91,6 +91,11 @@ func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
 	s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"statement_timeout": "1h", "lock_timeout": "30s"} {
+		if got, err := s.UpgradeSetting(t.Context(), name); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %s", name, got, err, want)
+		}
 	}
 	_, err = s.CacheKeys(t.Context())
 	check(errors.Join(err, s.Close()))

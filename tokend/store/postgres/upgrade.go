@@ -59,7 +59,7 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 		return nil
 	}
 	if was > 0 {
-		s.log.Info("the schema is being upgraded: with a large audit trail that takes minutes", "from", was, "to", known)
+		s.log.Info("the schema is being upgraded: with many tokens that may take minutes", "from", was, "to", known)
 	}
 	done, err := writer.Up(ctx)
 	if err != nil {

@@ -58,7 +58,7 @@ type Forget func(context.Context, ...token.Digest) error
 // forgotten what was known of the tokens. What happened while the connection was away is
 // made up for when it is back. It returns when ctx ends.
 func (s *Store) Watch(ctx context.Context, forget Forget) {
-	seldom := rate.Sometimes{First: 3, Interval: 10 * time.Second}
+	seldom := rate.Sometimes{First: 2, Interval: 10 * time.Second}
 	missed := false
 	for ctx.Err() == nil {
 		err := s.watch(ctx, forget, func() {
@@ -72,7 +72,7 @@ func (s *Store) Watch(ctx context.Context, forget Forget) {
 		}
 		missed = true
 		seldom.Do(func() {
-			s.log.WarnContext(ctx, "changes by other daemons are not heard of: every login asks the database", "err", explain(err))
+			s.log.WarnContext(ctx, "changes by other daemons are not heard of: every login asks the database first", "err", explain(err))
 		})
 		select {
 		case <-ctx.Done():
@@ -162,13 +162,26 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 	return nil
 }
 
-// before is the number of the entry after which all are younger than the time, where newest is
-// the last of all.
+// before is a number of the trail after which all entries are that are younger than the time,
+// where newest is the last of all. It goes back until a whole page is older: where the
+// server's clock was wrong for a while, entries are not in the order of their times.
 func before(ctx context.Context, conn *pgx.Conn, at time.Time, newest int64) (number int64, err error) {
-	err = within(ctx, otherTimeout, func(ctx context.Context) error {
-		return conn.QueryRow(ctx, `SELECT coalesce((SELECT number - 1 FROM events WHERE at > $1 ORDER BY at LIMIT 1), $2)`, at, newest).Scan(&number)
-	})
-	return number, err
+	for number = newest; number > 0; {
+		var first int64
+		var younger bool
+		if err := within(ctx, otherTimeout, func(ctx context.Context) error {
+			return conn.QueryRow(ctx, `SELECT coalesce(min(number), 0), coalesce(bool_or(at > $1), false)
+				FROM (SELECT number, at FROM events WHERE number <= $2 ORDER BY number DESC LIMIT $3) AS page`,
+				at, number, entriesAtOnce).Scan(&first, &younger)
+		}); err != nil {
+			return 0, err
+		}
+		if !younger {
+			break
+		}
+		number = first - 1
+	}
+	return number, nil
 }
 
 // changed returns the tokens that the next entries of the trail concern, up to which one

@@ -7,6 +7,3 @@ CREATE TABLE cache_keys (
     secret  bytea NOT NULL CHECK (length(secret) = 32),
     created timestamptz NOT NULL
 );
-
--- What was changed lately is looked at again when a daemon starts.
-CREATE INDEX events_by_time ON events (at);
