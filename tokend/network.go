@@ -19,7 +19,9 @@ func exposed(cfg config.Config) (warnings []string) {
 	if !config.IsRedis(cfg.Cache.URL) {
 		return warnings
 	}
-	if url, err := config.ParseRedis(cfg.Cache.URL); err == nil && !url.TLS && slices.ContainsFunc(url.Servers, distant) {
+	url, err := config.ParseRedis(cfg.Cache.URL)
+	others := url.Kind != "" // a Sentinel or a Cluster leads to servers that are not in the URL
+	if err == nil && !url.TLS && (others || slices.ContainsFunc(url.Servers, distant)) {
 		warnings = append(warnings, "[cache] url: whoever is on the way to Redis can read its password, and hold back what was revoked; rediss instead of redis would keep them out")
 	}
 	return warnings

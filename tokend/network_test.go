@@ -29,7 +29,10 @@ func TestWhatCrossesTheNetworkInTheClearIsToldOf(t *testing.T) {
 		{store: "postgres://u@/d?host=/run/postgresql", direct: "postgres://u@10.0.0.1/d", keys: "[store] direct_url"},
 		{store: "postgres://u@localhost/d", cache: "redis://cache.example", keys: "[cache] url"},
 		{store: "postgres://u@localhost/d", cache: "redis+sentinel://127.0.0.1:1,cache.example:2/name", keys: "[cache] url"},
-		{store: "postgres://u@localhost/d", cache: "redis+cluster://127.0.0.1:1,[::1]:2,localhost,[::1]"},
+		{store: "postgres://u@localhost/d", cache: "redis://[::1]:2"},
+		{store: "postgres://u@localhost/d", cache: "redis://localhost"},
+		{store: "postgres://u@localhost/d", cache: "redis+sentinel://127.0.0.1/name", keys: "[cache] url"},
+		{store: "postgres://u@localhost/d", cache: "redis+cluster://127.0.0.1:1,[::1]:2", keys: "[cache] url"},
 		{store: "postgres://u@localhost/d", cache: "rediss+cluster://cache.example"},
 		{store: "postgres://u@db.example/d", cache: "redis://10.0.0.1:6379", keys: "[store] url [cache] url"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,7 +68,7 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 	}
 	s, ofMany := n.store.(shared)
 	if ofMany && !s.Hears() {
-		r.weak = append(r.weak, "changes by other daemons are not heard of, so that every login asks the database")
+		r.weak = append(r.weak, "changes by other daemons are not heard of, so that every login asks the database first")
 		r.errs = append(r.errs, errors.New("changes by other daemons are not heard of"))
 	}
 	err := n.ping(ctx)
@@ -149,12 +150,16 @@ func (n *node) registerDependencies() {
 // serveReady is /readyz.
 func (n *node) serveReady() http.HandlerFunc {
 	seldom := rate.Sometimes{First: 10, Interval: time.Second} // strangers may ask as often as they like
+	var troubled atomic.Bool
 	return func(w http.ResponseWriter, r *http.Request) {
 		// One who hangs up is no reason not to be ready.
 		ctx := context.WithoutCancel(r.Context())
 		is := n.readiness(ctx)
 		if is.errs != nil {
+			troubled.Store(true)
 			seldom.Do(func() { n.log.WarnContext(ctx, "not all is well", "state", is.state(), "err", errors.Join(is.errs...)) })
+		} else if troubled.Swap(false) {
+			n.log.InfoContext(ctx, "all is well again")
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(is.status())

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,11 +17,12 @@ import (
 	"tokend/config"
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/socket"
+	"tokend/tokend/token"
 )
 
 const (
 	cacheIsUnused = "the cache is not used, or full"
-	changesUnsaid = "changes by other daemons are not heard of, so that every login asks the database"
+	changesUnsaid = "changes by other daemons are not heard of, so that every login asks the database first"
 )
 
 // listening has the daemon's auth socket in its place.
@@ -127,6 +130,60 @@ func TestDegradedIsWhoLacksTheCacheOrTheNews(t *testing.T) {
 		n.check(t.Context(), secret) // finds out
 	}
 	expect("the cache is gone, too", cacheIsUnused, changesUnsaid)
+	if err := n.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if is := n.readiness(t.Context()); is.status() != http.StatusServiceUnavailable {
+		t.Errorf("with neither a store nor a cache it is %s", is)
+	}
+}
+
+// TestAKeyThatWasReplacedEnds when nothing is believed any more that it has sealed.
+func TestAKeyThatWasReplacedEnds(t *testing.T) {
+	n, _ := shares(t)
+	s := n.store.(shared)
+	if err := s.RotateCacheKey(t.Context(), token.Event{At: time.Now(), Action: token.CacheRotated}); err != nil {
+		t.Fatal(err)
+	}
+	const life = 42 * time.Minute
+	keys, err := readKeys(t.Context(), s, life)
+	if err != nil || len(keys.Seals) != 2 {
+		t.Fatalf("%d keys, %v", len(keys.Seals), err)
+	}
+	if until := keys.Seals[0].Until; !until.IsZero() {
+		t.Errorf("the new one ends %v", until)
+	}
+	if left := time.Until(keys.Seals[1].Until); left > life || left < life-time.Minute {
+		t.Errorf("the one before ends in %v", left)
+	}
+}
+
+// TestTheLogSaysWhenAllIsWellAgain, once, to whoever has asked for /readyz meanwhile.
+func TestTheLogSaysWhenAllIsWellAgain(t *testing.T) {
+	n := assembled(t, "")
+	n.listening(t)
+	var log bytes.Buffer
+	n.log = slog.New(slog.NewTextHandler(&log, nil))
+	ready := n.serveReady()
+	expect := func(when string, bad, good int) {
+		t.Helper()
+		for range 2 {
+			ready(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		}
+		if strings.Count(log.String(), "not all is well") != bad || strings.Count(log.String(), "all is well again") != good {
+			t.Errorf("%s:\n%s", when, &log)
+		}
+	}
+	database := strings.TrimPrefix(n.cfg.Store.URL, "sqlite:")
+	expect("at the start", 0, 0)
+	if err := os.Rename(database, database+".away"); err != nil {
+		t.Fatal(err)
+	}
+	expect("without a database", 2, 0)
+	if err := os.Rename(database+".away", database); err != nil {
+		t.Fatal(err)
+	}
+	expect("with it", 2, 1)
 }
 
 // inBackground runs f until the function is called that it returns, or the test ends.
