@@ -151,6 +151,31 @@ func TestAClusterIsOneCache(t *testing.T) {
 			return !r.Used()
 		})
 	}
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		if one.Used() || two.Used() {
+			t.Fatal("it is used without a part of it")
+		}
+	}
+}
+
+// TestConnectionsAreMadeBeforeTheCacheIsUsed, to each server: the first logins don't wait
+// for that.
+func TestConnectionsAreMadeBeforeTheCacheIsUsed(t *testing.T) {
+	cluster, err := servers.StartRedisCluster()
+	must(t, err)
+	t.Cleanup(func() { must(t, cluster.Stop()) })
+	single := startServer(t)
+	for _, all := range [][]*servers.Redis{{single}, cluster.Nodes()} {
+		address := cache.Address{Servers: []string{all[0].Addr()}, Cluster: len(all) > 1}
+		runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+		for i, server := range all {
+			clients, err := server.Exec(t.Context(), "CLIENT", "LIST", "TYPE", "normal")
+			must(t, err)
+			if n := strings.Count(clients.(string), "\n") - 1; n < 4 { // but for who asks
+				t.Errorf("of %d servers, the one with number %d has %d connections", len(all), i, n)
+			}
+		}
+	}
 }
 
 // TestAUserWithoutARightIsToldOf, and the cache is not used.

@@ -82,7 +82,7 @@ func (r *Redis) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	const name = prefix + "probe"
-	if err := r.everywhere(ctx, func(ctx context.Context, c redis.Cmdable) error { return c.Ping(ctx).Err() }); err != nil {
+	if err := r.everywhere(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }); err != nil {
 		return err
 	}
 	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, wrongType) {
@@ -103,21 +103,23 @@ func (r *Redis) probe(ctx context.Context) error {
 }
 
 // everywhere asks the server, or each that takes part of a Cluster.
-func (r *Redis) everywhere(ctx context.Context, ask func(context.Context, redis.Cmdable) error) error {
+func (r *Redis) everywhere(ctx context.Context, ask func(context.Context, *redis.Client) error) error {
 	if cluster, ok := r.client.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return ask(ctx, c) })
+		return cluster.ForEachMaster(ctx, ask)
 	}
-	return ask(ctx, r.client)
+	return ask(ctx, r.client.(*redis.Client))
 }
 
-// warmUp makes connections, by asking on all of them at once.
+// warmUp makes connections, and keeps each until all are there.
 func (r *Redis) warmUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	return r.everywhere(ctx, func(ctx context.Context, c redis.Cmdable) error {
+	return r.everywhere(ctx, func(ctx context.Context, c *redis.Client) error {
 		group, ctx := errgroup.WithContext(ctx)
 		for range warm {
-			group.Go(func() error { return c.Ping(ctx).Err() })
+			conn := c.Conn()
+			defer func() { _ = conn.Close() }() // back into the pool
+			group.Go(func() error { return conn.Ping(ctx).Err() })
 		}
 		return group.Wait()
 	})

@@ -29,5 +29,9 @@ func TestTheServersClockIsFollowed(t *testing.T) {
 		if got, want := c.Now(), time.Now().Add(-time.Hour); !got.Equal(want) {
 			t.Errorf("set back: got %v, want %v", got, want)
 		}
+		c.SetSlowly(time.Now().Add(time.Hour), 300*time.Millisecond)
+		if got, want := c.Now(), time.Now().Add(-time.Hour); !got.Equal(want) {
+			t.Errorf("after a slow answer: got %v, want %v", got, want)
+		}
 	})
 }

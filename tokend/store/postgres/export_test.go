@@ -45,6 +45,9 @@ func (s *Store) PreparedForLogins(ctx context.Context) (runs int, err error) {
 	return runs, s.logins.QueryRow(ctx, `SELECT coalesce(sum(generic_plans + custom_plans), 0) FROM pg_prepared_statements WHERE statement = $1`, lookupByDigest).Scan(&runs)
 }
 
+// Broken tells whether the error is of a connection that was there, so that another may do.
+func Broken(err error) bool { return broken(err) }
+
 // Clock is one that was told by a server.
 type Clock struct{ clock }
 
@@ -53,6 +56,9 @@ func (c *Clock) Set(server time.Time) { c.set(server, time.Now()) }
 
 // Now is the server's time.
 func (c *Clock) Now() time.Time { return c.now() }
+
+// SetSlowly does so by an answer that took so long.
+func (c *Clock) SetSlowly(server time.Time, took time.Duration) { c.set(server, time.Now().Add(-took)) }
 
 // Skew is how far this machine's clock is ahead.
 func (c *Clock) Skew() time.Duration { return c.skew() }

@@ -71,6 +71,25 @@ func someRows() rows {
 	return r
 }
 
+// TestImportWhoseCommitIsNotAnsweredMayBeMade, and that is said.
+func TestImportWhoseCommitIsNotAnsweredMayBeMade(t *testing.T) {
+	t.Parallel()
+	database, proxy := newName(t, "current"), newProxy(t)
+	s := open(t, urlBy(database, proxy))
+	there := lost(t, proxy, false, "COMMIT")
+	go func() {
+		<-there
+		proxy.Cut()
+	}()
+	rows := someRows()
+	if _, err := s.Import(t.Context(), rows, nil); !errors.Is(err, token.ErrUnsure) {
+		t.Errorf("got error %v", err)
+	}
+	if _, err := open(t, server.URL(database)).Lookup(t.Context(), rows.records[0].Digest); err != nil {
+		t.Errorf("looked up: %v", err)
+	}
+}
+
 func TestImportKeepsEverything(t *testing.T) {
 	s := open(t, newDatabase(t, "current"))
 	want := someRows()

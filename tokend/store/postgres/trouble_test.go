@@ -3,11 +3,16 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store"
@@ -48,6 +53,32 @@ func endConnections(t *testing.T, s *postgres.Store, url string) {
 	}
 	ended.Store(true)
 	logins.Wait()
+}
+
+// TestWhichErrorsAreOfABrokenConnection, so that a login takes another.
+func TestWhichErrorsAreOfABrokenConnection(t *testing.T) {
+	refused := &pgconn.PgError{Severity: "FATAL", Code: "28000"}
+	_, unmade := pgconn.Connect(t.Context(), "postgres://tokend@127.0.0.1:1/d")
+	for _, c := range []struct {
+		err    error
+		broken bool
+	}{
+		{nil, false},
+		{errors.New("another"), false},
+		{context.DeadlineExceeded, false},
+		{io.ErrUnexpectedEOF, true},
+		{fmt.Errorf("read: %w", syscall.ECONNRESET), true},
+		{&pgconn.PgError{Severity: "ERROR", Code: "57014"}, false},
+		{&pgconn.PgError{Severity: "FATAL", Code: "57P01"}, true},
+		{&pgconn.PgError{Severity: "ERROR", Code: "08P01", Message: "server conn crashed?"}, true}, // a pooler's
+		{refused, true},
+		{errors.Join(unmade, refused), false},
+		{unmade, false},
+	} {
+		if got := postgres.Broken(c.err); got != c.broken {
+			t.Errorf("%v: got %t", c.err, got)
+		}
+	}
 }
 
 // trailLock is 0x746f6b64.
