@@ -190,8 +190,8 @@ func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 	return Entry{Value: value, Seen: seen}, err
 }
 
-// claim makes one, and returns what is there. A login that has begun to wait then waits for
-// twice the getTimeout in all.
+// claim makes one, and returns what is there. With the question before, which began then, it
+// takes twice the getTimeout at most.
 func (r *Redis) claim(ctx context.Context, name string, begun time.Time) ([]byte, error) {
 	within, cancel := context.WithTimeout(ctx, min(getTimeout, 2*getTimeout-time.Since(begun)))
 	defer cancel()

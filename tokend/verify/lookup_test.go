@@ -5,12 +5,14 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"tokend/cache"
 	"tokend/tokend/token"
 	"tokend/tokend/verify"
 )
@@ -203,4 +205,48 @@ func TestARecordOfAnotherTokenIsNoYes(t *testing.T) {
 	f.expect(t, mine, verify.Unavailable)
 	f.source.replace(nil)
 	f.expect(t, mine, verify.OK)
+}
+
+// claimed is a cache that says what is to be seen in it, as one does that may lose tombstones.
+type claimed struct {
+	*cache.Memory
+	seen   atomic.Value // a string
+	filled atomic.Value // what had been seen by whoever filled it
+}
+
+func (c *claimed) Get(ctx context.Context, key string) (cache.Entry, error) {
+	e, err := c.Memory.Get(ctx, key)
+	e.Seen = []byte(c.seen.Load().(string))
+	return e, err
+}
+
+func (c *claimed) Fill(ctx context.Context, key string, seen, value []byte, life time.Duration) error {
+	c.filled.Store(string(seen))
+	return c.Memory.Fill(ctx, key, seen, value, life)
+}
+
+// TestALookUpIsJoinedByThoseWhoHaveSeenTheSame, and fills with what was seen before it.
+func TestALookUpIsJoinedByThoseWhoHaveSeenTheSame(t *testing.T) {
+	for second, want := range map[string]int{"one": 1, "other": 2} {
+		synctest.Test(t, func(t *testing.T) {
+			kept := &claimed{Memory: newMemory(t)}
+			f := newFixture(t, verify.Config{Cache: kept})
+			secret := f.mint(t, token.Record{})
+			f.source.replace(func(ctx context.Context, digest token.Digest) (token.Record, error) {
+				time.Sleep(time.Millisecond) // virtual
+				return f.source.Store.Lookup(ctx, digest)
+			})
+			if n := f.source.asks(func() {
+				var checks sync.WaitGroup
+				for _, seen := range []string{"one", second} {
+					kept.seen.Store(seen)
+					checks.Go(func() { f.expect(t, secret, verify.OK) })
+					synctest.Wait()
+				}
+				checks.Wait()
+			}); n != want || kept.filled.Load() != second {
+				t.Errorf("seen one, then %s: %d look-ups, filled after %s", second, n, kept.filled.Load())
+			}
+		})
+	}
 }
