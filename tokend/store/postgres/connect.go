@@ -71,14 +71,15 @@ var beginChange = pgx.TxOptions{BeginQuery: `BEGIN;
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // Unproven returns those hosts of the URL, for a socket its folder, that don't have to prove
-// who they are: others on the way to them could answer in their place.
+// who they are: others on the way to them could answer in their place. With verify-ca, or
+// require and sslrootcert, that is whoever has a certificate of the same authority.
 func Unproven(url string) (hosts []string) {
 	settings, err := pgconn.ParseConfig(url)
 	if err != nil {
 		return nil // as connecting will tell
 	}
 	for _, s := range append(settings.Fallbacks, &pgconn.FallbackConfig{Host: settings.Host, TLSConfig: settings.TLSConfig}) {
-		if s.TLSConfig == nil || s.TLSConfig.InsecureSkipVerify && s.TLSConfig.VerifyPeerCertificate == nil {
+		if s.TLSConfig == nil || s.TLSConfig.InsecureSkipVerify {
 			hosts = append(hosts, s.Host)
 		}
 	}
