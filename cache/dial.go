@@ -34,8 +34,10 @@ func dialer(config *tls.Config) func(ctx context.Context, network, address strin
 }
 
 const (
-	// longest is more than any answer has, and part of one.
-	longest = 1 << 20
+	// longest is more bytes than any answer has, with what the client needs for each of
+	// its values.
+	longest   = 1 << 20
+	valueSize = 16
 	// deepest is deeper than arrays of arrays are nested in any.
 	deepest = 16
 )
@@ -47,9 +49,10 @@ var errOdd = errors.New("the server's answer is longer than any that Redis has f
 // Redis' protocol (RESP) as far as is needed for that.
 type limited struct {
 	net.Conn
-	rest   int    // bytes of a value that are to come
-	line   []byte // what there is of a line
-	nested int    // arrays that have begun since the last value
+	rest int    // bytes of a value that are to come
+	line []byte // what there is of a line
+	open []int  // how many values are to come in each of the arrays that have begun
+	size int    // of the answer, as far as it was announced
 }
 
 // limitedTCP is one that the client can look at without reading, to find out whether it is
@@ -104,11 +107,11 @@ func (l *limited) follow(p []byte) error {
 // because the client speaks the newer one to Sentinels. Attributes, which would come before
 // an answer, Redis has for nothing; the client's stack grows with each of them.
 func (l *limited) header() error {
+	l.size += len(l.line)
 	kind := l.line[0]
 	switch kind {
 	case '+', '-', ':', '_', '#', ',', '(': // a value of one line
-		l.nested = 0
-		return nil
+		return l.value()
 	}
 	size, err := strconv.Atoi(string(bytes.TrimSpace(l.line[1:])))
 	if err != nil || size > longest {
@@ -116,18 +119,43 @@ func (l *limited) header() error {
 	}
 	switch kind {
 	case '$', '=', '!': // so many bytes
-		l.nested = 0
 		if size >= 0 {
+			l.size += size
 			l.rest = size + len("\r\n")
 		}
-		return nil
-	case '*', '%', '~', '>': // so many values
-		if l.nested++; size <= 0 { // it is whole already
-			l.nested = 0
-		}
-		if l.nested <= deepest {
-			return nil
-		}
+		return l.value()
+	case '%': // so many pairs
+		return l.array(2 * size)
+	case '*', '~', '>': // so many values
+		return l.array(size)
 	}
 	return errOdd
+}
+
+// array notes that one of so many values has begun.
+func (l *limited) array(values int) error {
+	if values <= 0 { // it is whole already
+		return l.value()
+	}
+	l.size += values * valueSize
+	l.open = append(l.open, values)
+	if l.size > longest || len(l.open) > deepest {
+		return errOdd
+	}
+	return nil
+}
+
+// value notes that one has come, which may be the last of its array, and so on.
+func (l *limited) value() error {
+	if l.size > longest {
+		return errOdd
+	}
+	for last := len(l.open) - 1; last >= 0; last-- {
+		if l.open[last]--; l.open[last] > 0 {
+			return nil
+		}
+		l.open = l.open[:last]
+	}
+	l.size = 0
+	return nil
 }

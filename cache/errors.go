@@ -31,7 +31,7 @@ func explain(err error) error {
 		remedy = "TLS with Redis fails; does ca_file name who signed the servers' certificates, do these name the hosts of [cache] url, and do they want one (cert_file)?"
 	case isFull(err):
 		return fmt.Errorf("%w: %w", errFull, err)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+	case isTimeout(err):
 		remedy = "Redis does not answer; is it running where [cache] url says, does a firewall let this machine through, and does it speak TLS if the url says so?"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		remedy = "nobody listens there; is Redis running where [cache] url says?"
@@ -39,4 +39,9 @@ func explain(err error) error {
 		return err
 	}
 	return fmt.Errorf("%s: %w", remedy, err)
+}
+
+// isTimeout tells whether there was no answer in time.
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 }

@@ -14,6 +14,7 @@ import (
 func TestWhatOneDaemonFillsTheOthersFindUntilItExpires(t *testing.T) {
 	one, two, key := newRedis(t, redis), newRedis(t, redis), newKey()
 	expect(t, one, key, "(miss)")
+	put(t, one, key, "short", time.Nanosecond)
 	put(t, one, key, "old", time.Hour)
 	put(t, one, key, "v", 300*time.Millisecond)
 	expect(t, two, key, "v")

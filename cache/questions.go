@@ -7,11 +7,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// questions are those to the server for values. While as many are under way as may be, what
+// questions are those of one kind to the server. While as many are under way as may be, what
 // else is to be asked waits, and then goes with one: many logins at once would cost both
 // ends much more, one by one.
 type questions struct {
 	client redis.UniversalClient
+	// ask sends one about an entry by its name. What it returns gives the answer, once it
+	// is there.
+	ask func(ctx context.Context, c redis.Cmdable, name string) func() ([]byte, error)
 
 	mu       sync.Mutex
 	underWay int
@@ -28,8 +31,8 @@ type question struct {
 	answered chan struct{}
 }
 
-// get asks for one value. It waits for getTimeout, once for those before it and once for
-// its own answer.
+// get asks one. It waits for getTimeout, once for those before it and once for its own
+// answer.
 func (q *questions) get(ctx context.Context, name string) ([]byte, error) {
 	q.mu.Lock()
 	if q.underWay < atOnce {
@@ -38,7 +41,7 @@ func (q *questions) get(ctx context.Context, name string) ([]byte, error) {
 		defer q.next() //nolint:contextcheck // it is for others
 		ctx, cancel := context.WithTimeout(ctx, getTimeout)
 		defer cancel()
-		return q.client.Get(ctx, name).Bytes()
+		return q.ask(ctx, q.client, name)()
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*getTimeout)
 	defer cancel()
@@ -61,23 +64,23 @@ func (q *questions) next() {
 		q.underWay--
 		return
 	}
-	go q.ask(q.waiting)
+	go q.askAll(q.waiting)
 	q.waiting = nil
 }
 
-// ask asks for many values. Some of those who wait for them may have given up.
-func (q *questions) ask(many []*question) {
+// askAll asks many. Some of those who wait for the answers may have given up.
+func (q *questions) askAll(many []*question) {
 	defer q.next()
 	ctx, cancel := context.WithTimeout(context.Background(), getTimeout)
 	defer cancel()
 	pipe := q.client.Pipeline()
-	answers := make([]*redis.StringCmd, len(many))
+	answers := make([]func() ([]byte, error), len(many))
 	for i, one := range many {
-		answers[i] = pipe.Get(ctx, one.name)
+		answers[i] = q.ask(ctx, pipe, one.name)
 	}
 	_, _ = pipe.Exec(ctx) // each answer has its error
 	for i, one := range many {
-		one.value, one.err = answers[i].Bytes()
+		one.value, one.err = answers[i]()
 		close(one.answered)
 	}
 }

@@ -48,12 +48,14 @@ const tombstone = "buried"
 // claim begins a value that says that something is looked up, with what no other claim has.
 const claim = "looked up "
 
-// makeClaim puts a claim where nothing is, or no text, and returns what is there.
-var makeClaim = redis.NewScript(`
+// makeClaim puts a claim where nothing is, or no text, and returns what is there. It is sent
+// as it stands: among several questions, one that the server doesn't know by its hash would
+// have to be asked again.
+const makeClaim = `
 local there = redis.pcall('GET', KEYS[1])
 if type(there) == 'string' then return there end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return ARGV[1]`)
+return ARGV[1]`
 
 // fill puts a value in the place of what was seen, and of nothing else. A tombstone may
 // have come since, and may have been evicted again.
@@ -85,7 +87,8 @@ func isFull(err error) bool { return redis.HasErrorPrefix(err, "OOM") }
 // server, and written to it again when it was away.
 type Redis struct {
 	client  redis.UniversalClient
-	asked   questions
+	values  questions
+	claims  questions
 	keys    atomic.Pointer[Keys]
 	graves  *graves
 	breaker *breaker
@@ -123,7 +126,8 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 		return nil
 	}
 	r.client = redis.NewUniversalClient(options)
-	r.asked.client = r.client
+	r.values.client, r.values.ask = r.client, askValue
+	r.claims.client, r.claims.ask = r.client, askClaim
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -191,25 +195,39 @@ func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 }
 
 // claim makes one, and returns what is there. With the question before, which began then, it
-// takes twice the getTimeout at most.
+// takes twice the getTimeout at most: one that is late because of others is no failure.
 func (r *Redis) claim(ctx context.Context, name string, begun time.Time) ([]byte, error) {
-	within, cancel := context.WithTimeout(ctx, min(getTimeout, 2*getTimeout-time.Since(begun)))
+	within, cancel := context.WithDeadline(ctx, begun.Add(2*getTimeout))
 	defer cancel()
-	mine := claim + rand.Text()
-	there, err := makeClaim.Run(within, r.client, []string{name}, mine, claimLife.Milliseconds()).Text()
+	there, err := r.claims.get(within, name)
 	switch {
 	case err == nil:
 	case isFull(err):
 		r.noteFull(ctx, true)
-		return []byte(mine), nil // which nobody else sees, and no fill will find there
-	case ctx.Err() == nil: // else the caller gave up
+		return newClaim(), nil // which nobody else sees, and no fill will find there
+	case errors.Is(err, context.Canceled), isTimeout(err):
+	default:
 		r.breaker.failed(ctx, err)
 	}
-	return []byte(there), err
+	return there, err
+}
+
+func newClaim() []byte { return []byte(claim + rand.Text()) }
+
+func askClaim(ctx context.Context, c redis.Cmdable, name string) func() ([]byte, error) {
+	answer := c.Eval(ctx, makeClaim, []string{name}, newClaim(), claimLife.Milliseconds())
+	return func() ([]byte, error) {
+		there, err := answer.Text()
+		return []byte(there), err
+	}
+}
+
+func askValue(ctx context.Context, c redis.Cmdable, name string) func() ([]byte, error) {
+	return c.Get(ctx, name).Bytes
 }
 
 func (r *Redis) get(ctx context.Context, name string) ([]byte, error) {
-	value, err := r.asked.get(ctx, name)
+	value, err := r.values.get(ctx, name)
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
 		r.breaker.worked()
@@ -253,7 +271,7 @@ func (r *Redis) Fill(ctx context.Context, key string, seen, value []byte, life t
 func (r *Redis) keep(ctx context.Context, name string, seen, sealed []byte, life time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()
-	kept, err := fill.Run(ctx, r.client, []string{name}, seen, sealed, life.Milliseconds()).Bool()
+	kept, err := fill.Run(ctx, r.client, []string{name}, seen, sealed, max(life.Milliseconds(), 1)).Bool()
 	switch {
 	case kept:
 		r.noteFull(ctx, false)

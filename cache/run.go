@@ -88,7 +88,7 @@ func (r *Redis) probe(ctx context.Context) error {
 	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, wrongType) {
 		return err
 	}
-	there, err := makeClaim.Run(ctx, r.client, []string{name}, "", time.Second.Milliseconds()).Text()
+	there, err := r.client.Eval(ctx, makeClaim, []string{name}, "", time.Second.Milliseconds()).Text()
 	if err == nil {
 		err = fill.Run(ctx, r.client, []string{name}, there, "", time.Second.Milliseconds()).Err()
 	}

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -213,36 +212,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// TestAFarRedisIsUsed: its answers take most of the time that they may, and making a
-// connection takes several.
-func TestAFarRedisIsUsed(t *testing.T) {
-	proxy := newProxy(t, redis)
-	key := newKey()
-	put(t, newRedis(t, redis), key, "v", time.Hour)
-	proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
-		if fromClient {
-			return 0
-		}
-		return 25 * time.Millisecond
-	})
-	far := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys})
-	best := 0
-	eventually(t, "all of many logins at once find it", func() bool {
-		var found atomic.Int64
-		var all sync.WaitGroup
-		for range 16 {
-			all.Go(func() {
-				if e, err := far.Get(context.Background(), key); err == nil && string(e.Value) == "v" {
-					found.Add(1)
-				}
-			})
-		}
-		all.Wait()
-		best = max(best, int(found.Load()))
-		return best == 16
-	})
 }
 
 // TestARestartIsNoticed, though nobody was told of it: a server may have come back with what

@@ -20,7 +20,7 @@ func TestWhatCrossesTheNetworkInTheClearIsToldOf(t *testing.T) {
 		{store: "sqlite:/var/lib/tokend/tokend.db", cache: "memory:"},
 		{store: "postgres://u@db.example/d", keys: "[store] url"},
 		{store: "postgres://u@db.example/d?sslmode=prefer", keys: "[store] url"},
-		{store: "postgres://u@db.example/d?sslmode=require", keys: "[store] url"}, // whoever answers
+		{store: "postgres://u@db.example/d?sslmode=require", keys: "[store] url"},   // whoever answers
 		{store: "postgres://u@db.example/d?sslmode=verify-ca", keys: "[store] url"}, // any server of the same authority
 		{store: "postgres://u@db.example/d?sslmode=verify-full"},
 		{store: "postgres://u@127.0.0.1,db.example/d", keys: "[store] url"},
