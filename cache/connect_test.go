@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -158,9 +159,39 @@ func TestAClusterIsOneCache(t *testing.T) {
 	}
 }
 
+// TestAClusterIsFullWhereOneServerIs, and the log says so once.
+func TestAClusterIsFullWhereOneServerIs(t *testing.T) {
+	t.Parallel()
+	cluster, err := servers.StartRedisCluster()
+	must(t, err)
+	t.Cleanup(func() { must(t, cluster.Stop()) })
+	full := lines{with: []byte("the cache takes nothing more")}
+	r := runRedis(t, cache.RedisConfig{
+		Address: cache.Address{Servers: cluster.Addrs(), Cluster: true}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&full, nil)),
+	})
+	for _, one := range cluster.Nodes() {
+		_, err := one.Exec(t.Context(), "CONFIG", "SET", "maxmemory", "1")
+		must(t, err)
+		eventually(t, "that is found out", func() bool { _ = found(r, newKey()); return r.Err() != nil })
+		for until := time.Now().Add(1500 * time.Millisecond); time.Now().Before(until); {
+			put(t, r, newKey(), "v", time.Hour)
+			if r.Err() == nil {
+				t.Fatal("it is forgotten")
+			}
+		}
+		_, err = one.Exec(t.Context(), "CONFIG", "SET", "maxmemory", "0")
+		must(t, err)
+		eventually(t, "it has room again", func() bool { return r.Err() == nil })
+	}
+	if n := full.n.Load(); n != 3 {
+		t.Errorf("the log says it %d times", n)
+	}
+}
+
 // TestConnectionsAreMadeBeforeTheCacheIsUsed, to each server: the first logins don't wait
 // for that.
 func TestConnectionsAreMadeBeforeTheCacheIsUsed(t *testing.T) {
+	t.Parallel()
 	cluster, err := servers.StartRedisCluster()
 	must(t, err)
 	t.Cleanup(func() { must(t, cluster.Stop()) })

@@ -89,6 +89,17 @@ func TestNoFillIsLaterThanALostTombstone(t *testing.T) {
 	}
 }
 
+// TestAClaimOutlivesALookUp, which may take a second.
+func TestAClaimOutlivesALookUp(t *testing.T) {
+	t.Parallel()
+	r, key := newRedis(t, redis), newKey()
+	saw := seen(r, key)
+	time.Sleep(1100 * time.Millisecond)
+	fillSeen(t, r, saw, key, "v", time.Hour)
+	r.Wait()
+	expect(t, r, key, "v")
+}
+
 // lose has the server forget all entries.
 func lose(t *testing.T, server *servers.Redis) {
 	t.Helper()

@@ -92,7 +92,7 @@ type Redis struct {
 	keys    atomic.Pointer[Keys]
 	graves  *graves
 	breaker *breaker
-	full    atomic.Bool   // the server refuses to keep more
+	full    fullness
 	fills   chan struct{} // has one for each fill that is under way
 	newConn chan struct{} // gets one when a connection was made
 	log     *slog.Logger
@@ -151,7 +151,7 @@ func (r *Redis) Err() error {
 	if err := r.breaker.err(); err != nil {
 		return err
 	}
-	if r.full.Load() {
+	if r.full.is.Load() {
 		return errFull
 	}
 	return nil
@@ -203,7 +203,7 @@ func (r *Redis) claim(ctx context.Context, name string, begun time.Time) ([]byte
 	switch {
 	case err == nil:
 	case isFull(err):
-		r.noteFull(ctx, true)
+		r.noteFull(ctx)
 		return newClaim(), nil // which nobody else sees, and no fill will find there
 	case errors.Is(err, context.Canceled), isTimeout(err):
 	default:
@@ -271,13 +271,11 @@ func (r *Redis) Fill(ctx context.Context, key string, seen, value []byte, life t
 func (r *Redis) keep(ctx context.Context, name string, seen, sealed []byte, life time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()
-	kept, err := fill.Run(ctx, r.client, []string{name}, seen, sealed, max(life.Milliseconds(), 1)).Bool()
+	err := fill.Run(ctx, r.client, []string{name}, seen, sealed, max(life.Milliseconds(), 1)).Err()
 	switch {
-	case kept:
-		r.noteFull(ctx, false)
 	case err == nil:
 	case isFull(err):
-		r.noteFull(ctx, true)
+		r.noteFull(ctx)
 	default:
 		r.breaker.failed(ctx, err)
 	}

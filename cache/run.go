@@ -93,11 +93,11 @@ func (r *Redis) probe(ctx context.Context) error {
 		err = fill.Run(ctx, r.client, []string{name}, there, "", time.Second.Milliseconds()).Err()
 	}
 	if isFull(err) { // what is in it can be had
-		r.noteFull(ctx, true)
+		r.noteFull(ctx)
 		return nil
 	}
 	if err == nil {
-		r.noteFull(ctx, false)
+		r.noteRoom(ctx)
 	}
 	return err
 }
@@ -123,14 +123,4 @@ func (r *Redis) warmUp(ctx context.Context) error {
 		}
 		return group.Wait()
 	})
-}
-
-func (r *Redis) noteFull(ctx context.Context, full bool) {
-	switch {
-	case r.full.Swap(full) == full:
-	case full:
-		r.log.WarnContext(ctx, "the cache takes nothing more", "err", errFull)
-	default:
-		r.log.InfoContext(ctx, "the cache takes what it is given again")
-	}
 }

@@ -202,18 +202,14 @@ func (v *Verifier) tombstoneLife() time.Duration { return v.recordLife() + 2*loo
 // anything about these tokens that was read before. It is called when a change
 // that takes rights away has been made in the store.
 //
-// A tombstone takes the record's place, and nobody joins a look-up that was under
-// way.
+// A tombstone takes the record's place, and who finds that joins no look-up that was
+// under way.
 func (v *Verifier) Forget(ctx context.Context, digests ...token.Digest) error {
 	keys := make([]string, len(digests))
 	for i, digest := range digests {
 		keys[i] = string(digest[:])
 	}
-	err := v.records.Bury(ctx, v.tombstoneLife(), keys...)
-	for _, key := range keys {
-		v.flights.Forget(key)
-	}
-	if err != nil {
+	if err := v.records.Bury(ctx, v.tombstoneLife(), keys...); err != nil {
 		return fmt.Errorf("bury cached records: %w", err)
 	}
 	return nil

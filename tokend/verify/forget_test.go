@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -234,11 +235,17 @@ func TestWhoMayHaveMissedAChangeJoinsNoOlderLookUp(t *testing.T) {
 		"buried":   func(u *unsure, d token.Digest) { _ = u.Bury(context.Background(), time.Hour, string(d[:])) },
 		"failed":   func(u *unsure, _ token.Digest) { u.says.Store(&answer{err: errBroken}) },
 		"tampered": func(u *unsure, _ token.Digest) { u.says.Store(&answer{err: cache.ErrTampered}) },
+		"tampered in the same way before": func(u *unsure, _ token.Digest) {
+			u.says.Store(&answer{cache.Entry{Seen: []byte("x")}, cache.ErrTampered})
+		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			records := &unsure{Memory: newMemory(t)}
 			f := newFixture(t, verify.Config{Cache: records})
 			secret := f.mint(t, token.Record{})
+			if strings.HasSuffix(name, "before") {
+				change(records, secret.Digest())
+			}
 			f.source.replace(func(ctx context.Context, digest token.Digest) (token.Record, error) {
 				record, err := f.source.Store.Lookup(ctx, digest)
 				time.Sleep(500 * time.Millisecond)
@@ -263,11 +270,14 @@ type unsure struct {
 	says atomic.Pointer[answer]
 }
 
-type answer struct{ err error }
+type answer struct {
+	cache.Entry
+	err error
+}
 
 func (u *unsure) Get(ctx context.Context, key string) (cache.Entry, error) {
 	if a := u.says.Load(); a != nil {
-		return cache.Entry{}, a.err
+		return a.Entry, a.err
 	}
 	return u.Memory.Get(ctx, key)
 }

@@ -29,8 +29,6 @@ const (
 	notEncodable     = "22P05"
 	inRecovery       = "55000"
 	ofPooler         = "08P01"
-	noStatement      = "26000"
-	statementExists  = "42P05"
 	adminShutdown    = "57P01"
 	crashShutdown    = "57P02"
 )
@@ -70,8 +68,6 @@ func explain(err error) error {
 			return fmt.Errorf("%w: %w", errPooler, err)
 		}
 		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: is PostgreSQL running behind it?: %w", err)
-	case noStatement, statementExists: // another session's
-		return fmt.Errorf("%w: %w", errPooler, err)
 	case readOnly:
 		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in [store] url (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, err)
 	case diskFull:

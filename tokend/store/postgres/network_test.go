@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -146,6 +147,9 @@ func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 		if err == nil || strings.ContainsAny(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", url, err)
 			continue
+		}
+		if said := strings.Split(err.Error(), "; "); len(said) != len(slices.Compact(slices.Sorted(slices.Values(said)))) {
+			t.Errorf("%s: it repeats itself: %v", url, err)
 		}
 		for _, words := range want {
 			if !strings.Contains(err.Error(), words) {
