@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 // transaction at a time. It is reached by a Unix socket.
 type PgBouncer struct {
 	dir     string
+	server  *PostgreSQL
 	process *process
 }
 
@@ -28,7 +30,7 @@ func StartPgBouncer(p *PostgreSQL, settings ...string) (*PgBouncer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &PgBouncer{dir: dir}
+	b := &PgBouncer{dir: dir, server: p}
 	if err := b.start(p, settings); err != nil {
 		return nil, errors.Join(fmt.Errorf("start PgBouncer: %w", err), b.Stop())
 	}
@@ -49,6 +51,26 @@ func (b *PgBouncer) start(p *PostgreSQL, settings []string) error {
 		return err
 	}
 	return b.Serve()
+}
+
+// Lead has those who ask for the database get the other one from now on.
+func (b *PgBouncer) Lead(database, other string) error {
+	text, err := os.ReadFile(b.conf())
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, database+" = ") { // where it led before
+			lines = append(lines, line)
+		}
+	}
+	line := fmt.Sprintf("%s = host=%s port=%s user=tokend dbname=%s\n", database, b.server.dir, b.server.port, other)
+	lines = slices.Insert(lines, 1, line) // below [databases]
+	if err := writeFile(b.conf(), []byte(strings.Join(lines, ""))); err != nil {
+		return err
+	}
+	return errors.Join(b.Kill(), b.Serve())
 }
 
 // Serve starts a killed one again.

@@ -119,6 +119,7 @@ func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
 	}
 	if err = refusePooler(ctx, conn); err == nil && s.pooled {
 		err = s.compare(ctx, conn)
+		s.elsewhere.Store(errors.Is(err, errElsewhere))
 	}
 	if err != nil {
 		return nil, errors.Join(err, hangUp(ctx, conn))
@@ -144,7 +145,7 @@ func refusePooler(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // errElsewhere says what LISTEN on another database never would: it hears nothing.
-var errElsewhere = errors.New("[store] url and direct_url lead to different databases, or to different servers, so that no change would be heard of; let both name the same database on the same server, one through the pooler and one past it")
+var errElsewhere = errors.New("[store] url and direct_url lead to different databases, or to different servers, so that neither is believed; let both name the same database on the same server, one through the pooler and one past it")
 
 // compare makes sure that the pools lead to the same database on the same server as the
 // connection: what is locked here is locked there, and on no copy. Anybody may do so.

@@ -211,6 +211,30 @@ func TestURLsMustLeadToTheSameDatabase(t *testing.T) {
 	check(openPooled(t, pooler, primary, "postgres").Ping(t.Context()))
 }
 
+// TestNothingIsAskedOfAnotherDatabase that a pooler has come to lead to, once that is known;
+// nor is anything changed there.
+func TestNothingIsAskedOfAnotherDatabase(t *testing.T) {
+	database, other := newName(t, "current"), newName(t, "current")
+	pooler := newPooler(t, server)
+	s := openPooled(t, pooler, server, database)
+	told(t, s)
+	r := mint(t, s)
+	await(t, "the first answer", s.Hears)
+	check(pooler.Lead(database, other))
+	run(t.Context(), server.URL(database), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = '`+database+`' AND pid <> pg_backend_pid()`)
+	const words = "[store] url and direct_url lead to different databases"
+	await(t, "that to be known", func() bool {
+		err := s.Ping(t.Context())
+		return err != nil && strings.Contains(err.Error(), words)
+	})
+	_, err := s.Lookup(t.Context(), r.Digest)
+	wantSentence(t, "a look-up", err, words)
+	wantSentence(t, "a change", s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}), words)
+	check(pooler.Lead(database, database))
+	await(t, "the right one", func() bool { _, err := s.Lookup(t.Context(), r.Digest); return err == nil })
+}
+
 // TestAPoolerIsNotTakenForTheServer, not even one that lets pass for nothing what tokend asks
 // of its session, and has room for one client alone: whoever listens there hears nothing.
 func TestAPoolerIsNotTakenForTheServer(t *testing.T) {

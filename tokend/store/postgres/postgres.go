@@ -52,6 +52,9 @@ type Store struct {
 	began   time.Time                 // the server's time
 	heard   place                     // the last entry of the audit trail that Watch knows of
 	asked   atomic.Pointer[time.Time] // when Watch last asked for it
+	// elsewhere is whether the pools were found to lead to another database than direct
+	// does: nothing is asked or changed there.
+	elsewhere atomic.Bool
 }
 
 const (
@@ -168,7 +171,11 @@ func do[T any](ctx context.Context, s *Store, op store.Operation, f func(context
 	}
 	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	value, err := f(within)
+	var value T
+	err := errElsewhere
+	if !s.elsewhere.Load() {
+		value, err = f(within)
+	}
 	if err != nil && within.Err() != nil {
 		if err = ctx.Err(); err == nil {
 			err = fmt.Errorf("no answer within %s: %w", timeout, within.Err())
