@@ -44,7 +44,8 @@ func (a Address) options() (o *redis.UniversalOptions, err error) {
 		// Each request has its own, shorter time.
 		ContextTimeoutEnabled: true, DialTimeout: probeTimeout, ReadTimeout: probeTimeout, WriteTimeout: probeTimeout,
 		MaxRetries: -1, DialerRetries: 1,
-		PipelinePoolSize: -1, // one pool of connections, which is warmed up
+		PipelinePoolSize: -1,   // one pool of connections, which is warmed up
+		MinIdleConns:     warm, // also after one has ended, before a login would have to wait for another
 		// Nothing is used of the newer one, which looks before each answer for messages that were not asked for.
 		Protocol:                 2,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

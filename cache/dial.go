@@ -105,12 +105,13 @@ func (l *limited) follow(p []byte) error {
 
 // header looks at a line, which may announce something: of both versions of the protocol,
 // because the client speaks the newer one to Sentinels. Attributes, which would come before
-// an answer, Redis has for nothing; the client's stack grows with each of them.
+// an answer, Redis has for nothing; the client's stack grows with each of them. Nor has it
+// numbers of any length, which take the client seconds to read.
 func (l *limited) header() error {
 	l.size += len(l.line)
 	kind := l.line[0]
 	switch kind {
-	case '+', '-', ':', '_', '#', ',', '(': // a value of one line
+	case '+', '-', ':', '_', '#', ',': // a value of one line
 		return l.value()
 	}
 	size, err := strconv.Atoi(string(bytes.TrimSpace(l.line[1:])))

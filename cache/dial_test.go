@@ -65,6 +65,7 @@ func TestWhatAServerAnnouncesCostsNoMemory(t *testing.T) {
 		"one of 512 MB":                 {lie: "$536870912\r\n"},
 		"many values":                   {lie: "*1000000000\r\n"},
 		"many pairs":                    {lie: "%1000000000\r\n"},
+		"a number of any length":        {lie: "(9\r\n"},
 		"a number that is none":         {lie: "$x\r\n"},
 		"no kind":                       {lie: "?1\r\n"},
 		"arrays of arrays without end":  {lie: strings.Repeat("*1\r\n", 1000), forever: true},

@@ -195,8 +195,12 @@ func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 }
 
 // claim makes one, and returns what is there. With the question before, which began then, it
-// takes twice the getTimeout at most: one that is late because of others is no failure.
+// takes twice the getTimeout at most; so none is made if that has taken too long, because
+// of others. One that is late is no failure.
 func (r *Redis) claim(ctx context.Context, name string, begun time.Time) ([]byte, error) {
+	if time.Since(begun) > getTimeout {
+		return newClaim(), nil
+	}
 	within, cancel := context.WithDeadline(ctx, begun.Add(2*getTimeout))
 	defer cancel()
 	there, err := r.claims.get(within, name)
@@ -204,7 +208,7 @@ func (r *Redis) claim(ctx context.Context, name string, begun time.Time) ([]byte
 	case err == nil:
 	case isFull(err):
 		r.noteFull(ctx)
-		return newClaim(), nil // which nobody else sees, and no fill will find there
+		return newClaim(), nil
 	case errors.Is(err, context.Canceled), isTimeout(err):
 	default:
 		r.breaker.failed(ctx, err)
@@ -212,6 +216,7 @@ func (r *Redis) claim(ctx context.Context, name string, begun time.Time) ([]byte
 	return there, err
 }
 
+// newClaim is one that nobody has seen, and that no fill finds unless it was put there.
 func newClaim() []byte { return []byte(claim + rand.Text()) }
 
 func askClaim(ctx context.Context, c redis.Cmdable, name string) func() ([]byte, error) {
