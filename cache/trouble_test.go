@@ -80,8 +80,22 @@ func TestWhatWasBuriedIsBuriedAgain(t *testing.T) {
 // TestASlowRedisCostsLittle: one that hangs is not waited for, and not asked again.
 func TestASlowRedisCostsLittle(t *testing.T) {
 	server := startServer(t)
-	r := newRedis(t, server)
+	r, err := cache.NewRedis(cache.RedisConfig{Address: cache.Address{Servers: []string{server.Addr()}}, Keys: keys})
+	must(t, err)
+	t.Cleanup(r.Close)
+	run := func() (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { r.Run(ctx) })
+		return func() {
+			cancel()
+			running.Wait()
+		}
+	}
+	stop := run()
+	eventually(t, "it is used", r.Used)
 	put(t, r, "k", "v", time.Hour)
+	stop() // or it might find out before
 	must(t, server.Pause())
 	least := time.Hour // on a machine that has other things to do
 	for range 3 {
@@ -98,6 +112,7 @@ func TestASlowRedisCostsLittle(t *testing.T) {
 		t.Errorf("it does not say what to do: %v", r.Err())
 	}
 	must(t, server.Resume())
+	defer run()()
 	eventually(t, "it is used again", r.Used)
 	expect(t, r, "k", "v")
 }
