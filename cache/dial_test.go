@@ -71,6 +71,7 @@ func TestWhatAServerAnnouncesCostsNoMemory(t *testing.T) {
 		"arrays of arrays without end":  {lie: strings.Repeat("*1\r\n", 1000), forever: true},
 		"arrays with something":         {lie: strings.Repeat("*2\r\n_\r\n", 1000), forever: true},
 		"large arrays in arrays":        {lie: strings.Repeat("*30000\r\n_\r\n", 10)},
+		"large arrays at once":          {lie: strings.Repeat("*30000\r\n", 3)},
 		"pairs in pairs":                {lie: strings.Repeat("%2\r\n_\r\n_\r\n_\r\n", 20)},
 		"a long value in a long array":  {lie: "*60000\r\n$100000\r\n"},
 		"attributes without end":        {lie: strings.Repeat("|0\r\n", 1000), forever: true},

@@ -19,6 +19,7 @@ func TestWhatCrossesTheNetworkInTheClearIsToldOf(t *testing.T) {
 	for _, c := range []struct{ store, direct, cache, keys string }{
 		{store: "sqlite:/var/lib/tokend/tokend.db", cache: "memory:"},
 		{store: "postgres://u@db.example/d", keys: "[store] url"},
+		{store: "postgres://u@db.example/d?sslmode=disable", keys: "[store] url"},
 		{store: "postgres://u@db.example/d?sslmode=prefer", keys: "[store] url"},
 		{store: "postgres://u@db.example/d?sslmode=require", keys: "[store] url"},   // whoever answers
 		{store: "postgres://u@db.example/d?sslmode=verify-ca", keys: "[store] url"}, // any server of the same authority

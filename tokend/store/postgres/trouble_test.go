@@ -69,7 +69,10 @@ func TestWhichErrorsAreOfABrokenConnection(t *testing.T) {
 		{io.ErrUnexpectedEOF, true},
 		{fmt.Errorf("read: %w", syscall.ECONNRESET), true},
 		{&pgconn.PgError{Severity: "ERROR", Code: "57014"}, false},
-		{&pgconn.PgError{Severity: "FATAL", Code: "57P01"}, true},
+		{&pgconn.PgError{Severity: "FATAL", Code: "57014"}, true},
+		{&pgconn.PgError{Severity: "ФАТАЛ", SeverityUnlocalized: "FATAL", Code: "57014"}, true},
+		{errors.Join(unmade, &pgconn.PgError{Severity: "FATAL", Code: "57P01"}), true}, // it is just ending
+		{errors.Join(unmade, &pgconn.PgError{Severity: "FATAL", Code: "57P02"}), true},
 		{&pgconn.PgError{Severity: "ERROR", Code: "08P01", Message: "server conn crashed?"}, true}, // a pooler's
 		{refused, true},
 		{errors.Join(unmade, refused), false},
