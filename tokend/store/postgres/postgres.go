@@ -23,8 +23,8 @@ type Config struct {
 	// URL of the database: postgres://user@host/database, with libpq's parameters, such
 	// as sslmode.
 	URL string
-	// Direct is the URL of the same database past the pooler, such as
-	// PgBouncer, that URL then leads to. Empty: URL leads to the server itself.
+	// Direct is the URL of the same database past the pooler, such as PgBouncer, that URL
+	// then leads to. Empty: URL leads to the server itself.
 	Direct string
 	// Password returns that of the user, for each new connection. Nil: the user has none.
 	Password func() (string, error)
