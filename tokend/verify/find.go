@@ -121,9 +121,12 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 	}); err != nil {
 		return token.Record{}, err
 	}
-	flight := v.flights.DoChan(key+string(seen), func() (any, error) {
+	name := key + string(seen)
+	flight := v.flights.DoChan(name, func() (any, error) {
 		ctx, cancel := ofItsOwn(ctx)
 		defer cancel()
+		// A store that ignores the deadline may keep this one past a tombstone's life.
+		defer context.AfterFunc(ctx, func() { v.flights.Forget(name) })()
 		s := sighting{Read: v.now()}
 		var err error
 		if s.Record, err = v.ask(ctx, digest); err == nil {
