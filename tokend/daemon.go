@@ -94,14 +94,14 @@ func (n *node) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now, hears := time.Now, func() bool { return true }
-	if s, ok := n.store.(shared); ok {
-		now, hears = s.Now, s.Hears
-	}
-	if n.verifier, err = verify.New(verify.Config{
+	cfg := verify.Config{
 		Source: n.store, Cache: records, CacheTier: tier,
-		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry, Now: now, Hears: hears,
-	}); err != nil {
+		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry, Now: time.Now,
+	}
+	if s, ok := n.store.(shared); ok {
+		cfg.Now, cfg.Hears, cfg.Since = s.Now, s.Hears, s.Since
+	}
+	if n.verifier, err = verify.New(cfg); err != nil {
 		return err
 	}
 	var rotate func(context.Context, token.Event) error
@@ -110,7 +110,7 @@ func (n *node) assemble(ctx context.Context) error {
 	}
 	n.manager = manage.New(manage.Config{
 		Store: n.store, Forget: n.forget, Rotate: rotate,
-		Limits: limits(n.cfg), Logger: n.log, Registerer: n.registry, Now: now,
+		Limits: limits(n.cfg), Logger: n.log, Registerer: n.registry, Now: cfg.Now,
 	})
 	n.registerDependencies()
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"tokend/cache"
 	"tokend/tokend/token"
@@ -29,6 +30,38 @@ func TestWhoHearsOfNoChangesAsksTheStore(t *testing.T) {
 				t.Errorf("hears %t, store works %t: %d look-ups, want %d", c.hears, c.store == nil, n, c.asks)
 			}
 		}
+	})
+}
+
+// TestWhatWasReadFromAnEarlierStoreIsNotBelieved: a backup was put back, in which the token
+// is not, or another server has taken over.
+func TestWhatWasReadFromAnEarlierStoreIsNotBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		since := time.Now()
+		f := newFixture(t, verify.Config{Since: func() time.Time { return since }})
+		secret := f.mint(t, token.Record{})
+		f.expect(t, secret, verify.OK)
+		time.Sleep(time.Second)
+		if n := f.source.asks(func() { f.expect(t, secret, verify.OK) }); n != 0 {
+			t.Errorf("%d look-ups of what was read since, want 0", n)
+		}
+		since = time.Now()
+		f.source.replace(away)
+		f.expect(t, secret, verify.Unavailable)
+		f.source.replace(nil)
+		if n := f.source.asks(func() { f.expect(t, secret, verify.OK); f.expect(t, secret, verify.OK) }); n != 1 {
+			t.Errorf("%d look-ups of what was read before, want 1", n)
+		}
+		f.source.replace(away)
+		f.expect(t, secret, verify.OK)
+		since = time.Now().Add(time.Second)
+		time.Sleep(time.Second)
+		f.source.replace(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrNotFound })
+		f.expect(t, secret, verify.Unknown)
+		since = time.Time{} // as it is for another daemon, which has not noticed yet
+		f.source.replace(away)
+		time.Sleep(5 * time.Second)
+		f.expect(t, secret, verify.Unavailable)
 	})
 }
 

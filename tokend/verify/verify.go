@@ -46,6 +46,9 @@ type Config struct {
 	// Hears reports whether changes by others are heard of, and passed to Forget. While
 	// they are not, the store is asked as if every record were too old. Nil: always.
 	Hears func() bool
+	// Since is from when on the store is the one that it is now, by Now: what was read
+	// before is not believed without asking it. Nil: always.
+	Since func() time.Time
 }
 
 // Settings may change while the daemon runs.
@@ -81,6 +84,7 @@ type Verifier struct {
 	metrics  *metrics
 	now      func() time.Time
 	hears    func() bool
+	since    func() time.Time
 }
 
 // New returns a Verifier.
@@ -91,13 +95,16 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		source: cfg.Source, records: cfg.Cache, unknown: unknown, breaker: breaker{log: cfg.Logger},
-		log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier), now: cfg.Now, hears: cfg.Hears,
+		log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier), now: cfg.Now, hears: cfg.Hears, since: cfg.Since,
 	}
 	if v.now == nil {
 		v.now = time.Now
 	}
 	if v.hears == nil {
 		v.hears = func() bool { return true }
+	}
+	if v.since == nil {
+		v.since = func() time.Time { return time.Time{} }
 	}
 	v.Apply(cfg.Settings)
 	return v, nil

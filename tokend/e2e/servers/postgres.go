@@ -200,6 +200,17 @@ func (p *PostgreSQL) Stop() error {
 	return errors.Join(err, os.RemoveAll(p.dir))
 }
 
+// Dump makes a backup of a database.
+func (p *PostgreSQL) Dump(database string) (backup string, err error) {
+	backup = filepath.Join(p.dir, "backup")
+	return backup, run(p.program("pg_dump", "-h", p.dir, "-p", p.port, "-U", "tokend", "-Fc", "-f", backup, database))
+}
+
+// PutBack puts a backup in the place of the database, with everybody connected.
+func (p *PostgreSQL) PutBack(database, backup string) error {
+	return run(p.program("pg_restore", "-h", p.dir, "-p", p.port, "-U", "tokend", "--clean", "--single-transaction", "-d", database, backup))
+}
+
 // Bench runs pgbench with a script in a database, and returns what it prints. All plans
 // are generic from the first on, as they would be after a while.
 func (p *PostgreSQL) Bench(ctx context.Context, database, script string, args ...string) (string, error) {

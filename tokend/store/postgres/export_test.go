@@ -62,3 +62,6 @@ func (c *Clock) SetSlowly(server time.Time, took time.Duration) { c.set(server, 
 
 // Skew is how far this machine's clock is ahead.
 func (c *Clock) Skew() time.Duration { return c.skew() }
+
+// SetSince is as if Watch had begun then.
+func (s *Store) SetSince(at time.Time) { s.since.Store(&at) }

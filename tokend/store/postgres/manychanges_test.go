@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"tokend/tokend/store/postgres"
 	"tokend/tokend/token"
@@ -73,8 +74,53 @@ func TestWhatWasPutBackIsLookedAtAgain(t *testing.T) {
 	heard := told(t, other)
 	wantTold(t, "before", heard, revoked.Digest, gone.Digest)
 	await(t, "all", other.Hears)
+	since := other.Since()
 	run(t.Context(), url, `SET session_replication_role = replica; DELETE FROM events WHERE token = '`+gone.ID+`'`)
 	wantTold(t, "afterwards", heard, revoked.Digest)
+	if !other.Since().After(since) {
+		t.Error("what was read before is still believed")
+	}
+}
+
+// TestATrailThatHasGrownAgainIsNotTheSame, though it is no shorter when it is looked at again:
+// others have changed something in the backup at once.
+func TestATrailThatHasGrownAgainIsNotTheSame(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	one := open(t, url)
+	revoked, gone := mint(t, one), mint(t, one)
+	check(revokeNow(t, one, revoked))
+	check(revokeNow(t, one, gone))
+	other := open(t, url)
+	heard := told(t, other)
+	wantTold(t, "before", heard, revoked.Digest, gone.Digest)
+	await(t, "all", other.Hears)
+	since := other.Since()
+	later := mint(t, one)
+	check(revokeNow(t, one, later))
+	wantTold(t, "of a change", heard, later.Digest)
+	if other.Since() != since {
+		t.Error("a change is taken for another database")
+	}
+	run(t.Context(), url, `BEGIN; SET LOCAL session_replication_role = replica;
+		DELETE FROM events WHERE token = '`+later.ID+`';
+		INSERT INTO events (number, at, actor, action, "user", token, detail) OVERRIDING SYSTEM VALUE
+			SELECT number + i, now(), actor, action, "user", token, detail FROM events, generate_series(1, 5) AS i
+			WHERE number = (SELECT max(number) FROM events);
+		COMMIT`)
+	wantTold(t, "afterwards", heard, revoked.Digest, gone.Digest)
+	if !other.Since().After(since) {
+		t.Error("what was read before is still believed")
+	}
+}
+
+// TestAServersClockThatWasAheadIsForgotten, or nothing would be cached until it is reached.
+func TestAServersClockThatWasAheadIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := open(t, newDatabase(t, "current"))
+	s.SetSince(s.Now().Add(time.Hour))
+	told(t, s)
+	await(t, "the clock to be noticed", func() bool { return !s.Since().After(s.Now()) })
 }
 
 // TestARotationIsHeardOf, though it concerns no token.

@@ -52,6 +52,7 @@ type Store struct {
 	began   time.Time                 // the server's time
 	heard   place                     // the last entry of the audit trail that Watch knows of
 	asked   atomic.Pointer[time.Time] // when Watch last asked for it
+	since   atomic.Pointer[time.Time] // see Since
 	// elsewhere is whether the pools were found to lead to another database than direct
 	// does: nothing is asked or changed there.
 	elsewhere atomic.Bool
@@ -135,13 +136,16 @@ func (s *Store) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.heard, s.began, err = s.latest(ctx, conn)
+	latest, _, now, err := s.latest(ctx, conn)
+	s.began = now
+	s.since.Store(&now)
+	s.heard.timeline = latest.timeline
 	switch {
 	case err != nil:
-	case s.heard.timeline == "":
+	case latest.timeline == "":
 		err = pgconn.ErrStandbyConnection
 	default:
-		s.heard.number, err = before(ctx, conn, s.began.Add(-longestMemory), s.heard.number)
+		s.heard.number, err = before(ctx, conn, now.Add(-longestMemory), latest.number)
 	}
 	return errors.Join(err, hangUp(ctx, conn))
 }

@@ -30,23 +30,30 @@ const (
 const longestMemory = 26 * time.Hour
 
 // place is one in the audit trail. Where a standby takes over, which may lack the last
-// changes, numbers are given a second time, and the timeline is another.
+// changes, or a backup is put back, numbers are given a second time: then the timeline is
+// another, or the entry's time.
 type place struct {
 	number   int64
+	at       int64 // the entry's time in microseconds; 0: not known
 	timeline string
 }
 
-// latest is the newest entry's place, and the server's time.
-func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, now time.Time, err error) {
+// latest is the newest entry's place, whether the one that is heard of is still what it was,
+// and the server's time.
+func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool, now time.Time, err error) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, otherTimeout)
 	defer cancel()
-	err = conn.QueryRow(ctx, `SELECT coalesce(max(number), 0), clock_timestamp(),
-		CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END FROM events`).Scan(&p.number, &now, &p.timeline)
+	err = conn.QueryRow(ctx, `
+		WITH entry AS (SELECT number, (extract(epoch FROM at) * 1000000)::bigint AS at FROM events)
+		SELECT coalesce(newest.number, 0), coalesce(newest.at, 0), $2::bigint = 0 OR $2 = coalesce((SELECT at FROM entry WHERE number = $1), 0),
+			clock_timestamp(), CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END
+		FROM (SELECT) AS always LEFT JOIN (SELECT * FROM entry ORDER BY number DESC LIMIT 1) AS newest ON true`,
+		s.heard.number, s.heard.at).Scan(&p.number, &p.at, &same, &now, &p.timeline)
 	if err == nil {
 		s.clock.set(now, asked)
 	}
-	return p, now, err
+	return p, same, now, err
 }
 
 // Forget makes every check that begins after it has returned see the change that was
@@ -88,6 +95,11 @@ func (s *Store) Hears() bool {
 	return asked != nil && time.Since(*asked) < Deaf
 }
 
+// Since is when, by the server's time, Watch began, or found that another server has taken
+// over or a backup was put back. What was read before may be of a state that is no more: a
+// token that was made in it is unknown now, and nothing in the trail tells of it.
+func (s *Store) Since() time.Time { return *s.since.Load() }
+
 // watch does so with one connection, and calls heard whenever it has asked what is new.
 func (s *Store) watch(ctx context.Context, forget Forget, heard func()) (err error) {
 	conn, err := s.connect(ctx)
@@ -126,11 +138,11 @@ const (
 // numbers are in the order of the commits.
 func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) error {
 	asked := time.Now()
-	latest, now, err := s.latest(ctx, conn)
+	latest, same, now, err := s.latest(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if latest.timeline != s.heard.timeline || latest.number < s.heard.number {
+	if latest.timeline != s.heard.timeline || latest.number < s.heard.number || !same {
 		if latest.timeline != s.heard.timeline {
 			s.log.WarnContext(ctx, "another server has taken over: all that was changed lately is looked at again")
 		} else {
@@ -138,13 +150,16 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 		}
 		s.logins.Reset() // no login may ask the one that was
 		s.pool.Reset()
+		s.since.Store(&now)
 		number, err := before(ctx, conn, now.Add(-longestMemory), latest.number)
 		if err != nil {
 			return err
 		}
-		s.heard = place{number, latest.timeline}
+		s.heard = place{number: number, timeline: latest.timeline}
+	} else if now.Before(s.Since()) { // by a clock that was ahead, and nothing would be believed for so long
+		s.since.Store(&now)
 	}
-	for s.heard != latest {
+	for s.heard.number != latest.number {
 		digests, last, err := s.changed(ctx, conn, s.heard.number, latest.number, now)
 		if err != nil {
 			return err
@@ -156,8 +171,9 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 				return fmt.Errorf("forget what was changed: %w", err)
 			}
 		}
-		s.heard.number = last
+		s.heard.number, s.heard.at = last, 0
 	}
+	s.heard = latest
 	s.asked.Store(&asked)
 	return nil
 }
