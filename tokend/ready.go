@@ -67,9 +67,10 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 		}
 	}
 	s, ofMany := n.store.(shared)
-	if ofMany && !s.Hears() {
-		r.weak = append(r.weak, "changes by other daemons are not heard of, so that every login asks the database first")
-		r.errs = append(r.errs, errors.New("changes by other daemons are not heard of"))
+	if ofMany {
+		if err := s.WatchErr(); err != nil {
+			r.weak, r.errs = append(r.weak, "changes by other daemons are not heard of, so that every login asks the database first"), append(r.errs, err)
+		}
 	}
 	err := n.ping(ctx)
 	switch left := n.believedFor(); {
@@ -140,7 +141,7 @@ func (n *node) registerDependencies() {
 	}
 	add("store", n.storeUp.Load)
 	if n.redis != nil {
-		add("cache", n.redis.Used)
+		add("cache", func() bool { return n.redis.Err() == nil })
 	}
 	if s, ok := n.store.(shared); ok {
 		add("changes", s.Hears)

@@ -32,11 +32,12 @@ type tokenStore interface {
 }
 
 // shared is a store of several daemons: it tells of what the others change, whether it
-// hears of that now, since when it is the one that it is, the time that all go by, and the
-// keys of a cache that they share.
+// hears of that now and why not, since when it is the one that it is, the time that all go
+// by, and the keys of a cache that they share.
 type shared interface {
 	Watch(ctx context.Context, forget postgres.Forget)
 	Hears() bool
+	WatchErr() error
 	Since() time.Time
 	Now() time.Time
 	CacheKeys(ctx context.Context) ([]postgres.CacheKey, error)

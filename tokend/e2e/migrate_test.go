@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -182,6 +184,36 @@ func migratable(t *testing.T) *rig.Site {
 		t.Fatal(err)
 	}
 	return site
+}
+
+// TestMigrationWhoseCommitIsNotAnsweredSaysHowToFindOut, and so it can be found out.
+func TestMigrationWhoseCommitIsNotAnsweredSaysHowToFindOut(t *testing.T) {
+	site := migratable(t)
+	server, database, direct := target(t, site)
+	proxy := startProxy(t, "unix", socketOf(server))
+	text, err := os.ReadFile(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := write(t, site, "proxy.toml", strings.Replace(string(text), server.URL(database), "postgres://tokend@"+proxy.Addr()+"/"+database+"?sslmode=disable", 1))
+	var copied atomic.Bool
+	proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
+		switch {
+		case fromClient && bytes.Contains(bytes.ToLower(chunk), []byte("copy ")):
+			copied.Store(true)
+		case !fromClient && copied.Load() && bytes.Contains(chunk, []byte("COMMIT")):
+			go proxy.Cut()
+			return time.Hour
+		}
+		return 0
+	})
+	if _, said, status := migrate(t, site, config); status != 1 || !strings.Contains(said, "it is not known whether it was done") ||
+		!strings.Contains(said, "the same with --dry-run tells: it is refused if all was moved, and nothing was if not") {
+		t.Errorf("it ends with %d and says %q", status, said)
+	}
+	if _, said, status := migrate(t, site, direct, "--dry-run"); status != 1 || !strings.Contains(said, "it has users, tokens or an audit trail already") {
+		t.Errorf("--dry-run ends with %d and says %q", status, said)
+	}
 }
 
 // TestInterruptedMigrationMovesNothing, and can be done again.

@@ -48,7 +48,7 @@ func explain(err error) error {
 			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, does that name the host of the url, and does the server have TLS (ssl=on)?: %w", err)
 		}
 		if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
-			return fmt.Errorf("no connection to PostgreSQL; is it running where [store] url (or direct_url) says, does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)
+			return fmt.Errorf("no connection to PostgreSQL, or to the pooler before it; is it running where [store] url (or direct_url) says, does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)
 		}
 		return err
 	}
@@ -56,7 +56,7 @@ func explain(err error) error {
 	case inRecovery:
 		return fmt.Errorf("the server is a standby, which lags behind; let [store] url, or the pooler that it names, lead to the primary: %w", err)
 	case wrongPassword:
-		return fmt.Errorf("the server takes no such password; name or mend [store] password_file, or the user's password (ALTER ROLE): %w", err)
+		return fmt.Errorf("the server, or the pooler before it, takes no such password; name or mend [store] password_file, the user's password (ALTER ROLE), or the pooler's list of users: %w", err)
 	case notAdmitted:
 		return fmt.Errorf("the server doesn't admit this user from here; mend the user in [store] url, or the server's pg_hba.conf: %w", err)
 	case noDatabase:
@@ -85,9 +85,7 @@ func explain(err error) error {
 // ofTLS tells whether the error is of a connection that was there, but not secure.
 func ofTLS(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	_, record := errors.AsType[tls.RecordHeaderError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
-	return certificate || record || alert || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
+	return certificate || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
 }
 
 // fatal is how grave an error is that ends the connection, such as a server's or a

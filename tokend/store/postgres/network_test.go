@@ -136,9 +136,9 @@ func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 	proxy := newProxy(t)
 	for url, want := range map[string][]string{
 		"postgres://tokend@127.0.0.1:1,127.0.0.1:2/tokens": {
-			`open database "tokens" on 127.0.0.1:1, 127.0.0.1:2: no connection to PostgreSQL; is it running where [store] url (or direct_url) says`, "firewall", "connection refused",
+			`open database "tokens" on 127.0.0.1:1, 127.0.0.1:2: no connection to PostgreSQL, or to the pooler before it; is it running where [store] url (or direct_url) says`, "firewall", "connection refused",
 		},
-		"postgres:///tokens?user=tokend&host=/nowhere":                      {"on /nowhere: no connection to PostgreSQL; is it running", "no such file"},
+		"postgres:///tokens?user=tokend&host=/nowhere":                      {"on /nowhere: no connection to PostgreSQL, or to the pooler before it; is it running", "no such file"},
 		urlBy("nowhere", proxy):                                             {"the server has no such database; make it (createdb)"},
 		"postgres://tokend@" + proxy.Addr() + "/postgres?sslmode=require":   {"TLS with PostgreSQL fails", "does the server have TLS (ssl=on)"},
 		"postgres://somebody@" + proxy.Addr() + "/postgres?sslmode=disable": {"the server doesn't admit this user from here"},

@@ -52,6 +52,7 @@ type Store struct {
 	began   time.Time                 // the server's time
 	heard   place                     // the last entry of the audit trail that Watch knows of
 	asked   atomic.Pointer[time.Time] // when Watch last asked for it
+	lost    atomic.Pointer[error]     // why it could not, the last time
 	since   atomic.Pointer[time.Time] // see Since
 	// elsewhere is whether the pools were found to lead to another database than direct
 	// does: nothing is asked or changed there.

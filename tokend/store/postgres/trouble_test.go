@@ -164,7 +164,7 @@ func TestStandbyIsRefused(t *testing.T) {
 	check(err)
 	t.Cleanup(func() { check(standby.Stop()) })
 	_, err = postgres.Open(t.Context(), postgres.Config{URL: standby.URL("postgres")})
-	if !errors.Is(err, store.ErrUnwritable) {
+	if !errors.Is(err, store.ErrUnwritable) || !errors.Is(err, pgconn.ErrStandbyConnection) { // before anything is asked of it
 		t.Errorf("got error %v", err)
 	}
 	if _, err := postgres.Vacant(t.Context(), postgres.Config{URL: standby.URL("postgres")}); !errors.Is(err, store.ErrUnwritable) {

@@ -73,13 +73,16 @@ func (s *Store) Watch(ctx context.Context, forget Forget) {
 				s.log.InfoContext(ctx, "changes by other daemons are heard of again")
 			}
 			missed = false
+			s.lost.Store(nil)
 		})
 		if ctx.Err() != nil {
 			return
 		}
 		missed = true
+		err = explain(err)
+		s.lost.Store(&err)
 		seldom.Do(func() {
-			s.log.WarnContext(ctx, "changes by other daemons are not heard of: every login asks the database first", "err", explain(err))
+			s.log.WarnContext(ctx, "changes by other daemons are not heard of: every login asks the database first", "err", err)
 		})
 		select {
 		case <-ctx.Done():
@@ -94,6 +97,19 @@ func (s *Store) Hears() bool {
 	asked := s.asked.Load()
 	return asked != nil && time.Since(*asked) < Deaf
 }
+
+// WatchErr is nil while Hears, else it says why not.
+func (s *Store) WatchErr() error {
+	switch lost := s.lost.Load(); {
+	case s.Hears():
+		return nil
+	case lost != nil:
+		return fmt.Errorf("%w: %w", errUnheard, *lost)
+	}
+	return errUnheard
+}
+
+var errUnheard = errors.New("changes by other daemons are not heard of")
 
 // Since is when, by the server's time, Watch began, or found that another server has taken
 // over or a backup was put back. What was read before may be of a state that is no more: a

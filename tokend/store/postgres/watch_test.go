@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -101,10 +102,13 @@ func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
 	exec(ended, database) // one that was made meanwhile
 	await(t, "the loss to be logged", func() bool { return log.count("are not heard of") > 1 })
 	await(t, "the loss to be known", func() bool { return !other.Hears() })
+	if err := other.WatchErr(); err == nil || !strings.Contains(err.Error(), "not heard of: ") || !strings.Contains(err.Error(), "not currently accepting connections") {
+		t.Errorf("it says why: %v", err)
+	}
 	revoke(t, one, token.Selection{ID: r.ID})
 	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS true`)
 	wantTold(t, "afterwards", heard, r.Digest)
-	await(t, "the end of the loss", other.Hears)
+	await(t, "the end of the loss", func() bool { return other.WatchErr() == nil })
 }
 
 func TestNowIsTheServers(t *testing.T) {
