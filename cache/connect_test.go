@@ -40,6 +40,50 @@ func TestTLSShowsWhoIsWho(t *testing.T) {
 	}
 }
 
+// TestConnectionsThatRedisHasEndedAreNotAsked: it ends those that are idle, or all of them,
+// or is started again. None fails then, with TLS or without.
+func TestConnectionsThatRedisHasEndedAreNotAsked(t *testing.T) {
+	for name, start := range map[string]func(...string) (*servers.Redis, error){"plain": servers.StartRedis, "TLS": servers.StartRedisWithTLS} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, err := start()
+			must(t, err)
+			t.Cleanup(func() { must(t, server.Stop()) })
+			address := cache.Address{Servers: []string{server.Addr()}, TLS: name == "TLS", CAFile: server.Certificate()}
+			off := lines{with: []byte("the cache is not used")}
+			r := runRedis(t, cache.RedisConfig{Address: address, Keys: keys, Logger: slog.New(slog.NewTextHandler(&off, nil))})
+			put(t, r, "k", "v", time.Hour)
+			before := madeConnections(t, server)
+			for range 20 {
+				expect(t, r, "k", "v")
+			}
+			if made := madeConnections(t, server) - before; made > 1+5 { // one to ask for that, and some that are kept ready
+				t.Errorf("%d connections were made for 20 questions", made)
+			}
+			for range 10 {
+				expect(t, r, "k", "v")
+				_, err := server.Exec(t.Context(), "CLIENT", "KILL", "TYPE", "normal")
+				must(t, err)
+				time.Sleep(10 * time.Millisecond) // they are told
+			}
+			if n := off.n.Load(); n > 0 {
+				t.Errorf("it was turned off %d times", n)
+			}
+		})
+	}
+}
+
+// madeConnections is how many were made to the server since it began.
+func madeConnections(t *testing.T, server *servers.Redis) (n int) {
+	t.Helper()
+	said, err := server.Exec(t.Context(), "INFO", "stats")
+	must(t, err)
+	_, count, _ := strings.Cut(said.(string), "total_connections_received:")
+	_, err = fmt.Sscan(count, &n)
+	must(t, err)
+	return n
+}
+
 // TestRedisMayAskForACertificate: of the daemon.
 func TestRedisMayAskForACertificate(t *testing.T) {
 	server, err := servers.StartRedisWithTLS("tls-auth-clients yes")

@@ -14,22 +14,20 @@ import (
 // configuration for it.
 func dialer(config *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
 	plain := &net.Dialer{Timeout: probeTimeout}
-	if config == nil {
-		return func(ctx context.Context, network, address string) (net.Conn, error) {
+	secure := &tls.Dialer{NetDialer: plain, Config: config}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if config == nil {
 			conn, err := plain.DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			return &limitedTCP{limited{Conn: conn}}, nil
+			return &limited{Conn: conn, under: conn}, nil
 		}
-	}
-	secure := &tls.Dialer{NetDialer: plain, Config: config}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := secure.DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return &limited{Conn: conn}, nil
+		return &limited{Conn: conn, under: conn.(*tls.Conn).NetConn()}, nil
 	}
 }
 
@@ -49,19 +47,18 @@ var errOdd = errors.New("the server's answer is longer than any that Redis has f
 // Redis' protocol (RESP) as far as is needed for that.
 type limited struct {
 	net.Conn
-	rest int    // bytes of a value that are to come
-	line []byte // what there is of a line
-	open []int  // how many values are to come in each of the arrays that have begun
-	size int    // of the answer, as far as it was announced
+	under net.Conn // the same, without TLS
+	rest  int      // bytes of a value that are to come
+	line  []byte   // what there is of a line
+	open  []int    // how many values are to come in each of the arrays that have begun
+	size  int      // of the answer, as far as it was announced
 }
 
-// limitedTCP is one that the client can look at without reading, to find out whether it is
-// still there.
-type limitedTCP struct{ limited }
-
-// SyscallConn implements syscall.Conn.
-func (l *limitedTCP) SyscallConn() (syscall.RawConn, error) {
-	conn, ok := l.Conn.(syscall.Conn)
+// SyscallConn implements syscall.Conn: the client looks there, before it asks, whether the
+// server has hung up. With TLS, too, nothing is to be read then: with each answer, all that
+// came before it was read, and a server says nothing unasked but goodbye.
+func (l *limited) SyscallConn() (syscall.RawConn, error) {
+	conn, ok := l.under.(syscall.Conn)
 	if !ok {
 		return nil, errors.ErrUnsupported
 	}

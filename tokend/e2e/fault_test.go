@@ -77,6 +77,7 @@ func TestFaults(t *testing.T) {
 			faults   []fault
 		}{
 			{"Redis", gridSettings{ttl: ttl, stale: stale}, redisFaults},
+			{"Redis with TLS", gridSettings{ttl: ttl, stale: stale, secure: true}, secureFaults},
 			{"PostgreSQL", gridSettings{ttl: ttl, stale: stale}, databaseFaults},
 			{"the network", gridSettings{ttl: ttl, stale: stale}, networkFaults},
 			{"PostgreSQL for long", gridSettings{ttl: shortTTL, stale: shortStale}, longFaults},

@@ -120,6 +120,25 @@ var redisFaults = []fault{
 		name: "older values put back", inflict: script(keep), again: script(putBack), heal: inRedis("FLUSHALL"), through: []int{1},
 		hit: everyNode, says: "ready", often: tooOld,
 	},
+	{
+		name: "the connections to Redis ended, again and again", inflict: nothing, again: inRedis("CLIENT", "KILL", "TYPE", "normal"), heal: nothing, through: []int{1},
+		hit: everyNode, says: "ready",
+	},
+}
+
+var secureFaults = []fault{
+	{
+		name: "Redis with TLS killed", inflict: killRedis, heal: serveRedis, through: []int{0, 1},
+		hit: everyNode, says: noCache, down: cacheDown, grows: []string{cacheFail, pending},
+	},
+	{
+		name: "the connections to a Redis with TLS ended, again and again", inflict: nothing, again: inRedis("CLIENT", "KILL", "TYPE", "normal"), heal: nothing, through: []int{1},
+		hit: everyNode, says: "ready",
+	},
+	{
+		name: "Redis with TLS restarted empty, and PostgreSQL killed then", inflict: both(both(killRedis, serveRedis), both(findAgain, killDatabase)), heal: serveDatabase,
+		hit: everyNode, says: noNews, down: storeDown, grows: []string{believed},
+	},
 }
 
 var databaseFaults = []fault{

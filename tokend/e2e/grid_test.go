@@ -45,6 +45,7 @@ type gridSettings struct {
 	ttl, stale  time.Duration // 0: the default
 	withStandby bool          // that has what the primary has acknowledged
 	postgres    []string
+	secure      bool // Redis is reached by TLS
 	size        int  // 0: three
 	killed      bool // the daemons don't end cleanly
 }
@@ -68,7 +69,11 @@ func startGrid(t *testing.T, s gridSettings) *grid {
 			}
 		}
 	}
-	if g.redis, err = servers.StartRedis(); err != nil {
+	startRedis := servers.StartRedis
+	if s.secure {
+		startRedis = servers.StartRedisWithTLS
+	}
+	if g.redis, err = startRedis(); err != nil {
 		t.Fatal(err)
 	}
 	stopAtEnd(t, g.redis.Stop)
@@ -103,9 +108,13 @@ func (g *grid) startNode(t *testing.T, s gridSettings) *node {
 	if n.metrics, err = rig.FreeAddress(); err != nil {
 		t.Fatal(err)
 	}
+	cache := `url = "redis://` + n.toCache.Addr() + `"`
+	if s.secure {
+		cache = `url = "rediss://` + n.toCache.Addr() + `"` + "\nca_file = '" + g.redis.Certificate() + "'"
+	}
 	for _, err := range []error{
 		os.Link(built.Tokend(), n.site.Tokend()),
-		n.site.WriteConfig(n.metrics, `[tokens]`, `max_per_user = 10000`, `[cache]`, `url = "redis://`+n.toCache.Addr()+`"`,
+		n.site.WriteConfig(n.metrics, `[tokens]`, `max_per_user = 10000`, `[cache]`, cache,
 			`ttl = "`+cmp.Or(s.ttl, time.Minute).String()+`"`, `stale = "`+cmp.Or(s.stale, 10*time.Minute).String()+`"`),
 	} {
 		if err != nil {

@@ -19,7 +19,6 @@ import (
 // transaction at a time. It is reached by a Unix socket.
 type PgBouncer struct {
 	dir     string
-	server  *PostgreSQL
 	process *process
 }
 
@@ -30,7 +29,7 @@ func StartPgBouncer(p *PostgreSQL, settings ...string) (*PgBouncer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &PgBouncer{dir: dir, server: p}
+	b := &PgBouncer{dir: dir}
 	if err := b.start(p, settings); err != nil {
 		return nil, errors.Join(fmt.Errorf("start PgBouncer: %w", err), b.Stop())
 	}
@@ -53,8 +52,8 @@ func (b *PgBouncer) start(p *PostgreSQL, settings []string) error {
 	return b.Serve()
 }
 
-// Lead has those who ask for the database get the other one from now on.
-func (b *PgBouncer) Lead(database, other string) error {
+// Lead has those who ask for the database get the other one, of that server, from now on.
+func (b *PgBouncer) Lead(database string, p *PostgreSQL, other string) error {
 	text, err := os.ReadFile(b.conf())
 	if err != nil {
 		return err
@@ -65,7 +64,7 @@ func (b *PgBouncer) Lead(database, other string) error {
 			lines = append(lines, line)
 		}
 	}
-	line := fmt.Sprintf("%s = host=%s port=%s user=tokend dbname=%s\n", database, b.server.dir, b.server.port, other)
+	line := fmt.Sprintf("%s = host=%s port=%s user=tokend dbname=%s\n", database, p.dir, p.port, other)
 	lines = slices.Insert(lines, 1, line) // below [databases]
 	if err := writeFile(b.conf(), []byte(strings.Join(lines, ""))); err != nil {
 		return err

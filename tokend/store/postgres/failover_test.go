@@ -177,3 +177,26 @@ func TestPoolerThatLeadsToAStandbySaysNoYes(t *testing.T) {
 	await(t, "the two servers to be told apart", func() bool { return log.count("let both name the same database") > 0 })
 	await(t, "the doubt that changes are heard of", func() bool { return !s.Hears() })
 }
+
+// TestALookUpOnAStandbyIsNone: the pooler was turned to one, which doesn't know yet what was
+// revoked, and nobody has found out.
+func TestALookUpOnAStandbyIsNone(t *testing.T) {
+	t.Parallel()
+	primary, standby := pair(t)
+	pooler := newPooler(t, primary)
+	s := openPooled(t, pooler, primary, "postgres")
+	r := mint(t, s)
+	awaitCopy(t, standby, r)
+	check(standby.Exec(t.Context(), `SELECT pg_wal_replay_pause()`))
+	check(revokeNow(t, s, r))
+	if got, err := s.Lookup(t.Context(), r.Digest); err != nil || got.Revoked.IsZero() {
+		t.Fatalf("on the primary: revoked %v, %v", got.Revoked, err)
+	}
+	check(pooler.Lead("postgres", standby, "postgres"))
+	for _, digest := range []token.Digest{r.Digest, token.Mint().Digest()} { // one that it knows as good, and none
+		for range 10 {
+			_, err := s.Lookup(t.Context(), digest)
+			wantSentence(t, "on the standby", err, "the server is a standby, which lags behind")
+		}
+	}
+}

@@ -220,7 +220,7 @@ func TestNothingIsAskedOfAnotherDatabase(t *testing.T) {
 	told(t, s)
 	r := mint(t, s)
 	await(t, "the first answer", s.Hears)
-	check(pooler.Lead(database, other))
+	check(pooler.Lead(database, server, other))
 	run(t.Context(), server.URL(database), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 		WHERE datname = '`+database+`' AND pid <> pg_backend_pid()`)
 	const words = "[store] url and direct_url lead to different databases"
@@ -231,7 +231,7 @@ func TestNothingIsAskedOfAnotherDatabase(t *testing.T) {
 	_, err := s.Lookup(t.Context(), r.Digest)
 	wantSentence(t, "a look-up", err, words)
 	wantSentence(t, "a change", s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}), words)
-	check(pooler.Lead(database, database))
+	check(pooler.Lead(database, server, database))
 	await(t, "the right one", func() bool { _, err := s.Lookup(t.Context(), r.Digest); return err == nil })
 }
 
