@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"tokend/cache"
 )
 
 // crowd is how many ask at once.
@@ -63,27 +65,51 @@ func TestOfManyAtOnceEachGetsItsOwnAnswer(t *testing.T) {
 	}
 }
 
-// TestOfManyAtOnceNoneWaitsForASlowRedis for longer than one alone would.
-func TestOfManyAtOnceNoneWaitsForASlowRedis(t *testing.T) {
-	server := startServer(t)
-	r := newRedis(t, server)
-	must(t, server.Pause())
+// slowest has a crowd ask for what is not there, and returns how long the slowest waited.
+func slowest(t *testing.T, r *cache.Redis, want string) time.Duration {
+	t.Helper()
+	var most atomic.Int64
 	var all sync.WaitGroup
-	for n := range crowd {
+	for range crowd {
 		all.Go(func() {
 			begun := time.Now()
-			expect(t, r, fmt.Sprint("key", n), "(error)")
-			if took := time.Since(begun); took > 2*time.Second { // it is 50 ms on a machine that has time
-				t.Errorf("it took %s", took)
+			expect(t, r, newKey(), want)
+			for took := int64(time.Since(begun)); ; {
+				if old := most.Load(); took <= old || most.CompareAndSwap(old, took) {
+					return
+				}
 			}
 		})
 	}
 	all.Wait()
-	if r.Used() {
-		t.Error("it is used all the same")
+	return time.Duration(most.Load())
+}
+
+// enough is how long the slowest of a crowd may wait, in the best of a few tries. It is 100 ms
+// on a machine that has time, and 1 s where the client's own time is all that ends it.
+const enough = 500 * time.Millisecond
+
+// TestOfManyAtOnceNoneWaitsForASlowRedis for longer than one alone would.
+func TestOfManyAtOnceNoneWaitsForASlowRedis(t *testing.T) {
+	server := startServer(t)
+	r := newRedis(t, server)
+	took := time.Hour
+	for range 5 {
+		must(t, server.Pause())
+		took = min(took, slowest(t, r, "(error)"))
+		if r.Used() {
+			t.Error("it is used all the same")
+		}
+		must(t, server.Resume())
+		eventually(t, "it is used again", r.Used)
+		if took < enough {
+			break
+		}
 	}
-	must(t, server.Resume())
-	eventually(t, "it is used again", r.Used)
+	if took >= enough {
+		t.Errorf("the slowest took %s", took)
+	}
+	var all sync.WaitGroup
 	put(t, r, "key", "v", time.Hour)
 	eventually(t, "all find it at once", func() bool {
 		var wrong atomic.Int64
