@@ -98,6 +98,25 @@ func TestAStoreThatHangsIsAskedAgain(t *testing.T) {
 	}
 }
 
+// TestAQuestionPastItsDeadlineIsNotTheLast: the store ignores that.
+func TestAQuestionPastItsDeadlineIsNotTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, verify.Config{})
+		hung(t, f)
+		gate := make(chan struct{})
+		defer close(gate)
+		f.source.replace(func(context.Context, token.Digest) (token.Record, error) {
+			<-gate
+			return token.Record{}, errAway
+		})
+		f.expect(t, token.Mint(), verify.Unavailable)
+		f.source.replace(nil)
+		f.expect(t, token.Mint(), verify.Unavailable) // the one question is under way
+		time.Sleep(time.Second)
+		f.expect(t, token.Mint(), verify.Unknown)
+	})
+}
+
 // TestWhileTheStoreHangsATombstoneHolds: what is buried is never believed.
 func TestWhileTheStoreHangsATombstoneHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -129,7 +129,7 @@ func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
 
 // errPooler says what cannot be listened through: changes would not be heard of, and what
 // one statement prepares the next may not find.
-var errPooler = errors.New("it is a pooler that answers; let [store] url lead to it, and name the database itself, past the pooler, in direct_url")
+var errPooler = errors.New("it is a pooler that answers, where the database itself has to; let [store] url lead to the pooler, and direct_url past it, to the database")
 
 // refusePooler makes sure that nothing stands between this end of the connection and its
 // session: a pooler, whose sessions come and go, gives its clients numbers of its own.

@@ -33,6 +33,9 @@ const (
 	crashShutdown    = "57P02"
 )
 
+// mendPassword is what can be done where the server, or a pooler, takes none.
+const mendPassword = "the server, or the pooler before it, takes no such password; name or mend [store] password_file, the user's password (ALTER ROLE), or the pooler's list of users"
+
 // explain puts before an error of the server what an operator can do about it. An error
 // of another kind it returns as it is.
 func explain(err error) error {
@@ -56,18 +59,21 @@ func explain(err error) error {
 	case inRecovery:
 		return fmt.Errorf("the server is a standby, which lags behind; let [store] url, or the pooler that it names, lead to the primary: %w", err)
 	case wrongPassword:
-		return fmt.Errorf("the server, or the pooler before it, takes no such password; name or mend [store] password_file, the user's password (ALTER ROLE), or the pooler's list of users: %w", err)
+		return fmt.Errorf("%s: %w", mendPassword, err)
 	case notAdmitted:
 		return fmt.Errorf("the server doesn't admit this user from here; mend the user in [store] url, or the server's pg_hba.conf: %w", err)
 	case noDatabase:
 		return fmt.Errorf("the server has no such database; make it (createdb), or mend its name in [store] url: %w", err)
 	case notEncodable:
 		return fmt.Errorf("the database's encoding has no such character; leave it out, or move to a database with the encoding UTF8: %w", err)
-	case ofPooler:
-		if strings.Contains(e.Message, "startup parameter") { // which the server itself would know
+	case ofPooler: // its code for all
+		switch said := e.Message; {
+		case strings.Contains(said, "startup parameter"): // which the server itself would know
 			return fmt.Errorf("%w: %w", errPooler, err)
+		case strings.Contains(said, "authentication failed"):
+			return fmt.Errorf("%s: %w", mendPassword, err)
 		}
-		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: is PostgreSQL running behind it?: %w", err)
+		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: does it have this database, and is PostgreSQL running behind it?: %w", err)
 	case readOnly:
 		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in [store] url (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, err)
 	case diskFull:
@@ -75,7 +81,7 @@ func explain(err error) error {
 	case noTable:
 		return fmt.Errorf("a table is missing; start tokend again to make it, or restore a backup: %w", err)
 	case noRights:
-		return fmt.Errorf("the database's user lacks rights; make it the owner of tokend's tables: %w", err)
+		return fmt.Errorf("the database's user lacks rights; make it the owner of the database, or of tokend's tables in it: %w", err)
 	case tooManyConnected:
 		return fmt.Errorf("the server has no connection left; lower [store] connections, or raise its max_connections: %w", err)
 	}

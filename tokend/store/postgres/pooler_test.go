@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -251,7 +253,7 @@ func TestAPoolerIsNotTakenForTheServer(t *testing.T) {
 		url := pooler.URL(newName(t, "template0"))
 		for where, direct := range map[string]string{"without direct_url": "", "that direct_url names too": url} {
 			_, err := postgres.Open(t.Context(), postgres.Config{URL: url, Direct: direct})
-			wantSentence(t, what+" "+where, err, "it is a pooler that answers; let [store] url lead to it, and name the database itself, past the pooler, in direct_url")
+			wantSentence(t, what+" "+where, err, "it is a pooler that answers, where the database itself has to; let [store] url lead to the pooler, and direct_url past it, to the database")
 		}
 		conn := connect(t.Context(), url+"&default_query_exec_mode=simple_protocol")
 		var tables int
@@ -284,4 +286,22 @@ func TestAPoolerInTheServersPlaceIsNotListenedTo(t *testing.T) {
 	proxy.Cut()
 	await(t, "its name", func() bool { return log.count("it is a pooler that answers") > 0 })
 	await(t, "what was heard to be too old", func() bool { return !s.Hears() })
+}
+
+// TestAPasswordThatAPoolerRefuses is told as that: it has one code for all.
+func TestAPasswordThatAPoolerRefuses(t *testing.T) {
+	dir := t.TempDir()
+	users, rules := filepath.Join(dir, "users"), filepath.Join(dir, "rules")
+	check(os.Chmod(filepath.Dir(dir), 0o711)) //nolint:gosec // the pooler is another user
+	check(os.Chmod(dir, 0o711))               //nolint:gosec // so it is
+	for file, text := range map[string]string{users: `"tokend" "another"`, rules: "local secret all scram-sha-256\nlocal all all trust"} {
+		check(os.WriteFile(file, []byte(text+"\n"), 0o644)) //nolint:gosec // so it is
+	}
+	pooler, err := servers.StartPgBouncer(server, "auth_type = hba", "auth_hba_file = "+rules, "auth_file = "+users)
+	check(err)
+	t.Cleanup(func() { check(pooler.Stop()) })
+	_, err = postgres.Open(t.Context(), postgres.Config{
+		URL: pooler.URL("secret"), Direct: server.URL("postgres"), Password: func() (string, error) { return "hunter2", nil },
+	})
+	wantSentence(t, "a pooler that refuses", err, "takes no such password; name or mend [store] password_file, the user's password (ALTER ROLE), or the pooler's list of users")
 }
