@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"tokend/cache"
 )
 
@@ -49,8 +51,9 @@ func TestAClaimThatIsLateIsNoFailure(t *testing.T) {
 	key := newKey()
 	put(t, newRedis(t, redis), key, "v", time.Hour)
 	turnedOff := lines{with: []byte("the cache is not used")}
+	registry := prometheus.NewRegistry()
 	r := runRedis(t, cache.RedisConfig{
-		Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&turnedOff, nil)),
+		Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&turnedOff, nil)), Registerer: registry,
 	})
 	proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
 		if fromClient && bytes.Contains(chunk, []byte("looked up ")) {
@@ -70,6 +73,9 @@ func TestAClaimThatIsLateIsNoFailure(t *testing.T) {
 	if good < 8 { // on a machine that has other things to do
 		t.Errorf("what is there was found %d times of 10", good)
 	}
+	eventually(t, "the connections that were given up are replaced", func() bool {
+		return gauge(t, registry, "tokend_cache_connections") >= 4 // idle ones
+	})
 	took := time.Hour
 	for i := 0; i < 5 && took >= enough; i++ {
 		took = min(took, slowest(t, r, "(error)"))

@@ -132,3 +132,23 @@ func TestDaemonsThatLookUpTheSameAtOnce(t *testing.T) {
 		return true
 	})
 }
+
+// TestNothingIsFilledWhereATombstoneIsRemembered, though Redis has lost it, and somebody has put
+// back what was seen before.
+func TestNothingIsFilledWhereATombstoneIsRemembered(t *testing.T) {
+	server := startServer(t)
+	r := newRedis(t, server)
+	before := seen(r, "k")
+	inter(t, r, time.Hour, "k")
+	for name := range entries(t, server) {
+		if name != "tokend:probe" {
+			_, err := server.Exec(t.Context(), "SET", name, before)
+			must(t, err)
+		}
+	}
+	fillSeen(t, r, before, "k", "v", time.Hour)
+	r.Wait()
+	if got := found(newRedis(t, server), "k"); got != "(miss)" {
+		t.Errorf("another daemon finds %s", got)
+	}
+}

@@ -182,10 +182,16 @@ func TestAFullRedisIsReadButNotFilled(t *testing.T) {
 // pending is how many tombstones are, by the metric.
 func pending(t *testing.T, registry *prometheus.Registry) float64 {
 	t.Helper()
+	return gauge(t, registry, "tokend_invalidations_pending")
+}
+
+// gauge is a metric's value, the first by its labels.
+func gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
+	t.Helper()
 	families, err := registry.Gather()
 	must(t, err)
 	for _, f := range families {
-		if f.GetName() == "tokend_invalidations_pending" {
+		if f.GetName() == name {
 			return f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
