@@ -259,14 +259,20 @@ func TestInterruptedMigrationMovesNothing(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		var out, errs strings.Builder
 		cmd := migration(t, site, site.Config())
+		cmd.Args = append([]string{"sh", "-c", `trap "" HUP; exec "$@"`, "sh"}, cmd.Args...) // as by nohup
+		cmd.Path = "/bin/sh"
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		asleep(1)
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
 		if _, said, status := migrate(t, site, site.Config()); status != 1 || !strings.Contains(said, "another tokend uses it") {
 			t.Errorf("a second migration at once ends with %d and says %q", status, said)
 		}
+		asleep(1)
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
