@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -112,6 +113,32 @@ func TestATrailThatHasGrownAgainIsNotTheSame(t *testing.T) {
 	if !other.Since().After(since) {
 		t.Error("what was read before is still believed")
 	}
+}
+
+// TestOfALongTrailOnlyTheEndIsRead, each second.
+func TestOfALongTrailOnlyTheEndIsRead(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	s := open(t, url)
+	run(t.Context(), url, manyTokens+allRevoked+`; ANALYZE`)
+	read := func() (entries int64) {
+		conn := connect(t.Context(), url)
+		check(conn.QueryRow(t.Context(), `SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relname = 'events'`).Scan(&entries))
+		check(conn.Close(t.Context()))
+		return entries
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var watcher sync.WaitGroup
+	watcher.Go(func() { s.Watch(ctx, func(context.Context, ...token.Digest) error { return nil }) })
+	await(t, "all", s.Hears)
+	time.Sleep(3 * time.Second) // the server tells of what was read with some delay
+	first := read()
+	time.Sleep(5 * time.Second)
+	if n := read() - first; first < 25000 || n > 1000 {
+		t.Errorf("%d entries were read at first, and %d in the next five seconds", first, n)
+	}
+	cancel()
+	watcher.Wait()
 }
 
 // TestAServersClockThatWasAheadIsForgotten, or nothing would be cached until it is reached.

@@ -45,7 +45,7 @@ func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool,
 	ctx, cancel := context.WithTimeout(ctx, otherTimeout)
 	defer cancel()
 	err = conn.QueryRow(ctx, `
-		WITH entry AS (SELECT number, (extract(epoch FROM at) * 1000000)::bigint AS at FROM events)
+		WITH entry AS NOT MATERIALIZED (SELECT number, (extract(epoch FROM at) * 1000000)::bigint AS at FROM events)
 		SELECT coalesce(newest.number, 0), coalesce(newest.at, 0), $2::bigint = 0 OR $2 = coalesce((SELECT at FROM entry WHERE number = $1), 0),
 			clock_timestamp(), CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END
 		FROM (SELECT) AS always LEFT JOIN (SELECT * FROM entry ORDER BY number DESC LIMIT 1) AS newest ON true`,
