@@ -13,7 +13,7 @@ func registerMetrics(reg prometheus.Registerer, r *Redis) {
 	}, func() float64 { return float64(r.graves.pending()) })
 	for state, count := range map[string]func() uint32{
 		"idle": func() uint32 { return r.client.PoolStats().IdleConns },
-		"used": func() uint32 { s := r.client.PoolStats(); return s.TotalConns - s.IdleConns },
+		"used": func() uint32 { s := r.client.PoolStats(); return s.TotalConns - min(s.TotalConns, s.IdleConns) }, // counted one after the other
 	} {
 		auto.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "tokend_cache_connections", Help: "Connections to the shared cache.",

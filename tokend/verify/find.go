@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"tokend/cache"
@@ -18,8 +17,8 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 	settings, key := v.settings.Load(), string(digest[:])
 	hears := v.hears() // before: what is heard of later is not in the cache yet
 	kept, outcome, seen := v.cached(ctx, digest, key)
-	age := v.age(kept)
-	if outcome == hit && (age >= settings.TTL || age < -clockLeap || !hears) {
+	age := v.now().Sub(kept.Read)
+	if outcome == hit && (age >= settings.TTL || age < -clockLeap || !hears || kept.Read.Before(v.since())) {
 		outcome = old
 	}
 	v.metrics.cacheAsked(outcome)
@@ -49,7 +48,7 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 			break
 		}
 		if kept, outcome, _ = v.cached(ctx, digest, key); outcome == hit {
-			outcome, age = old, v.age(kept)
+			outcome, age = old, v.now().Sub(kept.Read)
 		}
 	}
 	if outcome == old && age >= 0 && age < settings.TTL+settings.Stale {
@@ -58,14 +57,6 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 		return kept.Record, nil
 	}
 	return token.Record{}, err
-}
-
-// age is how long ago it was read, if from the store that is there now.
-func (v *Verifier) age(s sighting) time.Duration {
-	if s.Read.Before(v.since()) {
-		return math.MaxInt64
-	}
-	return v.now().Sub(s.Read)
 }
 
 const (

@@ -33,35 +33,37 @@ func TestWhoHearsOfNoChangesAsksTheStore(t *testing.T) {
 	})
 }
 
-// TestWhatWasReadFromAnEarlierStoreIsNotBelieved: a backup was put back, in which the token
-// is not, or another server has taken over.
-func TestWhatWasReadFromAnEarlierStoreIsNotBelieved(t *testing.T) {
+// TestOfWhatWasReadBeforeTheStoreIsAsked: a backup was put back, in which the token may not be,
+// another server has taken over, or the daemon has started. While the store cannot say, it is
+// believed as what is too old.
+func TestOfWhatWasReadBeforeTheStoreIsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		since := time.Now()
 		f := newFixture(t, verify.Config{Since: func() time.Time { return since }})
 		secret := f.mint(t, token.Record{})
-		f.expect(t, secret, verify.OK)
-		time.Sleep(time.Second)
-		if n := f.source.asks(func() { f.expect(t, secret, verify.OK) }); n != 0 {
-			t.Errorf("%d look-ups of what was read since, want 0", n)
+		expect := func(want verify.Reason, asks int) {
+			t.Helper()
+			if n := f.source.asks(func() { f.expect(t, secret, want) }); n != asks {
+				t.Errorf("%d look-ups, want %d", n, asks)
+			}
 		}
+		expect(verify.OK, 1)
+		time.Sleep(time.Second)
+		expect(verify.OK, 0)
 		since = time.Now()
 		f.source.replace(away)
-		f.expect(t, secret, verify.Unavailable)
+		expect(verify.OK, 1)
 		f.source.replace(nil)
-		if n := f.source.asks(func() { f.expect(t, secret, verify.OK); f.expect(t, secret, verify.OK) }); n != 1 {
-			t.Errorf("%d look-ups of what was read before, want 1", n)
-		}
-		f.source.replace(away)
-		f.expect(t, secret, verify.OK)
-		since = time.Now().Add(time.Second)
+		expect(verify.OK, 1)
+		expect(verify.OK, 0)
 		time.Sleep(time.Second)
+		since = time.Now()
 		f.source.replace(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrNotFound })
-		f.expect(t, secret, verify.Unknown)
+		expect(verify.Unknown, 1)
 		since = time.Time{} // as it is for another daemon, which has not noticed yet
 		f.source.replace(away)
 		time.Sleep(5 * time.Second)
-		f.expect(t, secret, verify.Unavailable)
+		expect(verify.Unavailable, 1)
 	})
 }
 

@@ -32,7 +32,6 @@ func TestACacheThatFailsForAMomentIsAskedAgain(t *testing.T) {
 		age    time.Duration
 		store  lookup
 		buried bool
-		since  bool          // it was read from an earlier state of the store
 		end    time.Duration // of [cache] stale, from then on; 0: as it was
 		want   verify.Reason
 	}{
@@ -42,21 +41,16 @@ func TestACacheThatFailsForAMomentIsAskedAgain(t *testing.T) {
 		{times: 1, age: ttl + stale, store: away, want: verify.Unavailable},
 		{times: 1, age: ttl + 2, end: 1, store: away, want: verify.Unavailable},
 		{times: 1, store: away, buried: true, want: verify.Unavailable},
-		{times: 1, age: 1, store: away, since: true, want: verify.Unavailable},
 		{times: 4, store: away, want: verify.OK},
 		{times: 5, store: away, want: verify.Unavailable},
 		{times: 4, store: hang, want: verify.OK},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &hiccup{Memory: newMemory(t)}
-			since := time.Now()
-			f := newFixture(t, verify.Config{Cache: h, Since: func() time.Time { return since }})
+			f := newFixture(t, verify.Config{Cache: h})
 			secret := f.mint(t, token.Record{})
 			f.expect(t, secret, verify.OK)
 			time.Sleep(c.age)
-			if c.since {
-				since = time.Now()
-			}
 			if c.buried {
 				if err := f.Forget(t.Context(), secret.Digest()); err != nil {
 					t.Fatal(err)

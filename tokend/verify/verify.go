@@ -46,8 +46,8 @@ type Config struct {
 	// Hears reports whether changes by others are heard of, and passed to Forget. While
 	// they are not, the store is asked as if every record were too old. Nil: always.
 	Hears func() bool
-	// Since is from when on the store is the one that it is now, by Now: what was read
-	// before is not believed without asking it. Nil: always.
+	// Since is from when on the store is the one that it is now, by Now: of what was read
+	// before, it is asked as if every record were too old. Nil: always.
 	Since func() time.Time
 }
 

@@ -132,7 +132,7 @@ func broken(err error) bool {
 		return ended || !unmade && (e.Severity == fatal || e.SeverityUnlocalized == fatal || e.Code == ofPooler)
 	}
 	return err != nil && !unmade &&
-		(errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		(errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 			errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET))
 }
 

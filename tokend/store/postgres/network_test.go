@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -200,5 +201,23 @@ func TestAnswerThatComesLateIsAsOldAsItsQuestion(t *testing.T) {
 			before := answers.Load()
 			inDoubt("the next question", func() bool { return answers.Load() > before })
 		})
+	}
+}
+
+// TestAChangeMeetsEachBrokenConnectionOnce, and is made with another: nobody was told that they
+// broke.
+func TestAChangeMeetsEachBrokenConnectionOnce(t *testing.T) {
+	database, proxy := newName(t, "current"), newProxy(t)
+	s := open(t, urlBy(database, proxy))
+	for range 5 {
+		var changes sync.WaitGroup // so that there is more than one connection for them
+		for range 5 {
+			changes.Go(func() { mint(t, s) })
+		}
+		changes.Wait()
+		proxy.Cut()
+		proxy.Heal()
+		time.Sleep(200 * time.Millisecond)
+		mint(t, s)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3/lock"
 
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store"
@@ -104,6 +105,26 @@ func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
 	if log.count("schema upgraded") != 1 {
 		t.Error("it says nothing of the upgrade")
 	}
+}
+
+// TestAnUpgradeByAnotherIsWaitedFor, though it takes longer than anything else is waited for.
+func TestAnUpgradeByAnotherIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "template0")
+	other := connect(t.Context(), url)
+	_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, lock.DefaultLockID)
+	check(err)
+	var holder sync.WaitGroup
+	holder.Go(func() {
+		time.Sleep(33 * time.Second)
+		check(other.Close(context.Background()))
+	})
+	defer holder.Wait()
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(s.Close())
 }
 
 func TestNewerSchemaIsRefused(t *testing.T) {

@@ -21,7 +21,8 @@ var migrations embed.FS
 
 const (
 	// upgradeTimeout is for each step of an upgrade, which may have all of a large table to
-	// go through. The systemd unit waits as long (TimeoutStartSec).
+	// go through, and for the wait until another daemon has made it. The systemd unit waits as
+	// long (TimeoutStartSec).
 	upgradeTimeout = time.Hour
 	// upgradeLockTimeout is how long a step may wait for others, who wait behind it.
 	upgradeLockTimeout = 30 * time.Second
@@ -34,7 +35,7 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 30), lock.WithUnlockTimeout(1, 5))
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, uint64(upgradeTimeout/time.Second)), lock.WithUnlockTimeout(1, 5))
 	if err != nil {
 		return err
 	}
