@@ -186,6 +186,37 @@ func TestAClusterIsOneCache(t *testing.T) {
 		}
 		expect(t, two, key, want)
 	}
+	for _, node := range cluster.Nodes() {
+		said, err := node.Exec(t.Context(), "INFO", "commandstats")
+		must(t, err)
+		if strings.Contains(said.(string), "cmdstat_command:") { // for which there is no right, and no time
+			t.Error("the servers are asked what they know of commands")
+		}
+	}
+	took := time.Hour
+	for range 5 {
+		must(t, cluster.Nodes()[0].Pause())
+		took = min(took, slowest(t, one, ""))
+		must(t, cluster.Nodes()[0].Resume())
+		eventually(t, "it is used again", one.Used)
+		if took < enough {
+			break
+		}
+	}
+	if took >= enough {
+		t.Errorf("with one server stopped, the slowest of a crowd took %s", took)
+	}
+	slots := func(command string) {
+		_, err := cluster.Nodes()[0].Exec(t.Context(), "CLUSTER", command, 0, 5460)
+		must(t, err)
+	}
+	slots("DELSLOTSRANGE")
+	eventually(t, "it says why", func() bool {
+		_ = found(one, newKey())
+		return one.Err() != nil && strings.Contains(one.Err().Error(), "a server of the Cluster is away, or has lost its part")
+	})
+	slots("ADDSLOTSRANGE")
+	eventually(t, "it is used again", one.Used)
 	dead := cluster.Nodes()[2]
 	must(t, dead.Kill())
 	for _, r := range []*cache.Redis{one, two} { // no part of it is used without the others

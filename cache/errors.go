@@ -25,6 +25,8 @@ func explain(err error) error {
 		remedy = "this Redis is a replica; name the primary in [cache] url, or the Sentinels, which know it"
 	case strings.Contains(err.Error(), "all sentinels") && strings.Contains(err.Error(), redis.Nil.Error()):
 		remedy = "the Sentinels know no set of servers by the name in [cache] url"
+	case redis.HasErrorPrefix(err, "CLUSTERDOWN"):
+		remedy = "a server of the Cluster is away, or has lost its part; redis-cli cluster info says more"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		remedy = "Redis hung up; is it being restarted, or does it want TLS (rediss:// in [cache] url), or a certificate (cert_file)?"
 	case strings.Contains(err.Error(), "certificate"): // of Sentinels it has no type

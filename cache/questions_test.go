@@ -65,7 +65,8 @@ func TestOfManyAtOnceEachGetsItsOwnAnswer(t *testing.T) {
 	}
 }
 
-// slowest has a crowd ask for what is not there, and returns how long the slowest waited.
+// slowest has a crowd ask for what is not there, and returns how long the slowest waited. What
+// they find is to be this; empty: anything.
 func slowest(t *testing.T, r *cache.Redis, want string) time.Duration {
 	t.Helper()
 	var most atomic.Int64
@@ -73,7 +74,9 @@ func slowest(t *testing.T, r *cache.Redis, want string) time.Duration {
 	for range crowd {
 		all.Go(func() {
 			begun := time.Now()
-			expect(t, r, newKey(), want)
+			if got := found(r, newKey()); want != "" && got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
 			for took := int64(time.Since(begun)); ; {
 				if old := most.Load(); took <= old || most.CompareAndSwap(old, took) {
 					return

@@ -125,7 +125,7 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 		}
 		return nil
 	}
-	r.client = redis.NewUniversalClient(options)
+	r.client = newClient(options)
 	r.values.client, r.values.ask = r.client, askValue
 	r.claims.client, r.claims.ask = r.client, askClaim
 	if r.log == nil {
@@ -138,6 +138,18 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	r.keys.Store(&cfg.Keys)
 	registerMetrics(cfg.Registerer, r)
 	return r, nil
+}
+
+// newClient is the client for one server, a Sentinel's, or a Cluster's. Of a Cluster's servers
+// it would ask with each command what they know of commands (COMMAND), as long as none says so:
+// that is not in the time of the command, and all that tokend sends has its key where others do.
+func newClient(o *redis.UniversalOptions) redis.UniversalClient {
+	if !o.IsClusterMode {
+		return redis.NewUniversalClient(o)
+	}
+	cluster := o.Cluster()
+	cluster.DisableRoutingPolicies = true
+	return redis.NewClusterClient(cluster)
 }
 
 // SetKeys takes over other keys, and reports whether another one seals now.

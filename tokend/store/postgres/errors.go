@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -49,6 +50,9 @@ func explain(err error) error {
 	if !errors.As(err, &e) {
 		if ofTLS(err) {
 			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, does that name the host of the url, and does the server have TLS (ssl=on)?: %w", err)
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("no answer from PostgreSQL, or from the pooler before it; does it hang, is it overloaded, or has the way to it broken?: %w", err)
 		}
 		if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
 			return fmt.Errorf("no connection to PostgreSQL, or to the pooler before it; is it running where [store] url (or direct_url) says, does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)

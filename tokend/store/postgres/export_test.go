@@ -65,3 +65,10 @@ func (c *Clock) Skew() time.Duration { return c.skew() }
 
 // SetSince is as if Watch had begun then.
 func (s *Store) SetSince(at time.Time) { s.since.Store(&at) }
+
+// SetPatience changes how long an import waits for an answer, until undo is called.
+func SetPatience(d time.Duration) (undo func()) {
+	before := patience
+	patience = d
+	return func() { patience = before }
+}

@@ -27,8 +27,8 @@ const (
 const importLock = 0x746f6b6d
 
 // patience is how long there may be nothing new. What comes behind many rows, such as
-// their foreign keys, is done in one go.
-const patience = 10 * time.Minute
+// their foreign keys, is done in one go. Tests change it.
+var patience = 10 * time.Minute
 
 var errStalled = fmt.Errorf("nothing came or went for %s: does the server hang, or the disk of the old database?", patience)
 

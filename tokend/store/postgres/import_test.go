@@ -318,6 +318,28 @@ func TestSlowSourceIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestAnImportWithoutAnAnswerEnds, but not one that only takes long.
+func TestAnImportWithoutAnAnswerEnds(t *testing.T) {
+	defer postgres.SetPatience(time.Second)()
+	database, proxy := newName(t, "current"), newProxy(t)
+	all := someRows()
+	all.before = func(int) error {
+		time.Sleep(600 * time.Millisecond)
+		return nil
+	}
+	if _, err := open(t, server.URL(database)).Import(t.Context(), all, nil); err != nil {
+		t.Errorf("one that takes long: %v", err)
+	}
+	s := open(t, urlBy(newName(t, "current"), proxy))
+	all.before = func(int) error {
+		proxy.Hang()
+		return nil
+	}
+	_, err := s.Import(t.Context(), all, nil)
+	wantSentence(t, "one without an answer", err, "nothing came or went for")
+	proxy.Cut()
+}
+
 func wantSentence(t *testing.T, what string, err error, words ...string) {
 	t.Helper()
 	for _, w := range words {
