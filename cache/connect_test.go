@@ -234,6 +234,78 @@ func TestAClusterIsOneCache(t *testing.T) {
 	}
 }
 
+// TestARecordWhoseSlotIsMovingIsFound, with no more rights than docs/operate.md says.
+func TestARecordWhoseSlotIsMovingIsFound(t *testing.T) {
+	text, err := os.ReadFile("../docs/operate.md")
+	must(t, err)
+	const more = "+cluster|slots +asking"
+	if !strings.Contains(string(text), "in a Cluster also `"+more+"`") {
+		t.Error("docs/operate.md says other rights than these")
+	}
+	cluster, err := servers.StartRedisCluster(fmt.Sprintf(rules, "secret") + " " + more)
+	must(t, err)
+	t.Cleanup(func() { must(t, cluster.Stop()) })
+	r := runRedis(t, cache.RedisConfig{
+		Address: cache.Address{Servers: cluster.Addrs(), Cluster: true, User: "tokend", Password: password("secret")}, Keys: keys,
+	})
+	put(t, r, "k", "v", time.Hour)
+	ask := func(node *servers.Redis, args ...any) any {
+		t.Helper()
+		said, err := node.Exec(t.Context(), args...)
+		must(t, err)
+		return said
+	}
+	moved := 0
+	for i, from := range cluster.Nodes() {
+		if moved > 0 {
+			break
+		}
+		to := cluster.Nodes()[(i+1)%3]
+		for name := range entries(t, from) {
+			moved++
+			slot := ask(from, "CLUSTER", "KEYSLOT", name)
+			ask(to, "CLUSTER", "SETSLOT", slot, "IMPORTING", ask(from, "CLUSTER", "MYID"))
+			ask(from, "CLUSTER", "SETSLOT", slot, "MIGRATING", ask(to, "CLUSTER", "MYID"))
+			host, port, _ := strings.Cut(to.Addr(), ":")
+			ask(from, "MIGRATE", host, port, name, 0, 5000)
+		}
+	}
+	if moved != 1 {
+		t.Errorf("%d records were moved, want 1", moved)
+	}
+	for range 10 {
+		expect(t, r, "k", "v")
+	}
+	must(t, r.Bury(t.Context(), time.Hour, "k"))
+	expect(t, newRedisOf(t, cluster), "k", "(buried)")
+	if !r.Used() {
+		t.Error("it is used no more")
+	}
+}
+
+// TestWhatKindOfRedisItIsIsSaid, where [cache] url says another.
+func TestWhatKindOfRedisItIsIsSaid(t *testing.T) {
+	cluster, err := servers.StartRedisCluster()
+	must(t, err)
+	t.Cleanup(func() { must(t, cluster.Stop()) })
+	for want, address := range map[string]cache.Address{
+		"one of a Cluster; write redis+cluster://": {Servers: cluster.Addrs()[:1]},
+		"are no Sentinels; write redis://":         {Servers: []string{redis.Addr()}, Sentinel: "name"},
+	} {
+		r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+		eventually(t, want, func() bool {
+			_ = found(r, newKey())
+			return r.Err() != nil && strings.Contains(r.Err().Error(), want)
+		})
+	}
+}
+
+// newRedisOf is another daemon's cache in the Cluster, once that is used.
+func newRedisOf(t *testing.T, cluster *servers.RedisCluster) *cache.Redis {
+	t.Helper()
+	return runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: cluster.Addrs(), Cluster: true}, Keys: keys})
+}
+
 // TestAClusterIsFullWhereOneServerIs, and the log says so once.
 func TestAClusterIsFullWhereOneServerIs(t *testing.T) {
 	t.Parallel()

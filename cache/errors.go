@@ -18,13 +18,17 @@ func explain(err error) error {
 	var remedy string
 	switch {
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
-		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (or, for Sentinels, sentinel_password_file), or Redis' own rules"
+		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (or, for Sentinels, sentinel_password_file; of a systemd credential the copy is as old as the unit's start: restart tokend), or Redis' own rules"
 	case redis.HasErrorPrefix(err, "NOPERM"), strings.Contains(err.Error(), "can't run this command"): // in a script
 		remedy = "the user lacks rights at Redis; docs/operate.md says which it needs"
 	case redis.HasErrorPrefix(err, "READONLY"):
 		remedy = "this Redis is a replica; name the primary in [cache] url, or the Sentinels, which know it"
 	case strings.Contains(err.Error(), "all sentinels") && strings.Contains(err.Error(), redis.Nil.Error()):
 		remedy = "the Sentinels know no set of servers by the name in [cache] url"
+	case redis.HasErrorPrefix(err, "MOVED"):
+		remedy = "this Redis is one of a Cluster; write redis+cluster:// (or rediss+cluster://) in [cache] url"
+	case strings.Contains(err.Error(), "unknown command 'sentinel'"):
+		remedy = "what [cache] url names are no Sentinels; write redis:// (or rediss://) for a Redis alone"
 	case redis.HasErrorPrefix(err, "CLUSTERDOWN"):
 		remedy = "a server of the Cluster is away, or has lost its part; redis-cli cluster info says more"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):

@@ -36,7 +36,7 @@ func TestRedisIsFoundByEveryURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster, err := servers.StartRedisCluster("user tokend on >of-tokend ~tokend:* resetchannels -@all +ping +hello +auth +client|setname +get +set +evalsha +eval +cluster|slots")
+	cluster, err := servers.StartRedisCluster("user tokend on >of-tokend ~tokend:* resetchannels -@all +ping +hello +auth +client|setname +get +set +evalsha +eval +cluster|slots +asking")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func (t *tallied) event(e token.Event) ([]any, error) {
 	t.step()
 	t.Event(e)
 	what := fmt.Sprintf("audit entry %d", e.Number)
-	if e.Number <= t.last || e.Number == math.MaxInt64 { // none could come before the first, or after the last
+	if e.Number <= t.last || e.Number > math.MaxInt64/2 { // none could come before the first, or after the last
 		return nil, fmt.Errorf("%s: its number has no place behind %d", what, t.last)
 	}
 	t.last = e.Number

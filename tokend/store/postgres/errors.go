@@ -35,7 +35,7 @@ const (
 )
 
 // mendPassword is what can be done where the server, or a pooler, takes none.
-const mendPassword = "the server, or the pooler before it, takes no such password; name or mend [store] password_file, the user's password (ALTER ROLE), or the pooler's list of users"
+const mendPassword = "the server, or the pooler before it, takes no such password; name or mend [store] password_file, the user's password (ALTER ROLE), or the pooler's list of users; of a systemd credential the copy is as old as the unit's start: restart tokend"
 
 // explain puts before an error of the server what an operator can do about it. An error
 // of another kind it returns as it is.

@@ -83,6 +83,23 @@ func TestWhatWasPutBackIsLookedAtAgain(t *testing.T) {
 	}
 }
 
+// TestAfterAPutBackTheCachesKeysAreReadAgain, though the trail says nothing of them.
+func TestAfterAPutBackTheCachesKeysAreReadAgain(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	s := open(t, url)
+	mint(t, s)
+	var calls atomic.Int64
+	_ = watched(t, s, func() error {
+		calls.Add(1)
+		return nil
+	})
+	await(t, "all", s.Hears)
+	before := calls.Load()
+	run(t.Context(), url, `SET session_replication_role = replica; DELETE FROM events`)
+	await(t, "the watcher's word", func() bool { return calls.Load() > before })
+}
+
 // TestATrailThatHasGrownAgainIsNotTheSame, though it is no shorter when it is looked at again:
 // others have changed something in the backup at once.
 func TestATrailThatHasGrownAgainIsNotTheSame(t *testing.T) {

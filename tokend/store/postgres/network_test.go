@@ -204,6 +204,17 @@ func TestAnswerThatComesLateIsAsOldAsItsQuestion(t *testing.T) {
 	}
 }
 
+// TestAServerWithoutAnAnswerIsTold, with what to look at.
+func TestAServerWithoutAnAnswerIsTold(t *testing.T) {
+	database, proxy := newName(t, "current"), newProxy(t)
+	s := open(t, urlBy(database, proxy))
+	check(s.Ping(t.Context()))
+	t.Cleanup(proxy.Cut) // or the end waits for an answer
+	proxy.Hang()
+	_, err := s.Lookup(t.Context(), token.Mint().Digest())
+	wantSentence(t, "a look-up", err, "no answer from PostgreSQL, or from the pooler before it; does it hang, is it overloaded")
+}
+
 // TestAChangeMeetsEachBrokenConnectionOnce, and is made with another: nobody was told that they
 // broke.
 func TestAChangeMeetsEachBrokenConnectionOnce(t *testing.T) {

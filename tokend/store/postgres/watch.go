@@ -158,7 +158,8 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 	if err != nil {
 		return err
 	}
-	if latest.timeline != s.heard.timeline || latest.number < s.heard.number || !same {
+	another := latest.timeline != s.heard.timeline || latest.number < s.heard.number || !same
+	if another {
 		if latest.timeline != s.heard.timeline {
 			s.log.WarnContext(ctx, "another server has taken over: all that was changed lately is looked at again")
 		} else {
@@ -175,7 +176,7 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 	} else if now.Before(s.Since()) { // by a clock that was ahead, and nothing would be believed for so long
 		s.since.Store(&now)
 	}
-	for s.heard.number != latest.number {
+	for ; another || s.heard.number != latest.number; another = false { // the keys of the cache may be others
 		digests, last, err := s.changed(ctx, conn, s.heard.number, latest.number, now)
 		if err != nil {
 			return err
