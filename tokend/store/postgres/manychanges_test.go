@@ -62,19 +62,27 @@ func TestWhoIsDisabledAgainAndAgainIsHeardOfOnce(t *testing.T) {
 	}
 }
 
+// twoRevoked is a database in which two tokens were revoked by one daemon, and another one that
+// has heard of both.
+func twoRevoked(t *testing.T) (url string, one, other *postgres.Store, revoked, gone token.Record, heard <-chan token.Digest) {
+	t.Helper()
+	url = newDatabase(t, "current")
+	one = open(t, url)
+	revoked, gone = mint(t, one), mint(t, one)
+	check(revokeNow(t, one, revoked))
+	check(revokeNow(t, one, gone))
+	other = open(t, url)
+	heard = told(t, other)
+	wantTold(t, "before", heard, revoked.Digest, gone.Digest)
+	await(t, "all", other.Hears)
+	return url, one, other, revoked, gone, heard
+}
+
 // TestWhatWasPutBackIsLookedAtAgain: a backup that was restored has a shorter trail, and in
 // it may be what is not known here.
 func TestWhatWasPutBackIsLookedAtAgain(t *testing.T) {
 	t.Parallel()
-	url := newDatabase(t, "current")
-	one := open(t, url)
-	revoked, gone := mint(t, one), mint(t, one)
-	check(revokeNow(t, one, revoked))
-	check(revokeNow(t, one, gone))
-	other := open(t, url)
-	heard := told(t, other)
-	wantTold(t, "before", heard, revoked.Digest, gone.Digest)
-	await(t, "all", other.Hears)
+	url, _, other, revoked, gone, heard := twoRevoked(t)
 	since := other.Since()
 	run(t.Context(), url, `SET session_replication_role = replica; DELETE FROM events WHERE token = '`+gone.ID+`'`)
 	wantTold(t, "afterwards", heard, revoked.Digest)
@@ -104,15 +112,7 @@ func TestAfterAPutBackTheCachesKeysAreReadAgain(t *testing.T) {
 // others have changed something in the backup at once.
 func TestATrailThatHasGrownAgainIsNotTheSame(t *testing.T) {
 	t.Parallel()
-	url := newDatabase(t, "current")
-	one := open(t, url)
-	revoked, gone := mint(t, one), mint(t, one)
-	check(revokeNow(t, one, revoked))
-	check(revokeNow(t, one, gone))
-	other := open(t, url)
-	heard := told(t, other)
-	wantTold(t, "before", heard, revoked.Digest, gone.Digest)
-	await(t, "all", other.Hears)
+	url, one, other, revoked, gone, heard := twoRevoked(t)
 	since := other.Since()
 	later := mint(t, one)
 	check(revokeNow(t, one, later))
