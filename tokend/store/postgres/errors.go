@@ -87,7 +87,7 @@ func explain(err error) error {
 	case noRights:
 		return fmt.Errorf("the database's user lacks rights; make it the owner of the database, or of tokend's tables in it: %w", err)
 	case tooManyConnected:
-		return fmt.Errorf("the server has no connection left; lower [store] connections, or raise its max_connections: %w", err)
+		return fmt.Errorf("the server has no connection left; lower [store] connections, or raise its max_connections, or the user's own limit (ALTER ROLE): %w", err)
 	}
 	return err
 }
