@@ -57,13 +57,13 @@ func (a Address) options() (o *redis.UniversalOptions, err error) {
 	for _, server := range a.Servers {
 		o.Addrs = append(o.Addrs, withPort(server, port))
 	}
-	var secure *tls.Config
+	o.Dialer = dialer(nil)
 	if a.TLS {
-		if secure, err = a.tls(); err != nil {
+		if _, err = a.tls(); err != nil {
 			return nil, err
 		}
+		o.Dialer = dialer(a.tls) // certificates are renewed
 	}
-	o.Dialer = dialer(secure)
 	if a.SentinelPassword != nil {
 		if o.SentinelPassword, err = a.SentinelPassword(); err != nil {
 			return nil, err

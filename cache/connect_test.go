@@ -84,6 +84,27 @@ func madeConnections(t *testing.T, server *servers.Redis) (n int) {
 	return n
 }
 
+// TestARenewedCertificateNeedsNoRestart: of another authority, which ca_file names then.
+func TestARenewedCertificateNeedsNoRestart(t *testing.T) {
+	one, err := servers.StartRedisWithTLS()
+	must(t, err)
+	t.Cleanup(func() { must(t, one.Stop()) })
+	other, err := servers.StartRedisWithTLS()
+	must(t, err)
+	t.Cleanup(func() { must(t, other.Stop()) })
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	name := func(server *servers.Redis) {
+		text, err := os.ReadFile(server.Certificate())
+		must(t, err)
+		must(t, os.WriteFile(authority, text, 0o600))
+	}
+	name(other)
+	r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{one.Addr()}, TLS: true, CAFile: authority}, Keys: keys})
+	eventually(t, "it says why", func() bool { return strings.Contains(r.Err().Error(), "does ca_file name who signed") })
+	name(one)
+	eventually(t, "it is used", r.Used)
+}
+
 // TestRedisMayAskForACertificate: of the daemon.
 func TestRedisMayAskForACertificate(t *testing.T) {
 	server, err := servers.StartRedisWithTLS("tls-auth-clients yes")

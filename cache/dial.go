@@ -11,10 +11,9 @@ import (
 )
 
 // dialer connects to servers that may say what they like, with TLS if there is a
-// configuration for it.
-func dialer(config *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
+// configuration for it, which is asked for anew each time.
+func dialer(config func() (*tls.Config, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
 	plain := &net.Dialer{Timeout: probeTimeout}
-	secure := &tls.Dialer{NetDialer: plain, Config: config}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		if config == nil {
 			conn, err := plain.DialContext(ctx, network, address)
@@ -23,6 +22,11 @@ func dialer(config *tls.Config) func(ctx context.Context, network, address strin
 			}
 			return &limited{Conn: conn, under: conn}, nil
 		}
+		now, err := config()
+		if err != nil {
+			return nil, err
+		}
+		secure := &tls.Dialer{NetDialer: plain, Config: now}
 		conn, err := secure.DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err

@@ -18,7 +18,7 @@ func explain(err error) error {
 	var remedy string
 	switch {
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
-		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (or, for Sentinels, sentinel_password_file; of a systemd credential the copy is as old as the unit's start: restart tokend), or Redis' own rules"
+		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (or, for Sentinels, sentinel_password_file, after whose change tokend is to be restarted; so it is after that of a systemd credential), or Redis' own rules"
 	case redis.HasErrorPrefix(err, "NOPERM"), strings.Contains(err.Error(), "can't run this command"): // in a script
 		remedy = "the user lacks rights at Redis; docs/operate.md says which it needs"
 	case redis.HasErrorPrefix(err, "READONLY"):

@@ -277,6 +277,7 @@ func TestWhatPostgreSQLCannotKeepIsRefused(t *testing.T) {
 		`audit entry 3: its number has no place behind 6`:       func(r rows) { r.events[1].Number, r.events[2].Number = 6, 3 },
 		`audit entry 0: its number has no place behind 0`:       func(r rows) { r.events[0].Number = 0 },
 		`audit entry 9223372036854775807: its number`:           func(r rows) { r.events[2].Number = math.MaxInt64 },
+		`audit entry 4611686018427387904: its number`:           func(r rows) { r.events[2].Number = math.MaxInt64/2 + 1 },
 		`token "t1": its time 300000-01-01 00:00:00 +0000 UTC`:  func(r rows) { r.records[1].Expires = time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC) },
 		`token "t1": its time -5000-01-01 00:00:00 +0000 UTC`:   func(r rows) { r.records[1].Revoked = time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC) },
 		`audit entry 6: its time 2026-03-04 05:06:06.891234001`: func(r rows) { r.events[1].At = r.events[1].At.Add(1) },
