@@ -12,8 +12,8 @@ import (
 
 // hideTyping has a terminal show nothing of what is typed, until its end or a signal
 // that ends the program. What was pasted beyond what was read is dropped at the end: a
-// shell would take it for commands. Ctrl-Z and Ctrl-\ do nothing meanwhile, nor does it
-// matter that nobody reads the prompt.
+// shell would take it for commands. Ctrl-Z and Ctrl-\ do nothing from then on, nor does it
+// matter that nobody reads the prompt: a signal may come later than what was typed behind it.
 func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -40,7 +40,6 @@ func hideTyping(fd int, stderr io.Writer) (end func(), err error) {
 	})
 	return func() {
 		undo()
-		signal.Stop(unheard)
 		show()
 	}, unix.IoctlSetTermios(fd, unix.TCSETS, &hidden)
 }
