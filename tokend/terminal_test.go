@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAfterThePromptSignalsMeanWhatTheyDid: Ctrl-Z stops a command that waits for the
-// daemon, and a reader that is gone ends it.
-func TestAfterThePromptSignalsMeanWhatTheyDid(t *testing.T) {
+// TestAfterThePromptNoSignalIsIgnored: what this program would start would ignore it, too.
+func TestAfterThePromptNoSignalIsIgnored(t *testing.T) {
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)

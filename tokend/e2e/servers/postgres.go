@@ -21,6 +21,10 @@ import (
 // WithPassword is a role's name, to be made, that the server asks for its password.
 const WithPassword = "with_password"
 
+// Certified is a database's name, to be made, for which a server with TLS asks who comes for a
+// certificate of the authorities in its setting ssl_ca_file.
+const Certified = "certified"
+
 // PostgreSQL is a cluster of databases with a server on it, which is reached by a
 // Unix socket. Its superuser is tokend.
 type PostgreSQL struct {
@@ -71,10 +75,11 @@ func (p *PostgreSQL) make() error {
 	if err := run(p.program("initdb", "-D", p.data(), "-U", "tokend", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")); err != nil {
 		return err
 	}
-	rules := "local replication all trust\nlocal all " + WithPassword + " scram-sha-256\nlocal all all trust\nhostssl all all 127.0.0.1/32 trust\n"
+	rules := "local replication all trust\nlocal all " + WithPassword + " scram-sha-256\nlocal all all trust\n" +
+		"hostssl " + Certified + " all 127.0.0.1/32 trust clientcert=verify-ca\nhostssl all all 127.0.0.1/32 trust\n"
 	return errors.Join(
 		writeFile(filepath.Join(p.data(), "pg_hba.conf"), []byte(rules)),
-		writeCertificate(p.Certificate(), filepath.Join(p.data(), "server.key")),
+		writeCertificate(p.Certificate(), p.Key()),
 	)
 }
 
@@ -191,6 +196,9 @@ func (p *PostgreSQL) Port() string { return p.port }
 
 // Certificate is the file with the one that a server with TLS shows.
 func (p *PostgreSQL) Certificate() string { return filepath.Join(p.data(), "server.crt") }
+
+// Key is the file with that one's key. Both together are a client's, too.
+func (p *PostgreSQL) Key() string { return filepath.Join(p.data(), "server.key") }
 
 // Stop ends the server, if it runs, and removes all of it.
 func (p *PostgreSQL) Stop() error {

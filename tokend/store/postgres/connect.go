@@ -29,12 +29,7 @@ func parse(key, url string, password func() (string, error)) (*pgxpool.Config, e
 	if err != nil {
 		return nil, fmt.Errorf("[store] %s: %w", key, err)
 	}
-	settings.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-		now, err := pgconn.ParseConfig(url) // the files that it names: certificates are renewed
-		if err != nil {
-			return fmt.Errorf("[store] %s: %w", key, err)
-		}
-		c.TLSConfig, c.Fallbacks = now.TLSConfig, now.Fallbacks
+	settings.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) (err error) {
 		if password != nil {
 			c.Password, err = password()
 		}

@@ -65,7 +65,7 @@ func explain(err error) error {
 	case wrongPassword:
 		return fmt.Errorf("%s: %w", mendPassword, err)
 	case notAdmitted:
-		return fmt.Errorf("the server doesn't admit this user from here; mend the user in [store] url, or the server's pg_hba.conf: %w", err)
+		return fmt.Errorf("the server doesn't admit this user from here; mend the user in [store] url (and sslcert, sslkey, if a certificate is asked for), or the server's pg_hba.conf: %w", err)
 	case noDatabase:
 		return fmt.Errorf("the server has no such database; make it (createdb), or mend its name in [store] url: %w", err)
 	case notEncodable:

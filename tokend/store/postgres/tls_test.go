@@ -11,35 +11,26 @@ import (
 	"tokend/tokend/store/postgres"
 )
 
-// TestARenewedCertificateNeedsNoRestart: of another authority, which sslrootcert names then.
-func TestARenewedCertificateNeedsNoRestart(t *testing.T) {
-	secure, err := servers.StartPostgreSQLWithTLS("fsync=off")
+// TestServerMayAskForACertificate: of the daemon, on each of its ways to it.
+func TestServerMayAskForACertificate(t *testing.T) {
+	secure, err := servers.StartPostgreSQLWithTLS("fsync=off", "ssl_ca_file=server.crt")
 	check(err)
 	t.Cleanup(func() { check(secure.Stop()) })
-	authority := filepath.Join(t.TempDir(), "ca.pem")
-	name := func(file string) {
-		text, err := os.ReadFile(file)
-		check(err)
-		check(os.WriteFile(authority, text, 0o600))
-	}
-	name(secure.Certificate())
-	s := open(t, "postgres://tokend@localhost:"+secure.Port()+"/postgres?"+url.Values{"sslmode": {"verify-full"}, "sslrootcert": {authority}}.Encode())
-	ended := func() {
-		check(secure.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tokend'`))
-	}
-	check(s.Ping(t.Context()))
-	name(server.Certificate())
-	ended()
-	await(t, "the other authority to be asked", func() bool {
-		err := s.Ping(t.Context())
-		return err != nil && strings.Contains(err.Error(), "does sslrootcert in [store] url name who signed")
-	})
-	name(secure.Certificate())
-	await(t, "the right one", func() bool { return s.Ping(t.Context()) == nil })
-	heard := told(t, s) // by a connection of its own
+	check(secure.Exec(t.Context(), `CREATE DATABASE `+servers.Certified))
+	query := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {secure.Certificate()}}
+	where := "postgres://tokend@localhost:" + secure.Port() + "/" + servers.Certified + "?"
+	_, err = postgres.Open(t.Context(), postgres.Config{URL: where + query.Encode()})
+	wantSentence(t, "without one", err, "requires a valid client certificate", "sslcert")
+	query.Set("sslcert", secure.Certificate())
+	query.Set("sslkey", secure.Key())
+	s := open(t, where+query.Encode())
+	heard := told(t, s)
 	r := mint(t, s)
 	check(revokeNow(t, s, r))
-	wantTold(t, "afterwards", heard, r.Digest)
+	wantTold(t, "with one", heard, r.Digest)
+	if got, err := s.Lookup(t.Context(), r.Digest); err != nil || got.Revoked.IsZero() {
+		t.Errorf("revoked %v, %v", got.Revoked, err)
+	}
 }
 
 // TestServerMustBeTheOneThatItsCertificateNames, if the URL asks for that.
