@@ -51,6 +51,9 @@ func explain(err error) error {
 		if ofTLS(err) {
 			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, does that name the host of the url, and does the server have TLS (ssl=on)?: %w", err)
 		}
+		if ofKeyPair(err) {
+			return fmt.Errorf("sslcert and sslkey of [store] url cannot be used; do they belong together, and may the daemon read them?: %w", err)
+		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("no answer from PostgreSQL, or from the pooler before it; does it hang, is it overloaded, or has the way to it broken?: %w", err)
 		}
@@ -96,6 +99,11 @@ func explain(err error) error {
 func ofTLS(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
 	return certificate || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
+}
+
+// ofKeyPair tells whether the error is of the daemon's own certificate. It has no type.
+func ofKeyPair(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "unable to load cert") || strings.Contains(err.Error(), "unable to read ssl"))
 }
 
 // fatal is how grave an error is that ends the connection, such as a server's or a

@@ -21,8 +21,15 @@ func TestServerMayAskForACertificate(t *testing.T) {
 	where := "postgres://tokend@localhost:" + secure.Port() + "/" + servers.Certified + "?"
 	_, err = postgres.Open(t.Context(), postgres.Config{URL: where + query.Encode()})
 	wantSentence(t, "without one", err, "requires a valid client certificate", "sslcert")
+	key := filepath.Join(t.TempDir(), "key.pem")
+	write := func(from string) {
+		text, err := os.ReadFile(from)
+		check(err)
+		check(os.WriteFile(key, text, 0o600))
+	}
+	write(secure.Key())
 	query.Set("sslcert", secure.Certificate())
-	query.Set("sslkey", secure.Key())
+	query.Set("sslkey", key)
 	s := open(t, where+query.Encode())
 	heard := told(t, s)
 	r := mint(t, s)
@@ -31,6 +38,15 @@ func TestServerMayAskForACertificate(t *testing.T) {
 	if got, err := s.Lookup(t.Context(), r.Digest); err != nil || got.Revoked.IsZero() {
 		t.Errorf("revoked %v, %v", got.Revoked, err)
 	}
+
+	write(server.Key()) // a renewal that is half done
+	check(secure.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tokend'`))
+	await(t, "the cause to be named", func() bool {
+		err := s.Ping(t.Context())
+		return err != nil && strings.Contains(err.Error(), "sslcert and sslkey of [store] url cannot be used; do they belong together")
+	})
+	write(secure.Key())
+	await(t, "the right ones to be read", func() bool { return s.Ping(t.Context()) == nil })
 }
 
 // TestServerMustBeTheOneThatItsCertificateNames, if the URL asks for that.
