@@ -20,26 +20,6 @@ func password(text string) func() (string, error) {
 	return func() (string, error) { return text, nil }
 }
 
-func TestTLSShowsWhoIsWho(t *testing.T) {
-	server, err := servers.StartRedisWithTLS()
-	must(t, err)
-	t.Cleanup(func() { must(t, server.Stop()) })
-	address := cache.Address{Servers: []string{server.Addr()}, TLS: true, CAFile: server.Certificate()}
-	r := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	put(t, r, "k", "v", time.Hour)
-	expect(t, r, "k", "v")
-	address.CAFile = ""
-	stranger := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	eventually(t, "it says why", func() bool { return strings.Contains(stranger.Err().Error(), "does ca_file name who signed") })
-	expect(t, stranger, "k", "(error)")
-	for _, bad := range []string{filepath.Join(t.TempDir(), "none"), write(t, "no certificate")} {
-		address.CAFile = bad
-		if _, err := cache.NewRedis(cache.RedisConfig{Address: address, Keys: keys}); err == nil || !strings.Contains(err.Error(), bad) {
-			t.Errorf("%s: %v", bad, err)
-		}
-	}
-}
-
 // TestConnectionsThatRedisHasEndedAreNotAsked: it ends those that are idle, or all of them,
 // or is started again. None fails then, with TLS or without.
 func TestConnectionsThatRedisHasEndedAreNotAsked(t *testing.T) {
@@ -82,44 +62,6 @@ func madeConnections(t *testing.T, server *servers.Redis) (n int) {
 	_, err = fmt.Sscan(count, &n)
 	must(t, err)
 	return n
-}
-
-// TestARenewedCertificateNeedsNoRestart: of another authority, which ca_file names then.
-func TestARenewedCertificateNeedsNoRestart(t *testing.T) {
-	one, err := servers.StartRedisWithTLS()
-	must(t, err)
-	t.Cleanup(func() { must(t, one.Stop()) })
-	other, err := servers.StartRedisWithTLS()
-	must(t, err)
-	t.Cleanup(func() { must(t, other.Stop()) })
-	authority := filepath.Join(t.TempDir(), "ca.pem")
-	name := func(server *servers.Redis) {
-		text, err := os.ReadFile(server.Certificate())
-		must(t, err)
-		must(t, os.WriteFile(authority, text, 0o600))
-	}
-	name(other)
-	r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{one.Addr()}, TLS: true, CAFile: authority}, Keys: keys})
-	eventually(t, "it says why", func() bool { return strings.Contains(r.Err().Error(), "does ca_file name who signed") })
-	name(one)
-	eventually(t, "it is used", r.Used)
-}
-
-// TestRedisMayAskForACertificate: of the daemon.
-func TestRedisMayAskForACertificate(t *testing.T) {
-	server, err := servers.StartRedisWithTLS("tls-auth-clients yes")
-	must(t, err)
-	t.Cleanup(func() { must(t, server.Stop()) })
-	address := cache.Address{Servers: []string{server.Addr()}, TLS: true, CAFile: server.Certificate()}
-	stranger := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	eventually(t, "it was tried", func() bool { return !strings.Contains(stranger.Err().Error(), "not tried") })
-	address.CertFile, address.KeyFile = server.Certificate(), filepath.Join(filepath.Dir(server.Certificate()), "server.key")
-	r := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	put(t, r, "k", "v", time.Hour)
-	expect(t, r, "k", "v")
-	if stranger.Used() {
-		t.Error("who shows no certificate is let in")
-	}
 }
 
 func write(t *testing.T, text string) string {
