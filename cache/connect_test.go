@@ -106,94 +106,104 @@ func TestTheUserNeedsNoMoreRightsThanTheDocsSay(t *testing.T) {
 }
 
 func TestASentinelSaysWhereThePrimaryIs(t *testing.T) {
-	set, err := servers.StartRedisSentinel("requirepass secret", "masterauth secret")
-	must(t, err)
-	t.Cleanup(func() { must(t, set.Stop()) })
-	address := cache.Address{Servers: set.Addrs(), Sentinel: set.Name(), Password: password("secret")}
-	one := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	two := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	put(t, one, "k", "v", time.Hour)
-	expect(t, two, "k", "v")
-	primary, err := set.Primary(t.Context())
-	must(t, err)
-	must(t, primary.Kill())
-	for one.Used() {
-		_ = found(one, "k")
+	for name, start := range map[string]func(...string) (*servers.RedisSentinel, error){"plain": servers.StartRedisSentinel, "TLS": servers.StartRedisSentinelWithTLS} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set, err := start("requirepass secret", "masterauth secret")
+			must(t, err)
+			t.Cleanup(func() { must(t, set.Stop()) })
+			address := cache.Address{Servers: set.Addrs(), Sentinel: set.Name(), Password: password("secret"), TLS: name == "TLS", CAFile: set.Certificate()}
+			one := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+			two := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+			put(t, one, "k", "v", time.Hour)
+			expect(t, two, "k", "v")
+			primary, err := set.Primary(t.Context())
+			must(t, err)
+			must(t, primary.Kill())
+			for one.Used() {
+				_ = found(one, "k")
+			}
+			if err := one.Bury(t.Context(), time.Hour, "revoked"); !errors.Is(err, cache.ErrPending) {
+				t.Errorf("Bury: %v", err)
+			}
+			eventually(t, "the replica has taken over", one.Used)
+			eventually(t, "the other one finds it", func() bool { return found(two, "revoked") == "(buried)" })
+		})
 	}
-	if err := one.Bury(t.Context(), time.Hour, "revoked"); !errors.Is(err, cache.ErrPending) {
-		t.Errorf("Bury: %v", err)
-	}
-	eventually(t, "the replica has taken over", one.Used)
-	eventually(t, "the other one finds it", func() bool { return found(two, "revoked") == "(buried)" })
 }
 
 func TestAClusterIsOneCache(t *testing.T) {
-	cluster, err := servers.StartRedisCluster()
-	must(t, err)
-	t.Cleanup(func() { must(t, cluster.Stop()) })
-	address := cache.Address{Servers: cluster.Addrs()[:1], Cluster: true} // it tells of the others
-	one := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	two := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	var all []string
-	for i := range 50 {
-		key := fmt.Sprint("key ", i)
-		all = append(all, key)
-		put(t, one, key, key, time.Hour)
-		expect(t, two, key, key)
-	}
-	inter(t, one, time.Hour, all[:25]...)
-	for i, key := range all {
-		want := key
-		if i < 25 {
-			want = "(buried)"
-		}
-		expect(t, two, key, want)
-	}
-	for _, node := range cluster.Nodes() {
-		said, err := node.Exec(t.Context(), "INFO", "commandstats")
-		must(t, err)
-		if strings.Contains(said.(string), "cmdstat_command:") { // for which there is no right, and no time
-			t.Error("the servers are asked what they know of commands")
-		}
-	}
-	took := time.Hour
-	for range 5 {
-		must(t, cluster.Nodes()[0].Pause())
-		took = min(took, slowest(t, one, ""))
-		must(t, cluster.Nodes()[0].Resume())
-		eventually(t, "it is used again", one.Used)
-		if took < enough {
-			break
-		}
-	}
-	if took >= enough {
-		t.Errorf("with one server stopped, the slowest of a crowd took %s", took)
-	}
-	slots := func(command string) {
-		_, err := cluster.Nodes()[0].Exec(t.Context(), "CLUSTER", command, 0, 5460)
-		must(t, err)
-	}
-	slots("DELSLOTSRANGE")
-	eventually(t, "it says why", func() bool {
-		_ = found(one, newKey())
-		return one.Err() != nil && strings.Contains(one.Err().Error(), "a server of the Cluster is away, or has lost its part")
-	})
-	slots("ADDSLOTSRANGE")
-	eventually(t, "it is used again", one.Used)
-	dead := cluster.Nodes()[2]
-	must(t, dead.Kill())
-	for _, r := range []*cache.Redis{one, two} { // no part of it is used without the others
-		eventually(t, "it is used no more", func() bool {
-			for _, key := range all[25:] {
-				_ = found(r, key)
+	for name, start := range map[string]func(...string) (*servers.RedisCluster, error){"plain": servers.StartRedisCluster, "TLS": servers.StartRedisClusterWithTLS} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster, err := start()
+			must(t, err)
+			t.Cleanup(func() { must(t, cluster.Stop()) })
+			address := cache.Address{Servers: cluster.Addrs()[:1], Cluster: true, TLS: name == "TLS", CAFile: cluster.Certificate()} // it tells of the others
+			one := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+			two := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+			var all []string
+			for i := range 50 {
+				key := fmt.Sprint("key ", i)
+				all = append(all, key)
+				put(t, one, key, key, time.Hour)
+				expect(t, two, key, key)
 			}
-			return !r.Used()
+			inter(t, one, time.Hour, all[:25]...)
+			for i, key := range all {
+				want := key
+				if i < 25 {
+					want = "(buried)"
+				}
+				expect(t, two, key, want)
+			}
+			for _, node := range cluster.Nodes() {
+				said, err := node.Exec(t.Context(), "INFO", "commandstats")
+				must(t, err)
+				if strings.Contains(said.(string), "cmdstat_command:") { // for which there is no right, and no time
+					t.Error("the servers are asked what they know of commands")
+				}
+			}
+			took := time.Hour
+			for range 5 {
+				must(t, cluster.Nodes()[0].Pause())
+				took = min(took, slowest(t, one, ""))
+				must(t, cluster.Nodes()[0].Resume())
+				eventually(t, "it is used again", one.Used)
+				if took < enough {
+					break
+				}
+			}
+			if took >= enough {
+				t.Errorf("with one server stopped, the slowest of a crowd took %s", took)
+			}
+			slots := func(command string) {
+				_, err := cluster.Nodes()[0].Exec(t.Context(), "CLUSTER", command, 0, 5460)
+				must(t, err)
+			}
+			slots("DELSLOTSRANGE")
+			eventually(t, "it says why", func() bool {
+				_ = found(one, newKey())
+				return one.Err() != nil && strings.Contains(one.Err().Error(), "a server of the Cluster is away, or has lost its part")
+			})
+			slots("ADDSLOTSRANGE")
+			eventually(t, "it is used again", one.Used)
+			dead := cluster.Nodes()[2]
+			must(t, dead.Kill())
+			for _, r := range []*cache.Redis{one, two} { // no part of it is used without the others
+				eventually(t, "it is used no more", func() bool {
+					for _, key := range all[25:] {
+						_ = found(r, key)
+					}
+					return !r.Used()
+				})
+			}
+			for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
+				if one.Used() || two.Used() {
+					t.Fatal("it is used without a part of it")
+				}
+			}
 		})
-	}
-	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
-		if one.Used() || two.Used() {
-			t.Fatal("it is used without a part of it")
-		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // dialer connects to servers that may say what they like, with TLS if there is a
@@ -31,7 +33,11 @@ func dialer(config func() (*tls.Config, error)) func(ctx context.Context, networ
 		if err != nil {
 			return nil, err
 		}
-		return &limited{Conn: conn, under: conn.(*tls.Conn).NetConn()}, nil
+		l := &limited{Conn: conn, under: conn.(*tls.Conn).NetConn()}
+		if err := l.settle(ctx); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return l, nil
 	}
 }
 
@@ -56,6 +62,28 @@ type limited struct {
 	line  []byte   // what there is of a line
 	open  []int    // how many values are to come in each of the arrays that have begun
 	size  int      // of the answer, as far as it was announced
+}
+
+// settle waits for an answer, whichever it is: "NOAUTH" will do. What TLS itself says behind
+// its handshake (tickets) has been read then.
+func (l *limited) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = l.Conn.SetDeadline(time.Now()) })()
+	if _, err := l.Write([]byte("*1\r\n$4\r\nPING\r\n")); err != nil {
+		return err
+	}
+	_, err := bufio.NewReader(l).ReadSlice('\n')
+	return err
+}
+
+// SetDeadline is net.Conn's, but for none. The client sets none before it looks what is there
+// to be read, and of that the rest may never come.
+func (l *limited) SetDeadline(t time.Time) error {
+	if t.IsZero() {
+		t = time.Now().Add(probeTimeout)
+	}
+	return l.Conn.SetDeadline(t)
 }
 
 // SyscallConn implements syscall.Conn: the client looks there, before it asks, whether the

@@ -1,14 +1,18 @@
 package cache_test
 
 import (
+	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"tokend/cache"
+	"tokend/tokend/e2e/servers"
 )
 
 // liar is a server that answers every GET with the same bytes, and all else as Redis does.
@@ -86,5 +90,57 @@ func TestWhatAServerAnnouncesCostsNoMemory(t *testing.T) {
 		if r.Used() {
 			t.Errorf("%s: it is used", name)
 		}
+	}
+}
+
+// TestASentinelThatSaysHalfOfSomethingHoldsNothingUp: it begins what TLS would wait for the end
+// of. The client looks what it is, for messages that a Sentinel sends unasked.
+func TestASentinelThatSaysHalfOfSomethingHoldsNothingUp(t *testing.T) {
+	of, err := servers.StartRedisWithTLS()
+	must(t, err)
+	t.Cleanup(func() { must(t, of.Stop()) })
+	pair, err := tls.LoadX509KeyPair(of.Certificate(), of.Key())
+	must(t, err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	var all sync.WaitGroup
+	end := make(chan struct{})
+	var begun atomic.Int64
+	all.Go(func() {
+		for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
+			all.Go(func() {
+				defer conn.Close()
+				secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{pair}})
+				if _, err := secure.Read(make([]byte, 100)); err != nil {
+					return
+				}
+				_, _ = io.WriteString(secure, "+PONG\r\n")
+				_, _ = conn.Write([]byte{23, 3, 3})
+				begun.Add(1)
+				<-end
+			})
+		}
+	})
+	t.Cleanup(func() {
+		must(t, listener.Close())
+		close(end)
+		all.Wait()
+	})
+	address := cache.Address{Servers: []string{listener.Addr().String()}, Sentinel: "name", TLS: true, CAFile: of.Certificate()}
+	r, err := cache.NewRedis(cache.RedisConfig{Address: address, Keys: keys})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		r.Run(ctx)
+		r.Close()
+		close(ended)
+	}()
+	eventually(t, "some are made", func() bool { return begun.Load() > 8 })
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("it does not end")
 	}
 }

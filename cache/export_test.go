@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Breaker is one that is off.
@@ -31,4 +33,18 @@ func (r *Redis) Wait() {
 	for range cap(r.fills) {
 		<-r.fills
 	}
+}
+
+// Ready is how many connections are kept ready.
+func (r *Redis) Ready() int { return int(r.client.PoolStats().IdleConns) }
+
+// Spoilt uses all of them at once, and returns how many could not be used since the start.
+func (r *Redis) Spoilt(ctx context.Context) int {
+	client := r.client.(*redis.Client)
+	for range r.Ready() {
+		conn := client.Conn()
+		defer func() { _ = conn.Close() }()
+		_ = conn.Ping(ctx).Err()
+	}
+	return int(client.PoolStats().StaleConns)
 }

@@ -31,6 +31,22 @@ func TestTLSShowsWhoIsWho(t *testing.T) {
 	}
 }
 
+// TestConnectionsThatAreKeptReadyAreUsed: a login would have to wait for another. With TLS 1.3
+// servers say something before they are asked.
+func TestConnectionsThatAreKeptReadyAreUsed(t *testing.T) {
+	for _, version := range []string{"TLSv1.2", "TLSv1.3"} {
+		server, err := servers.StartRedisWithTLS("tls-protocols " + version)
+		must(t, err)
+		t.Cleanup(func() { must(t, server.Stop()) })
+		address := cache.Address{Servers: []string{server.Addr()}, TLS: true, CAFile: server.Certificate()}
+		r := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+		eventually(t, "some are ready", func() bool { return r.Ready() >= 4 })
+		if n := r.Spoilt(t.Context()); n > 0 {
+			t.Errorf("%s: %d could not be used", version, n)
+		}
+	}
+}
+
 // TestARenewedCertificateNeedsNoRestart: of another authority, which ca_file names then.
 func TestARenewedCertificateNeedsNoRestart(t *testing.T) {
 	one, err := servers.StartRedisWithTLS()

@@ -41,6 +41,20 @@ func TestRedisIsFoundByEveryURL(t *testing.T) {
 		t.Fatal(err)
 	}
 	stopAtEnd(t, cluster.Stop)
+	secureSet, err := servers.StartRedisSentinelWithTLS("requirepass of-the-set", "masterauth of-the-set")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, secureSet.Stop)
+	securePrimary, err := secureSet.Primary(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	secureCluster, err := servers.StartRedisClusterWithTLS("requirepass of-all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, secureCluster.Stop)
 	for _, c := range []struct {
 		url, password, sentinelPassword string
 		database                        int // where the record is
@@ -63,6 +77,14 @@ func TestRedisIsFoundByEveryURL(t *testing.T) {
 			password: "of-the-set", sentinelPassword: "of-the-sentinels", database: 2, servers: []*servers.Redis{primary},
 		},
 		{url: "redis+cluster://tokend@" + strings.Join(cluster.Addrs()[:2], ","), password: "of-tokend", servers: cluster.Nodes()},
+		{
+			url: "rediss+sentinel://" + strings.Join(secureSet.Addrs(), ",") + "/" + secureSet.Name(), password: "of-the-set",
+			more: []string{fmt.Sprintf("ca_file = %q", secureSet.Certificate())}, servers: []*servers.Redis{securePrimary},
+		},
+		{
+			url: "rediss+cluster://" + strings.Join(secureCluster.Addrs()[1:], ","), password: "of-all",
+			more: []string{fmt.Sprintf("ca_file = %q", secureCluster.Certificate())}, servers: secureCluster.Nodes(),
+		},
 	} {
 		site := newSite(t, append([]string{"[cache]", fmt.Sprintf("url = %q", c.url)}, c.more...)...)
 		for key, password := range map[string]string{"password_file": c.password, "sentinel_password_file": c.sentinelPassword} {

@@ -10,11 +10,20 @@ import (
 // RedisCluster is three primaries that share the keys.
 type RedisCluster struct {
 	nodes []*Redis
+	tls   bool
 }
 
 // StartRedisCluster starts them. The settings are those of all, whatever starts them.
 func StartRedisCluster(settings ...string) (*RedisCluster, error) {
-	c := &RedisCluster{}
+	return (&RedisCluster{}).start(settings)
+}
+
+// StartRedisClusterWithTLS starts them so that all are reached by TLS alone.
+func StartRedisClusterWithTLS(settings ...string) (*RedisCluster, error) {
+	return (&RedisCluster{tls: true}).start(settings)
+}
+
+func (c *RedisCluster) start(settings []string) (*RedisCluster, error) {
 	if err := c.begin(settings); err != nil {
 		return nil, errors.Join(fmt.Errorf("start a cluster of Redis: %w", err), c.Stop())
 	}
@@ -25,7 +34,7 @@ func (c *RedisCluster) begin(settings []string) error {
 	settings = append([]string{"cluster-enabled yes", "cluster-node-timeout 1000"}, settings...)
 	shares := [][]any{{0, 5460}, {5461, 10922}, {10923, 16383}}
 	for i, share := range shares {
-		node, err := (&Redis{own: settings}).begin(nil)
+		node, err := (&Redis{tls: c.tls, like: c.first(), own: settings}).begin(nil)
 		if err != nil {
 			return err
 		}
@@ -62,6 +71,16 @@ func (r *Redis) inCluster(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (c *RedisCluster) first() *Redis {
+	if len(c.nodes) == 0 {
+		return nil
+	}
+	return c.nodes[0]
+}
+
+// Certificate is the file with the one that all show, with TLS.
+func (c *RedisCluster) Certificate() string { return c.first().Certificate() }
 
 // Addrs are where the nodes listen.
 func (c *RedisCluster) Addrs() []string { return addrs(c.nodes) }

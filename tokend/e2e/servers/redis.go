@@ -20,6 +20,7 @@ type Redis struct {
 	dir      string
 	port     string
 	tls      bool
+	like     *Redis // whose certificate it has, too; nil: one of its own
 	sentinel bool
 	own      []string // settings that every start has
 	password string
@@ -42,7 +43,7 @@ func (r *Redis) begin(settings []string) (*Redis, error) {
 	if r.dir, err = folder(); err != nil {
 		return nil, err
 	}
-	if r.tls {
+	if r.tls && r.like == nil {
 		err = writeCertificate(r.Certificate(), r.Key())
 	}
 	if err == nil {
@@ -65,7 +66,7 @@ func (r *Redis) Serve(settings ...string) (err error) {
 		"unixsocket " + r.file("socket"),
 	}
 	if r.tls {
-		lines = append(lines, "port 0", "tls-port "+r.port, "tls-auth-clients optional",
+		lines = append(lines, "port 0", "tls-port "+r.port, "tls-auth-clients optional", "tls-replication yes", "tls-cluster yes",
 			"tls-cert-file "+r.Certificate(), "tls-key-file "+r.Key(), "tls-ca-cert-file "+r.Certificate())
 	} else {
 		lines = append(lines, "port "+r.port)
@@ -122,11 +123,18 @@ func (r *Redis) options() *redis.Options {
 func (r *Redis) Addr() string { return net.JoinHostPort("127.0.0.1", r.port) }
 
 // Certificate is the file with the one that a server with TLS shows.
-func (r *Redis) Certificate() string { return r.file("server.crt") }
+func (r *Redis) Certificate() string { return r.secure("server.crt") }
 
 // Key is the file with that one's key. Both together are a client's, too, for a server that
 // asks for a certificate.
-func (r *Redis) Key() string { return r.file("server.key") }
+func (r *Redis) Key() string { return r.secure("server.key") }
+
+func (r *Redis) secure(name string) string {
+	if r.like != nil {
+		r = r.like
+	}
+	return r.file(name)
+}
 
 // Log is the file with what it says since it was started the last time.
 func (r *Redis) Log() string { return r.file("log") }

@@ -18,6 +18,7 @@ type RedisSentinel struct {
 	servers   []*Redis
 	sentinels []*Redis
 	password  string // the sentinels'
+	tls       bool
 }
 
 // StartRedisSentinel starts them. The settings are those of both servers, whatever
@@ -29,7 +30,15 @@ func StartRedisSentinel(settings ...string) (*RedisSentinel, error) {
 // StartRedisSentinelWithPassword starts them with sentinels that ask everybody for a
 // password, which need not be that of the servers; empty: for none.
 func StartRedisSentinelWithPassword(password string, settings ...string) (*RedisSentinel, error) {
-	s := &RedisSentinel{password: password}
+	return (&RedisSentinel{password: password}).start(settings)
+}
+
+// StartRedisSentinelWithTLS starts them so that all are reached by TLS alone.
+func StartRedisSentinelWithTLS(settings ...string) (*RedisSentinel, error) {
+	return (&RedisSentinel{tls: true}).start(settings)
+}
+
+func (s *RedisSentinel) start(settings []string) (*RedisSentinel, error) {
 	if err := s.begin(settings); err != nil {
 		return nil, errors.Join(fmt.Errorf("start Redis with sentinels: %w", err), s.Stop())
 	}
@@ -39,12 +48,12 @@ func StartRedisSentinelWithPassword(password string, settings ...string) (*Redis
 func (s *RedisSentinel) begin(settings []string) error {
 	// A replica waits no five seconds for others to come.
 	settings = append([]string{"repl-diskless-sync-delay 0"}, settings...)
-	primary, err := (&Redis{own: settings}).begin(nil)
+	primary, err := (&Redis{tls: s.tls, own: settings}).begin(nil)
 	if err != nil {
 		return err
 	}
 	s.servers = append(s.servers, primary)
-	replica, err := (&Redis{own: append([]string{"replicaof 127.0.0.1 " + primary.port}, settings...)}).begin(nil)
+	replica, err := (&Redis{tls: s.tls, like: primary, own: append([]string{"replicaof 127.0.0.1 " + primary.port}, settings...)}).begin(nil)
 	if err != nil {
 		return err
 	}
@@ -65,7 +74,7 @@ func (s *RedisSentinel) begin(settings []string) error {
 		watch = append(watch, "requirepass "+s.password, "sentinel sentinel-pass "+s.password)
 	}
 	for range 3 {
-		sentinel, err := (&Redis{sentinel: true, own: watch}).begin(nil)
+		sentinel, err := (&Redis{sentinel: true, tls: s.tls, like: primary, own: watch}).begin(nil)
 		if err != nil {
 			return err
 		}
@@ -112,6 +121,9 @@ func (s *RedisSentinel) known(sentinel *Redis) func(context.Context) error {
 		return nil
 	}
 }
+
+// Certificate is the file with the one that all show, with TLS.
+func (s *RedisSentinel) Certificate() string { return s.servers[0].Certificate() }
 
 // Name is what the sentinels call the primary, whichever it is.
 func (s *RedisSentinel) Name() string { return "tokend" }
