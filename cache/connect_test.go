@@ -256,14 +256,23 @@ func TestARecordWhoseSlotIsMovingIsFound(t *testing.T) {
 	}
 }
 
-// TestWhatKindOfRedisItIsIsSaid, where [cache] url says another.
+// TestWhatKindOfRedisItIsIsSaid, where [cache] url says another, and whom it admits.
 func TestWhatKindOfRedisItIsIsSaid(t *testing.T) {
 	cluster, err := servers.StartRedisCluster()
 	must(t, err)
 	t.Cleanup(func() { must(t, cluster.Stop()) })
+	set, err := servers.StartRedisSentinelWithPassword("secret")
+	must(t, err)
+	t.Cleanup(func() { must(t, set.Stop()) })
+	strict := startServer(t)
+	_, err = strict.Exec(t.Context(), "ACL", "SETUSER", "default", "off")
+	must(t, err)
 	for want, address := range map[string]cache.Address{
-		"one of a Cluster; write redis+cluster://": {Servers: cluster.Addrs()[:1]},
-		"are no Sentinels; write redis://":         {Servers: []string{redis.Addr()}, Sentinel: "name"},
+		"one of a Cluster; write redis+cluster://":                                           {Servers: cluster.Addrs()[:1]},
+		"are no Sentinels; write redis://":                                                   {Servers: []string{redis.Addr()}, Sentinel: "name"},
+		"the Sentinels want a password, or another one; mend [cache] sentinel_password_file": {Servers: set.Addrs(), Sentinel: set.Name()},
+		"the Sentinels want a password, or another one":                                      {Servers: set.Addrs(), Sentinel: set.Name(), SentinelPassword: password("wrong")},
+		"knows the password's user by a name; write it into [cache] url":                     {Servers: []string{strict.Addr()}, Password: password("secret")},
 	} {
 		r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
 		eventually(t, want, func() bool {

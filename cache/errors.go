@@ -16,14 +16,19 @@ import (
 // do about it.
 func explain(err error) error {
 	var remedy string
+	ofSentinels := strings.Contains(err.Error(), "all sentinels")
 	switch {
+	case ofSentinels && (strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "NOAUTH")):
+		remedy = "the Sentinels want a password, or another one; mend [cache] sentinel_password_file, and restart tokend"
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
-		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (or, for Sentinels, sentinel_password_file, after whose change tokend is to be restarted; so it is after that of a systemd credential), or Redis' own rules"
+		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (after a change of a systemd credential, restart tokend), or Redis' own rules"
+	case strings.Contains(err.Error(), "without any password configured for the default user"):
+		remedy = "Redis knows the password's user by a name; write it into [cache] url, as in redis://user@host:port"
 	case redis.HasErrorPrefix(err, "NOPERM"), strings.Contains(err.Error(), "can't run this command"): // in a script
 		remedy = "the user lacks rights at Redis; docs/operate.md says which it needs"
 	case redis.HasErrorPrefix(err, "READONLY"):
 		remedy = "this Redis is a replica; name the primary in [cache] url, or the Sentinels, which know it"
-	case strings.Contains(err.Error(), "all sentinels") && strings.Contains(err.Error(), redis.Nil.Error()):
+	case ofSentinels && strings.Contains(err.Error(), redis.Nil.Error()):
 		remedy = "the Sentinels know no set of servers by the name in [cache] url"
 	case redis.HasErrorPrefix(err, "MOVED"):
 		remedy = "this Redis is one of a Cluster; write redis+cluster:// (or rediss+cluster://) in [cache] url"
@@ -31,8 +36,8 @@ func explain(err error) error {
 		remedy = "what [cache] url names are no Sentinels; write redis:// (or rediss://) for a Redis alone"
 	case redis.HasErrorPrefix(err, "CLUSTERDOWN"):
 		remedy = "a server of the Cluster is away, or has lost its part; redis-cli cluster info says more"
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		remedy = "Redis hung up; is it being restarted, or does it want TLS (rediss:// in [cache] url), or a certificate (cert_file)?"
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		remedy = "Redis hung up; is it being restarted, does it want TLS (rediss:// in [cache] url), or a certificate (cert_file), or is it in protected mode, where its user \"default\" needs no password?"
 	case strings.Contains(err.Error(), "certificate"): // of Sentinels it has no type
 		remedy = "TLS with Redis fails; does ca_file name who signed the servers' certificates, do these name the hosts of [cache] url, and do they want one (cert_file)?"
 	case isFull(err):

@@ -132,6 +132,9 @@ func (f *file) compareCache() {
 	if IsRedis(c.URL) && !f.keys["store.url"].bad && !IsPostgreSQL(f.config.Store.URL) {
 		say("url", "a Redis is for several daemons, which share a PostgreSQL database; write memory:, which is faster, or name a postgres:// url in [store]")
 	}
+	if r, err := ParseRedis(c.URL); IsRedis(c.URL) && err == nil && r.User != "" && c.PasswordFile == "" { // nobody would be logged in
+		say("url", "the user in it needs a password; name the file with it in password_file, or leave the user out")
+	}
 	for _, k := range []struct {
 		key, value string
 		fits       bool

@@ -88,6 +88,7 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[cache]\nurl = 'redis+cluster://a,b/1'", `2:1: [cache] url: a Cluster has only one database; write nothing behind the servers`},
 		{"[cache]\nurl = 'redis://h'", `2:1: [cache] url: a Redis is for several daemons, which share a PostgreSQL database; write memory:, which is faster, or name a postgres:// url in [store]`},
 		{"[cache]\npassword_file = '/p'", `2:1: [cache] password_file: this cache has no password; leave it out, or name a redis:// url`},
+		{pg + "[cache]\nurl = 'rediss://tokend@h'", `4:1: [cache] url: the user in it needs a password; name the file with it in password_file, or leave the user out`},
 		{pg + "[cache]\nurl = 'redis://h'\nsentinel_password_file = '/p'", `5:1: [cache] sentinel_password_file: there is no Sentinel in the url; leave it out, or write redis+sentinel://`},
 		{pg + "[cache]\nurl = 'redis://h'\nca_file = '/p'", `5:1: [cache] ca_file: there is no TLS in the url; leave it out, or write rediss:// (with two s)`},
 		{pg + "[cache]\nurl = 'rediss://h'\nca_file = 'p'", `5:1: [cache] ca_file: "p" is not the absolute path of a file; write one such as /etc/tokend/redis-ca.pem`},

@@ -86,7 +86,7 @@ func explain(err error) error {
 	case diskFull:
 		return fmt.Errorf("%w: the server's disk is full; free some space: %w", store.ErrUnwritable, err)
 	case noTable:
-		return fmt.Errorf("a table is missing; start tokend again to make it, or restore a backup: %w", err)
+		return fmt.Errorf("a table is missing; does [store] url, or the pooler that it names, lead to tokend's database? Start tokend again to make it, or restore a backup: %w", err)
 	case noRights:
 		return fmt.Errorf("the database's user lacks rights; make it the owner of the database, or of tokend's tables in it: %w", err)
 	case tooManyConnected:
