@@ -137,7 +137,9 @@ func TestAReloadChangesHowLongRecordsAreBelieved(t *testing.T) {
 		if n := f.source.asks(func() { f.expect(t, secret, verify.OK) }); n != 1 {
 			t.Errorf("%d look-ups, want 1", n)
 		}
-		f.Apply(verify.Settings{TTL: 2 * time.Second})
+		time.Sleep(time.Second) // the cache has it on
+		f.expect(t, secret, verify.Unavailable)
+		f.Apply(verify.Settings{TTL: 3 * time.Second})
 		f.expect(t, secret, verify.Unavailable)
 		f.Apply(verify.Settings{TTL: ttl})
 		if n := f.source.asks(func() { f.expect(t, secret, verify.OK) }); n != 0 {
