@@ -62,6 +62,8 @@ type limited struct {
 	line  []byte   // what there is of a line
 	open  []int    // how many values are to come in each of the arrays that have begun
 	size  int      // of the answer, as far as it was announced
+	whole bool     // all of the answer has come, but for the rest
+	shape shape    // of what a Sentinel says
 }
 
 // settle waits for an answer, whichever it is: "NOAUTH" will do. What TLS itself says behind
@@ -97,6 +99,12 @@ func (l *limited) SyscallConn() (syscall.RawConn, error) {
 	return conn.SyscallConn()
 }
 
+// Write is net.Conn's.
+func (l *limited) Write(p []byte) (int, error) {
+	l.shape.asked(p)
+	return l.Conn.Write(p)
+}
+
 // Read is net.Conn's.
 func (l *limited) Read(p []byte) (int, error) {
 	n, err := l.Conn.Read(p)
@@ -107,9 +115,19 @@ func (l *limited) Read(p []byte) (int, error) {
 }
 
 func (l *limited) follow(p []byte) error {
-	for len(p) > 0 {
+	for {
+		if l.whole && l.rest == 0 {
+			l.whole = false
+			if !l.shape.fits() {
+				return errOdd
+			}
+		}
+		if len(p) == 0 {
+			return nil
+		}
 		if l.rest > 0 {
 			n := min(l.rest, len(p))
+			l.shape.hear(p[:n])
 			l.rest, p = l.rest-n, p[n:]
 			continue
 		}
@@ -129,7 +147,6 @@ func (l *limited) follow(p []byte) error {
 			l.line = l.line[:0]
 		}
 	}
-	return nil
 }
 
 // header looks at a line, which may announce something: of both versions of the protocol,
@@ -141,6 +158,8 @@ func (l *limited) header() error {
 	kind := l.line[0]
 	switch kind {
 	case '+', '-', ':', '_', '#', ',': // a value of one line
+		l.shape.value(kind)
+		l.shape.hear(l.line[1:])
 		return l.value()
 	}
 	size, err := strconv.Atoi(string(bytes.TrimSpace(l.line[1:])))
@@ -149,14 +168,17 @@ func (l *limited) header() error {
 	}
 	switch kind {
 	case '$', '=', '!': // so many bytes
+		l.shape.value(kind)
 		if size >= 0 {
 			l.size += size
 			l.rest = size + len("\r\n")
 		}
 		return l.value()
 	case '%': // so many pairs
+		l.shape.array(2*size, len(l.open))
 		return l.array(2 * size)
 	case '*', '~', '>': // so many values
+		l.shape.array(size, len(l.open))
 		return l.array(size)
 	}
 	return errOdd
@@ -186,6 +208,6 @@ func (l *limited) value() error {
 		}
 		l.open = l.open[:last]
 	}
-	l.size = 0
+	l.size, l.whole = 0, true
 	return nil
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -33,6 +34,11 @@ func (r *Redis) Wait() {
 	for range cap(r.fills) {
 		<-r.fills
 	}
+}
+
+// Dial makes a connection as the client does.
+func (a Address) Dial(ctx context.Context, server string) (net.Conn, error) {
+	return dialer(a.tls)(ctx, "tcp", server)
 }
 
 // Ready is how many connections are kept ready.
