@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"tokend/tokend/store"
 )
@@ -20,13 +20,16 @@ const (
 	readyTimeout = 2 * time.Second
 	// lookEvery is how often it is asked when nobody wants to know.
 	lookEvery = 2 * time.Second
+	// remindEvery is how often the log says again what is not well.
+	remindEvery = 5 * time.Minute
 )
 
 // readiness is what keeps logins, or changes, from being as they should be.
 type readiness struct {
-	down []string // why logins fail; for strangers
-	weak []string // why they may fail soon, or take longer
-	errs []error  // for the log
+	down []string      // why logins fail; for strangers
+	weak []string      // why they may fail soon, or take longer
+	errs []error       // for the log
+	left time.Duration // how long cached records are believed in the store's place; 0: not
 }
 
 // state is "ready", "degraded" or "not ready".
@@ -45,7 +48,16 @@ func (r readiness) String() string {
 	if r.errs == nil {
 		return r.state()
 	}
-	return r.state() + ": " + strings.Join(append(r.down, r.weak...), "; ") + "; the log says more"
+	why := r.why()
+	if r.left > 0 { // the store comes last
+		why += fmt.Sprintf(", and cached records are believed for %s more", r.left.Round(time.Second))
+	}
+	return why + "; the log says more"
+}
+
+// why is the state and what it comes from.
+func (r readiness) why() string {
+	return r.state() + ": " + strings.Join(slices.Concat(r.down, r.weak), "; ")
 }
 
 // status is 200 as long as logins can be answered.
@@ -79,7 +91,7 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 	case !ofMany && errors.Is(err, store.ErrUnwritable): // what is cached is of a database that is not there
 		r.down = append(r.down, "the database is not in its place, or its disk fails")
 	case left > 0:
-		r.weak = append(r.weak, fmt.Sprintf("the store does not answer, and cached records are believed for %s more", left.Round(time.Second)))
+		r.weak, r.left = append(r.weak, "the store does not answer"), left
 	default:
 		r.down = append(r.down, "the store does not answer")
 	}
@@ -148,20 +160,25 @@ func (n *node) registerDependencies() {
 	}
 }
 
-// serveReady is /readyz.
+// serveReady is /readyz. What is not well is logged when it changes, and now and then.
 func (n *node) serveReady() http.HandlerFunc {
-	seldom := rate.Sometimes{First: 10, Interval: time.Second} // strangers may ask as often as they like
-	var troubled atomic.Bool
+	var mu sync.Mutex
+	var said string // empty: all is well
+	var when time.Time
 	return func(w http.ResponseWriter, r *http.Request) {
 		// One who hangs up is no reason not to be ready.
 		ctx := context.WithoutCancel(r.Context())
 		is := n.readiness(ctx)
-		if is.errs != nil {
-			troubled.Store(true)
-			seldom.Do(func() { n.log.WarnContext(ctx, "not all is well", "state", is.state(), "err", errors.Join(is.errs...)) })
-		} else if troubled.Swap(false) {
+		mu.Lock()
+		switch {
+		case is.errs != nil && (is.why() != said || time.Since(when) >= remindEvery):
+			n.log.WarnContext(ctx, "not all is well", "state", is.state(), "err", errors.Join(is.errs...))
+			said, when = is.why(), time.Now()
+		case is.errs == nil && said != "":
 			n.log.InfoContext(ctx, "all is well again")
+			said = ""
 		}
+		mu.Unlock()
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(is.status())
 		_, _ = fmt.Fprintln(w, is)
