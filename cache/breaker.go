@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,8 @@ const (
 	firstWait   = 100 * time.Millisecond
 	longestWait = 5 * time.Second
 	steady      = 10 * time.Second
+	// mostSaid is more causes than a cache has for being off.
+	mostSaid = 50
 )
 
 // breaker turns a cache off that fails, so that nobody waits for it, and on again when it
@@ -30,6 +33,7 @@ type breaker struct {
 	mu       sync.Mutex
 	off      bool
 	why      error
+	said     map[string]bool // in the log, since it was turned off
 	failures int
 	last     time.Time // when it failed
 	since    time.Time // when it was turned on
@@ -39,7 +43,7 @@ type breaker struct {
 
 // newBreaker returns one that is off.
 func newBreaker(log *slog.Logger, why error) *breaker {
-	return &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why, fresh: true}
+	return &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why, said: map[string]bool{}, fresh: true}
 }
 
 // err is nil while the cache is on, else why it is off.
@@ -96,6 +100,8 @@ func (b *breaker) trip(ctx context.Context, err error) {
 	if time.Since(b.since) > steady {
 		b.wait, b.fresh = 0, true
 	}
+	clear(b.said)
+	b.said[cause(b.why)] = true
 	b.log.WarnContext(ctx, "the cache is not used until it works again: every login asks the store", "err", b.why)
 	select {
 	case b.tripped <- struct{}{}:
@@ -116,15 +122,25 @@ func (b *breaker) turnOn(ctx context.Context, may func() bool) bool {
 	return true
 }
 
-// still notes why the cache does not work yet.
+// still notes why the cache does not work yet. Each cause is logged once: servers of a Cluster
+// may fail in turn, all night.
 func (b *breaker) still(ctx context.Context, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.why == nil || b.why.Error() != err.Error() {
+	b.why = err
+	if name := cause(err); !b.said[name] {
+		if len(b.said) >= mostSaid {
+			clear(b.said)
+		}
+		b.said[name] = true
 		b.log.WarnContext(ctx, "the cache cannot be used yet: every login asks the store", "err", err)
 	}
-	b.why = err
 }
+
+// ownAddress is this side of a connection in an error: each has another port.
+var ownAddress = regexp.MustCompile(`\S+->`)
+
+func cause(err error) string { return ownAddress.ReplaceAllString(err.Error(), "") }
 
 // next is how long to wait before the next try: hardly before the first one, unless the cache
 // was on for a moment only; at random so that not all daemons come at once.

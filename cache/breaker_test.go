@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -103,6 +104,30 @@ func TestARedisThatFailsAgainAndAgainIsTriedSeldom(t *testing.T) {
 }
 
 // lines counts those that are written with the words.
+// TestEachCauseIsLoggedOnce, as long as the cache is off: servers may fail in turn, and each
+// connection has a port of its own.
+func TestEachCauseIsLoggedOnce(t *testing.T) {
+	said := lines{with: []byte("the cache cannot be used yet")}
+	b := cache.NewBreakerThatLogs(slog.NewTextHandler(&said, nil))
+	outage := func() {
+		for port := range 10 {
+			for _, server := range []string{"a:6379", "b:6379"} {
+				b.Still(fmt.Errorf("write tcp 127.0.0.1:%d->%s: broken pipe", 40000+port, server))
+			}
+		}
+	}
+	outage()
+	if n := said.n.Load(); n != 2 {
+		t.Errorf("%d lines, want one for each server", n)
+	}
+	b.TurnOn()
+	b.TurnOff(errors.New("again"))
+	outage()
+	if n := said.n.Load(); n != 4 {
+		t.Errorf("%d lines with those of the next outage, want 4", n)
+	}
+}
+
 type lines struct {
 	with []byte
 	n    atomic.Int64

@@ -105,33 +105,6 @@ func TestTheUserNeedsNoMoreRightsThanTheDocsSay(t *testing.T) {
 	eventually(t, "it says why", func() bool { return strings.Contains(other.Err().Error(), "the file is gone") })
 }
 
-func TestASentinelSaysWhereThePrimaryIs(t *testing.T) {
-	for name, start := range map[string]func(...string) (*servers.RedisSentinel, error){"plain": servers.StartRedisSentinel, "TLS": servers.StartRedisSentinelWithTLS} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			set, err := start("requirepass secret", "masterauth secret")
-			must(t, err)
-			t.Cleanup(func() { must(t, set.Stop()) })
-			address := cache.Address{Servers: set.Addrs(), Sentinel: set.Name(), Password: password("secret"), TLS: name == "TLS", CAFile: set.Certificate()}
-			one := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-			two := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-			put(t, one, "k", "v", time.Hour)
-			expect(t, two, "k", "v")
-			primary, err := set.Primary(t.Context())
-			must(t, err)
-			must(t, primary.Kill())
-			for one.Used() {
-				_ = found(one, "k")
-			}
-			if err := one.Bury(t.Context(), time.Hour, "revoked"); !errors.Is(err, cache.ErrPending) {
-				t.Errorf("Bury: %v", err)
-			}
-			eventually(t, "the replica has taken over", one.Used)
-			eventually(t, "the other one finds it", func() bool { return found(two, "revoked") == "(buried)" })
-		})
-	}
-}
-
 func TestAClusterIsOneCache(t *testing.T) {
 	for name, start := range map[string]func(...string) (*servers.RedisCluster, error){"plain": servers.StartRedisCluster, "TLS": servers.StartRedisClusterWithTLS} {
 		t.Run(name, func(t *testing.T) {
@@ -279,6 +252,40 @@ func TestWhatKindOfRedisItIsIsSaid(t *testing.T) {
 			_ = found(r, newKey())
 			return r.Err() != nil && strings.Contains(r.Err().Error(), want)
 		})
+	}
+}
+
+// TestTheServerThatAdmitsNobodyIsNamed: of those of a Cluster, or of a Sentinel's, each has
+// users of its own.
+func TestTheServerThatAdmitsNobodyIsNamed(t *testing.T) {
+	user := fmt.Sprintf(rules, "secret") + " +cluster|slots"
+	cluster, err := servers.StartRedisCluster(user)
+	must(t, err)
+	t.Cleanup(func() { must(t, cluster.Stop()) })
+	set, err := servers.StartRedisSentinel(user)
+	must(t, err)
+	t.Cleanup(func() { must(t, set.Stop()) })
+	primary, err := set.Primary(t.Context())
+	must(t, err)
+	for _, c := range []struct {
+		address cache.Address
+		strict  *servers.Redis
+	}{
+		{cache.Address{Servers: cluster.Addrs(), Cluster: true}, cluster.Nodes()[1]},
+		{cache.Address{Servers: set.Addrs(), Sentinel: set.Name()}, primary},
+	} {
+		_, err := c.strict.Exec(t.Context(), "ACL", "DELUSER", "tokend")
+		must(t, err)
+		c.address.User, c.address.Password = "tokend", password("secret")
+		var said lines
+		r := startRedis(t, cache.RedisConfig{Address: c.address, Keys: keys, Logger: slog.New(slog.NewTextHandler(&said, nil))})
+		eventually(t, "it is named", func() bool {
+			return strings.Contains(r.Err().Error(), "Redis admits no such user") && strings.Contains(r.Err().Error(), c.strict.Addr()+": ")
+		})
+		time.Sleep(time.Second) // it is tried again
+		if n := said.n.Load(); n != 1 {
+			t.Errorf("the log says so %d times", n)
+		}
 	}
 }
 

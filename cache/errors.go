@@ -36,10 +36,10 @@ func explain(err error) error {
 		remedy = "what [cache] url names are no Sentinels; write redis:// (or rediss://) for a Redis alone"
 	case redis.HasErrorPrefix(err, "CLUSTERDOWN"):
 		remedy = "a server of the Cluster is away, or has lost its part; redis-cli cluster info says more"
+	case strings.Contains(err.Error(), "certificate"): // of Sentinels it has no type
+		remedy = "TLS with Redis fails; does ca_file name who signed the servers' certificates, do these name the hosts of [cache] url (or the addresses that the Sentinels, or a Cluster's servers, announce), and do they want one (cert_file)?"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		remedy = "Redis hung up; is it being restarted, does it want TLS (rediss:// in [cache] url), or a certificate (cert_file), or is it in protected mode, where its user \"default\" needs no password?"
-	case strings.Contains(err.Error(), "certificate"): // of Sentinels it has no type
-		remedy = "TLS with Redis fails; does ca_file name who signed the servers' certificates, do these name the hosts of [cache] url, and do they want one (cert_file)?"
 	case isFull(err):
 		return fmt.Errorf("%w: %w", errFull, err)
 	case isTimeout(err):

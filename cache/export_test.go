@@ -12,7 +12,13 @@ import (
 // Breaker is one that is off.
 type Breaker struct{ b *breaker }
 
-func NewBreaker() Breaker { return Breaker{newBreaker(slog.New(slog.DiscardHandler), errNotTried)} }
+func NewBreaker() Breaker { return NewBreakerThatLogs(slog.DiscardHandler) }
+
+func NewBreakerThatLogs(to slog.Handler) Breaker {
+	return Breaker{newBreaker(slog.New(to), errNotTried)}
+}
+
+func (b Breaker) Still(err error) { b.b.still(context.Background(), err) }
 
 func (b Breaker) Next() time.Duration { return b.b.next() }
 

@@ -87,6 +87,7 @@ func isFull(err error) bool { return redis.HasErrorPrefix(err, "OOM") }
 // server, and written to it again when it was away.
 type Redis struct {
 	client  redis.UniversalClient
+	primary primary // where Sentinels say
 	values  questions
 	claims  questions
 	keys    atomic.Pointer[Keys]
@@ -126,6 +127,9 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 		return nil
 	}
 	r.client = newClient(options)
+	if cfg.Sentinel != "" {
+		r.client.AddHook(&r.primary)
+	}
 	r.values.client, r.values.ask = r.client, askValue
 	r.claims.client, r.claims.ask = r.client, askClaim
 	if r.log == nil {

@@ -3,6 +3,8 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -102,12 +104,26 @@ func (r *Redis) probe(ctx context.Context) error {
 	return err
 }
 
-// everywhere asks the server, or each that takes part of a Cluster.
+// everywhere asks the server, or each that takes part of a Cluster. Where there are several,
+// an error names the one.
 func (r *Redis) everywhere(ctx context.Context, ask func(context.Context, *redis.Client) error) error {
 	if cluster, ok := r.client.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, ask)
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+			return named(c.Options().Addr, ask(ctx, c))
+		})
 	}
-	return ask(ctx, r.client.(*redis.Client))
+	err := ask(ctx, r.client.(*redis.Client))
+	if where := r.primary.Load(); where != nil {
+		err = named(*where, err)
+	}
+	return err
+}
+
+func named(server string, err error) error {
+	if err == nil || server == "" || strings.Contains(err.Error(), server) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", server, err)
 }
 
 // warmUp makes connections, and keeps each until all are there.

@@ -19,6 +19,8 @@ type RedisSentinel struct {
 	sentinels []*Redis
 	password  string // the sentinels'
 	tls       bool
+	user      string // who the sentinels are at the servers; empty: the default one
+	secret    string // that user's password
 }
 
 // StartRedisSentinel starts them. The settings are those of both servers, whatever
@@ -36,6 +38,11 @@ func StartRedisSentinelWithPassword(password string, settings ...string) (*Redis
 // StartRedisSentinelWithTLS starts them so that all are reached by TLS alone.
 func StartRedisSentinelWithTLS(settings ...string) (*RedisSentinel, error) {
 	return (&RedisSentinel{tls: true}).start(settings)
+}
+
+// StartRedisSentinelAs starts them with sentinels that log in at the servers as that user.
+func StartRedisSentinelAs(user, password string, settings ...string) (*RedisSentinel, error) {
+	return (&RedisSentinel{user: user, secret: password}).start(settings)
 }
 
 func (s *RedisSentinel) start(settings []string) (*RedisSentinel, error) {
@@ -67,7 +74,10 @@ func (s *RedisSentinel) begin(settings []string) error {
 		"sentinel down-after-milliseconds " + s.Name() + " 500",
 		"sentinel failover-timeout " + s.Name() + " 2000",
 	}
-	if primary.password != "" {
+	switch {
+	case s.user != "":
+		watch = append(watch, "sentinel auth-user "+s.Name()+" "+s.user, "sentinel auth-pass "+s.Name()+" "+s.secret)
+	case primary.password != "":
 		watch = append(watch, "sentinel auth-pass "+s.Name()+" "+primary.password)
 	}
 	if s.password != "" {
