@@ -45,7 +45,7 @@ func explain(err error) error {
 		err = lineError{err}
 	}
 	if errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection) {
-		return fmt.Errorf("%w: no server of [store] url is the primary, and a standby lags behind; name the primary, or all of them and target_session_attrs=read-write: %w", store.ErrUnwritable, err)
+		return fmt.Errorf("%w: no server of [store] url is the primary now, and a standby lags behind; promote one, or name the primary, or all of them and target_session_attrs=read-write: %w", store.ErrUnwritable, err)
 	}
 	if !errors.As(err, &e) {
 		if ofTLS(err) {

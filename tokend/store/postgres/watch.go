@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/time/rate"
 
 	"tokend/tokend/token"
 )
@@ -24,6 +24,8 @@ const (
 	Deaf = 2500 * time.Millisecond
 	// reconnectAfter, and at random up to twice that, is waited after a connection broke.
 	reconnectAfter = 200 * time.Millisecond
+	// mostSaid is more causes than there are for that, while it lasts.
+	mostSaid = 50
 )
 
 // longestMemory is more than how long a record is believed in any configuration.
@@ -56,6 +58,9 @@ func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool,
 	return p, same, now, err
 }
 
+// ownAddress is this side of a connection in an error: each has another port.
+var ownAddress = regexp.MustCompile(`\S+->`)
+
 // Forget makes every check that begins after it has returned see the change that was
 // made to these tokens. There are none where something else was changed, such as a key of
 // the cache.
@@ -65,25 +70,24 @@ type Forget func(context.Context, ...token.Digest) error
 // forgotten what was known of the tokens. What happened while the connection was away is
 // made up for when it is back. It returns when ctx ends.
 func (s *Store) Watch(ctx context.Context, forget Forget) {
-	seldom := rate.Sometimes{First: 2, Interval: 10 * time.Second}
-	missed := false
+	missed := map[string]bool{} // why, as far as it was said
 	for ctx.Err() == nil {
 		err := s.watch(ctx, forget, func() {
-			if missed {
+			if len(missed) > 0 {
 				s.log.InfoContext(ctx, "changes by other daemons are heard of again")
 			}
-			missed = false
+			clear(missed)
 			s.lost.Store(nil)
 		})
 		if ctx.Err() != nil {
 			return
 		}
-		missed = true
 		err = explain(err)
 		s.lost.Store(&err)
-		seldom.Do(func() {
+		if why := ownAddress.ReplaceAllString(err.Error(), ""); !missed[why] && len(missed) < mostSaid {
+			missed[why] = true
 			s.log.WarnContext(ctx, "changes by other daemons are not heard of: every login asks the database first", "err", err)
-		})
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(reconnectAfter + rand.N(reconnectAfter)): //nolint:gosec // so that not all come at once
