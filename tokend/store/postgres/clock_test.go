@@ -29,6 +29,15 @@ func TestTheServersClockIsFollowed(t *testing.T) {
 		if got, want := c.Now(), time.Now().Add(-time.Hour); !got.Equal(want) {
 			t.Errorf("set back: got %v, want %v", got, want)
 		}
+		c.SetSlowly(time.Now().Add(-time.Hour-10*time.Millisecond), 100*time.Millisecond) // which may have been then
+		if got, want := c.Now(), time.Now().Add(-time.Hour); !got.Equal(want) {
+			t.Errorf("after an inexact answer: got %v, want %v", got, want)
+		}
+		var other postgres.Clock
+		other.SetSlowly(time.Now().Add(time.Hour), 300*time.Millisecond) // it is all there is
+		if got, want := other.Now(), time.Now().Add(time.Hour+150*time.Millisecond); !got.Equal(want) {
+			t.Errorf("after a slow first answer: got %v, want %v", got, want)
+		}
 		c.SetSlowly(time.Now().Add(time.Hour), 300*time.Millisecond)
 		if got, want := c.Now(), time.Now().Add(-time.Hour); !got.Equal(want) {
 			t.Errorf("after a slow answer: got %v, want %v", got, want)

@@ -50,6 +50,28 @@ func lost(t *testing.T, proxy *servers.Proxy, fromClient bool, words string) <-c
 	return there
 }
 
+// TestAServerThatSaysNothingIsNotWaitedForAtTheEnd, or the daemon would not be started again.
+func TestAServerThatSaysNothingIsNotWaitedForAtTheEnd(t *testing.T) {
+	t.Parallel()
+	proxy := newProxy(t)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(newName(t, "current"), proxy)})
+	check(err)
+	check(s.Ping(t.Context()))
+	t.Cleanup(proxy.Cut)
+	proxy.Hang()
+	if s.Ping(t.Context()) == nil {
+		t.Error("it answers")
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	select {
+	case err := <-closed:
+		check(err)
+	case <-time.After(10 * time.Second):
+		t.Error("it is waited for")
+	}
+}
+
 // TestChangeWhoseCommitIsNotAnsweredMayBeMade, and that is said.
 func TestChangeWhoseCommitIsNotAnsweredMayBeMade(t *testing.T) {
 	t.Parallel()

@@ -157,12 +157,24 @@ func (s *Store) Now() time.Time { return s.clock.now() }
 // String names the database, without its password.
 func (s *Store) String() string { return describe(s.pool.Config().ConnConfig) }
 
-// Close waits for what is under way and closes the connections.
+// closeTimeout is how long a server may take to say goodbye.
+const closeTimeout = 2 * time.Second
+
+// Close waits for what is under way and closes the connections. Those to a server that says
+// nothing are closed later, or end with the process.
 func (s *Store) Close() error {
-	for _, pool := range []*pgxpool.Pool{s.logins, s.pool} {
-		if pool != nil {
-			pool.Close()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for _, pool := range []*pgxpool.Pool{s.logins, s.pool} {
+			if pool != nil {
+				pool.Close()
+			}
 		}
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
 	}
 	return nil
 }

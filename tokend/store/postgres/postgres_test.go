@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,15 +115,20 @@ func TestAnUpgradeByAnotherIsWaitedFor(t *testing.T) {
 	other := connect(t.Context(), url)
 	_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, lock.DefaultLockID)
 	check(err)
+	var done atomic.Bool
 	var holder sync.WaitGroup
 	holder.Go(func() {
 		time.Sleep(33 * time.Second)
+		done.Store(true)
 		check(other.Close(context.Background()))
 	})
 	defer holder.Wait()
 	s, err := postgres.Open(t.Context(), postgres.Config{URL: url})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !done.Load() {
+		t.Error("it is not waited for")
 	}
 	check(s.Close())
 }
