@@ -15,12 +15,17 @@ import (
 func TestWhatHappenedBeforeTheStartIsHeardOf(t *testing.T) {
 	url := newDatabase(t, "current")
 	one := open(t, url)
-	forgotten, revoked, disabled := mint(t, one), mint(t, one), mint(t, one)
+	forgotten, yesterday, revoked, disabled := mint(t, one), mint(t, one), mint(t, one), mint(t, one)
 	run(t.Context(), url, `UPDATE tokens SET revoked = now() - interval '27 hours' WHERE id = '`+forgotten.ID+`';
 		INSERT INTO events (at, actor, action, "user", token, detail)
 		VALUES (now() - interval '27 hours', '', '`+string(token.TokenRevoked)+`', 'alice', '`+forgotten.ID+`', '');
 		INSERT INTO events (at, actor, action, "user", token, detail)
-		SELECT now() - interval '26 hours 1 minute', '', '`+string(token.TokenCreated)+`', 'alice', n::text, '' FROM generate_series(1, 20000) AS n`)
+		SELECT now() - interval '26 hours 1 minute', '', '`+string(token.TokenCreated)+`', 'alice', n::text, '' FROM generate_series(1, 20000) AS n;
+		UPDATE tokens SET revoked = now() - interval '25 hours' WHERE id = '`+yesterday.ID+`';
+		INSERT INTO events (at, actor, action, "user", token, detail)
+		VALUES (now() - interval '25 hours', '', '`+string(token.TokenRevoked)+`', 'alice', '`+yesterday.ID+`', '');
+		INSERT INTO events (at, actor, action, "user", token, detail)
+		SELECT now() - interval '24 hours 30 minutes', '', '`+string(token.TokenCreated)+`', 'alice', n::text, '' FROM generate_series(1, 20000) AS n`)
 	check(revokeNow(t, one, revoked))
 	now := token.Time(one.Now())
 	_, _, err := one.SetDisabled(t.Context(), "alice", true, now, token.Event{At: now, Action: token.UserDisabled})
@@ -28,7 +33,7 @@ func TestWhatHappenedBeforeTheStartIsHeardOf(t *testing.T) {
 
 	other := open(t, url)
 	heard := told(t, other)
-	wantTold(t, "before the start", heard, revoked.Digest, disabled.Digest)
+	wantTold(t, "before the start", heard, yesterday.Digest, revoked.Digest, disabled.Digest)
 	await(t, "all of it", other.Hears)
 	if n := len(heard); n > 0 {
 		t.Errorf("told of %d changes that no record is older than", n)
