@@ -22,7 +22,7 @@ type Address struct {
 	TLS      bool     //
 	// Password returns that of the user, for each new connection. Nil: there is none.
 	Password func() (string, error)
-	// SentinelPassword returns that of the Sentinels. Nil: they have none.
+	// SentinelPassword returns that of the Sentinels, for each new connection. Nil: they have none.
 	SentinelPassword func() (string, error)
 	// CAFile has the authorities that a server's certificate may be from. Empty: those that
 	// the system trusts.
@@ -39,7 +39,7 @@ const (
 // options are those of the client.
 func (a Address) options() (o *redis.UniversalOptions, err error) {
 	o = &redis.UniversalOptions{
-		MasterName: a.Sentinel, IsClusterMode: a.Cluster, Username: a.User, DB: a.Database,
+		IsClusterMode: a.Cluster, Username: a.User, DB: a.Database,
 		ClientName: "tokend", DisableIdentity: true,
 		// Each request has its own, shorter time.
 		ContextTimeoutEnabled: true, DialTimeout: probeTimeout, ReadTimeout: probeTimeout, WriteTimeout: probeTimeout,
@@ -63,11 +63,6 @@ func (a Address) options() (o *redis.UniversalOptions, err error) {
 			return nil, err
 		}
 		o.Dialer = dialer(a.tls) // certificates are renewed
-	}
-	if a.SentinelPassword != nil {
-		if o.SentinelPassword, err = a.SentinelPassword(); err != nil {
-			return nil, err
-		}
 	}
 	if a.Password != nil {
 		o.CredentialsProviderContext = func(context.Context) (user, password string, err error) {

@@ -137,10 +137,11 @@ func (b *breaker) still(ctx context.Context, err error) {
 	}
 }
 
-// ownAddress is this side of a connection in an error: each has another port.
-var ownAddress = regexp.MustCompile(`\S+->`)
+// passing is what an error says that is another each time: this side of a connection, whose
+// port is its own, and the time.
+var passing = regexp.MustCompile(`\S+->|[0-9]+`)
 
-func cause(err error) string { return ownAddress.ReplaceAllString(err.Error(), "") }
+func cause(err error) string { return passing.ReplaceAllString(err.Error(), "") }
 
 // next is how long to wait before the next try: hardly before the first one, unless the cache
 // was on for a moment only; at random so that not all daemons come at once.

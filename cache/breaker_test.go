@@ -103,7 +103,6 @@ func TestARedisThatFailsAgainAndAgainIsTriedSeldom(t *testing.T) {
 	}
 }
 
-// lines counts those that are written with the words.
 // TestEachCauseIsLoggedOnce, as long as the cache is off: servers may fail in turn, and each
 // connection has a port of its own.
 func TestEachCauseIsLoggedOnce(t *testing.T) {
@@ -112,7 +111,7 @@ func TestEachCauseIsLoggedOnce(t *testing.T) {
 	outage := func() {
 		for port := range 10 {
 			for _, server := range []string{"a:6379", "b:6379"} {
-				b.Still(fmt.Errorf("write tcp 127.0.0.1:%d->%s: broken pipe", 40000+port, server))
+				b.Still(fmt.Errorf("write tcp 127.0.0.1:%d->%s: broken pipe at 12:00:%02d", 40000+port, server, port))
 			}
 		}
 	}
@@ -122,12 +121,14 @@ func TestEachCauseIsLoggedOnce(t *testing.T) {
 	}
 	b.TurnOn()
 	b.TurnOff(errors.New("again"))
+	b.Still(errors.New("again")) // which was said
 	outage()
 	if n := said.n.Load(); n != 4 {
 		t.Errorf("%d lines with those of the next outage, want 4", n)
 	}
 }
 
+// lines counts those that are written with the words.
 type lines struct {
 	with []byte
 	n    atomic.Int64

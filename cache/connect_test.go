@@ -241,11 +241,12 @@ func TestWhatKindOfRedisItIsIsSaid(t *testing.T) {
 	_, err = strict.Exec(t.Context(), "ACL", "SETUSER", "default", "off")
 	must(t, err)
 	for want, address := range map[string]cache.Address{
-		"one of a Cluster; write redis+cluster://":                                           {Servers: cluster.Addrs()[:1]},
-		"are no Sentinels; write redis://":                                                   {Servers: []string{redis.Addr()}, Sentinel: "name"},
-		"the Sentinels want a password, or another one; mend [cache] sentinel_password_file": {Servers: set.Addrs(), Sentinel: set.Name()},
-		"the Sentinels want a password, or another one":                                      {Servers: set.Addrs(), Sentinel: set.Name(), SentinelPassword: password("wrong")},
-		"knows the password's user by a name; write it into [cache] url":                     {Servers: []string{strict.Addr()}, Password: password("secret")},
+		"one of a Cluster; write redis+cluster://":                                                    {Servers: cluster.Addrs()[:1]},
+		"are no Sentinels; write redis://":                                                            {Servers: []string{redis.Addr()}, Sentinel: "name"},
+		"the Sentinels want a password, or another one, or these are none; mend [cache] url, or sent": {Servers: set.Addrs(), Sentinel: set.Name()},
+		"the Sentinels know no set of servers by the name":                                            {Servers: set.Addrs(), Sentinel: "other", SentinelPassword: password("secret")},
+		"the Sentinels want a password, or another one":                                               {Servers: set.Addrs(), Sentinel: set.Name(), SentinelPassword: password("wrong")},
+		"knows the password's user by a name; write it into [cache] url":                              {Servers: []string{strict.Addr()}, Password: password("secret")},
 	} {
 		r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
 		eventually(t, want, func() bool {

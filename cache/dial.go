@@ -62,8 +62,8 @@ type limited struct {
 	line  []byte   // what there is of a line
 	open  []int    // how many values are to come in each of the arrays that have begun
 	size  int      // of the answer, as far as it was announced
-	whole bool     // all of the answer has come, but for the rest
-	shape shape    // of what a Sentinel says
+	// current reports whether this is still the server to ask. Nil: it is.
+	current func() bool
 }
 
 // settle waits for an answer, whichever it is: "NOAUTH" will do. What TLS itself says behind
@@ -89,20 +89,17 @@ func (l *limited) SetDeadline(t time.Time) error {
 }
 
 // SyscallConn implements syscall.Conn: the client looks there, before it asks, whether the
-// server has hung up. With TLS, too, nothing is to be read then: with each answer, all that
+// server has hung up, or another has taken its place. With TLS, too, nothing is to be read then: with each answer, all that
 // came before it was read, and a server says nothing unasked but goodbye.
 func (l *limited) SyscallConn() (syscall.RawConn, error) {
+	if l.current != nil && !l.current() {
+		return nil, errNotPrimary
+	}
 	conn, ok := l.under.(syscall.Conn)
 	if !ok {
 		return nil, errors.ErrUnsupported
 	}
 	return conn.SyscallConn()
-}
-
-// Write is net.Conn's.
-func (l *limited) Write(p []byte) (int, error) {
-	l.shape.asked(p)
-	return l.Conn.Write(p)
 }
 
 // Read is net.Conn's.
@@ -115,19 +112,9 @@ func (l *limited) Read(p []byte) (int, error) {
 }
 
 func (l *limited) follow(p []byte) error {
-	for {
-		if l.whole && l.rest == 0 {
-			l.whole = false
-			if !l.shape.fits() {
-				return errOdd
-			}
-		}
-		if len(p) == 0 {
-			return nil
-		}
+	for len(p) > 0 {
 		if l.rest > 0 {
 			n := min(l.rest, len(p))
-			l.shape.hear(p[:n])
 			l.rest, p = l.rest-n, p[n:]
 			continue
 		}
@@ -147,10 +134,10 @@ func (l *limited) follow(p []byte) error {
 			l.line = l.line[:0]
 		}
 	}
+	return nil
 }
 
-// header looks at a line, which may announce something: of both versions of the protocol,
-// because the client speaks the newer one to Sentinels. Attributes, which would come before
+// header looks at a line, which may announce something, in both versions of the protocol. Attributes, which would come before
 // an answer, Redis has for nothing; the client's stack grows with each of them. Nor has it
 // numbers of any length, which take the client seconds to read.
 func (l *limited) header() error {
@@ -158,8 +145,6 @@ func (l *limited) header() error {
 	kind := l.line[0]
 	switch kind {
 	case '+', '-', ':', '_', '#', ',': // a value of one line
-		l.shape.value(kind)
-		l.shape.hear(l.line[1:])
 		return l.value()
 	}
 	size, err := strconv.Atoi(string(bytes.TrimSpace(l.line[1:])))
@@ -168,17 +153,14 @@ func (l *limited) header() error {
 	}
 	switch kind {
 	case '$', '=', '!': // so many bytes
-		l.shape.value(kind)
 		if size >= 0 {
 			l.size += size
 			l.rest = size + len("\r\n")
 		}
 		return l.value()
 	case '%': // so many pairs
-		l.shape.array(2*size, len(l.open))
 		return l.array(2 * size)
 	case '*', '~', '>': // so many values
-		l.shape.array(size, len(l.open))
 		return l.array(size)
 	}
 	return errOdd
@@ -208,6 +190,6 @@ func (l *limited) value() error {
 		}
 		l.open = l.open[:last]
 	}
-	l.size, l.whole = 0, true
+	l.size = 0
 	return nil
 }

@@ -16,8 +16,9 @@ import (
 	"tokend/tokend/e2e/servers"
 )
 
-// liar is a server that answers every GET with the same bytes, and all else as Redis does.
-func liar(t *testing.T, lie string, forever bool) (address string) {
+// liar is a server that answers every such command with the same bytes, and all else as Redis
+// does.
+func liar(t *testing.T, command, lie string, forever bool) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -42,7 +43,7 @@ func liar(t *testing.T, lie string, forever bool) (address string) {
 					switch {
 					case strings.Contains(asked, "\r\nhello\r\n"):
 						answer = "-ERR unknown command\r\n"
-					case strings.Contains(asked, "\r\nget\r\n"):
+					case strings.Contains(asked, "\r\n"+command+"\r\n"):
 						answer = lie
 					}
 					for ok := true; ok && err == nil; ok = forever && answer == lie {
@@ -83,7 +84,7 @@ func TestWhatAServerAnnouncesCostsNoMemory(t *testing.T) {
 		"attributes with something":     {lie: strings.Repeat("|1\r\n+a\r\n+b\r\n", 1000), forever: true},
 		"a line without end":            {lie: "+" + strings.Repeat("x", 4096), forever: true},
 	} {
-		r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{liar(t, c.lie, c.forever)}}, Keys: keys})
+		r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{liar(t, "get", c.lie, c.forever)}}, Keys: keys})
 		eventually(t, name+": it was tried", func() bool { return !strings.Contains(r.Err().Error(), "not tried") })
 		if !strings.Contains(r.Err().Error(), "longer than any") {
 			t.Errorf("%s: %v", name, r.Err())

@@ -16,10 +16,10 @@ import (
 // do about it.
 func explain(err error) error {
 	var remedy string
-	ofSentinels := strings.Contains(err.Error(), "all sentinels")
+	ofSentinels := errors.Is(err, errNoPrimary)
 	switch {
 	case ofSentinels && (strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "NOAUTH")):
-		remedy = "the Sentinels want a password, or another one; mend [cache] sentinel_password_file, and restart tokend"
+		remedy = "the Sentinels want a password, or another one, or these are none; mend [cache] url, or sentinel_password_file (after a change of a systemd credential, restart tokend)"
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
 		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (after a change of a systemd credential, restart tokend), or Redis' own rules"
 	case strings.Contains(err.Error(), "without any password configured for the default user"):
@@ -28,7 +28,7 @@ func explain(err error) error {
 		remedy = "the user lacks rights at Redis; docs/operate.md says which it needs"
 	case redis.HasErrorPrefix(err, "READONLY"):
 		remedy = "this Redis is a replica; name the primary in [cache] url, or the Sentinels, which know it"
-	case ofSentinels && strings.Contains(err.Error(), redis.Nil.Error()):
+	case ofSentinels && strings.Contains(err.Error(), "No such master"):
 		remedy = "the Sentinels know no set of servers by the name in [cache] url"
 	case redis.HasErrorPrefix(err, "MOVED"):
 		remedy = "this Redis is one of a Cluster; write redis+cluster:// (or rediss+cluster://) in [cache] url"

@@ -86,18 +86,18 @@ func isFull(err error) bool { return redis.HasErrorPrefix(err, "OOM") }
 // Tombstones are kept in this process, too. They are there whatever becomes of the
 // server, and written to it again when it was away.
 type Redis struct {
-	client  redis.UniversalClient
-	primary primary // where Sentinels say
-	values  questions
-	claims  questions
-	keys    atomic.Pointer[Keys]
-	graves  *graves
-	breaker *breaker
-	full    fullness
-	fills   chan struct{} // has one for each fill that is under way
-	newConn chan struct{} // gets one when a connection was made
-	log     *slog.Logger
-	now     func() time.Time
+	client    redis.UniversalClient
+	sentinels *sentinels // nil: there are none
+	values    questions
+	claims    questions
+	keys      atomic.Pointer[Keys]
+	graves    *graves
+	breaker   *breaker
+	full      fullness
+	fills     chan struct{} // has one for each fill that is under way
+	newConn   chan struct{} // gets one when a connection was made
+	log       *slog.Logger
+	now       func() time.Time
 }
 
 // RedisConfig says where Redis is, and how to use it.
@@ -126,10 +126,12 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 		}
 		return nil
 	}
-	r.client = newClient(options)
 	if cfg.Sentinel != "" {
-		r.client.AddHook(&r.primary)
+		r.sentinels = newSentinels(cfg.Address, options)
+		r.sentinels.changed = func(ctx context.Context) { r.breaker.turnOff(ctx, errNotPrimary) } // until it has all tombstones
+		options.Addrs, options.Dialer = []string{cfg.Sentinel}, r.sentinels.connect
 	}
+	r.client = newClient(options)
 	r.values.client, r.values.ask = r.client, askValue
 	r.claims.client, r.claims.ask = r.client, askClaim
 	if r.log == nil {
@@ -144,7 +146,7 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	return r, nil
 }
 
-// newClient is the client for one server, a Sentinel's, or a Cluster's. Of a Cluster's servers
+// newClient is the client for one server, or a Cluster's. Of a Cluster's servers
 // it would ask with each command what they know of commands (COMMAND), as long as none says so:
 // that is not in the time of the command, and all that tokend sends has its key where others do.
 func newClient(o *redis.UniversalOptions) redis.UniversalClient {
@@ -356,4 +358,7 @@ func (r *Redis) Close() {
 		r.fills <- struct{}{}
 	}
 	_ = r.client.Close() // those that broke are closed already
+	if r.sentinels != nil {
+		r.sentinels.close()
+	}
 }

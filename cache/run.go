@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,6 +15,11 @@ import (
 // Run turns the cache on when the server answers, and again whenever it was away. It
 // returns when ctx ends.
 func (r *Redis) Run(ctx context.Context) {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if r.sentinels != nil {
+		watching.Go(func() { r.sentinels.watch(ctx, r.log) })
+	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for ctx.Err() == nil {
@@ -109,17 +115,20 @@ func (r *Redis) probe(ctx context.Context) error {
 func (r *Redis) everywhere(ctx context.Context, ask func(context.Context, *redis.Client) error) error {
 	if cluster, ok := r.client.(*redis.ClusterClient); ok {
 		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
-			return named(c.Options().Addr, ask(ctx, c))
+			return at(c.Options().Addr, ask(ctx, c))
 		})
 	}
 	err := ask(ctx, r.client.(*redis.Client))
-	if where := r.primary.Load(); where != nil {
-		err = named(*where, err)
+	if r.sentinels != nil && !errors.Is(err, errNoPrimary) {
+		if known := r.sentinels.known.Load(); known != nil {
+			return at(known.primary, err)
+		}
 	}
 	return err
 }
 
-func named(server string, err error) error {
+// at has the error say at which server it was.
+func at(server string, err error) error {
 	if err == nil || server == "" || strings.Contains(err.Error(), server) {
 		return err
 	}

@@ -2,8 +2,12 @@ package cache_test
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,4 +59,126 @@ func startWithUsers(settings ...string) (*servers.RedisSentinel, error) {
 	}
 	settings = append(settings, "masteruser replica", "masterauth "+secret) // the last counts
 	return servers.StartRedisSentinelAs("sentinel", secret, settings...)
+}
+
+// TestANewPrimaryIsUsedThoughTheOldOneLives, and connections to that are there.
+func TestANewPrimaryIsUsedThoughTheOldOneLives(t *testing.T) {
+	set, err := servers.StartRedisSentinel()
+	must(t, err)
+	t.Cleanup(func() { must(t, set.Stop()) })
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: set.Addrs(), Sentinel: set.Name()}, Keys: keys})
+	inter(t, r, time.Hour, "revoked")
+	old, err := set.Primary(t.Context())
+	must(t, err)
+	must(t, set.Failover(t.Context()))
+	var now *servers.Redis
+	eventually(t, "the other one takes over", func() bool {
+		now, err = set.Primary(t.Context())
+		return err == nil && now != old
+	})
+	_, err = now.Exec(t.Context(), "FLUSHALL") // as if it had not heard of that yet
+	must(t, err)
+	eventually(t, "it has what was revoked, and is used", func() bool { return r.Used() && len(entries(t, now)) > 0 })
+	for range 20 {
+		key := newKey()
+		put(t, r, key, "v", time.Hour)
+		expect(t, r, key, "v")
+	}
+	if n := len(entries(t, now)); n < 21 {
+		t.Errorf("the new one has %d entries", n)
+	}
+}
+
+// TestTheSentinelsPasswordIsReadAgain, after it was changed.
+func TestTheSentinelsPasswordIsReadAgain(t *testing.T) {
+	set, err := servers.StartRedisSentinelWithPassword("right")
+	must(t, err)
+	t.Cleanup(func() { must(t, set.Stop()) })
+	var now atomic.Value
+	now.Store("wrong")
+	address := cache.Address{
+		Servers: set.Addrs(), Sentinel: set.Name(), SentinelPassword: func() (string, error) { return now.Load().(string), nil },
+	}
+	r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+	eventually(t, "it says why", func() bool { return strings.Contains(r.Err().Error(), "the Sentinels want a password") })
+	now.Store("right")
+	eventually(t, "it is used", r.Used)
+}
+
+// TestASentinelsOddAnswersEndNothing: the daemon goes on, without the cache.
+func TestASentinelsOddAnswersEndNothing(t *testing.T) {
+	text := func(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
+	for name, lie := range map[string]string{
+		"nothing":             "*0\r\n",
+		"none":                "*-1\r\n",
+		"half of a pair":      "*1\r\n" + text("ip"),
+		"no host":             "*4\r\n" + text("port") + text("1") + text("config-epoch") + text("1"),
+		"no port":             "*4\r\n" + text("ip") + text("127.0.0.1") + text("config-epoch") + text("1"),
+		"no epoch":            "*4\r\n" + text("ip") + text("127.0.0.1") + text("port") + text("1"),
+		"an epoch before all": told("127.0.0.1:1", -1),
+		"numbers":             "*2\r\n:1\r\n:2\r\n",
+		"arrays":              "*2\r\n*0\r\n*0\r\n",
+		"errors in it":        "*2\r\n-ERR x\r\n-ERR y\r\n",
+		"pairs":               "%1\r\n-ERR x\r\n",
+		"more than was asked": "-ERR x\r\n+OK\r\n*0\r\n",
+		"news":                ">2\r\n" + text("message") + text("+switch-master"),
+		"a value too long":    "*2\r\n$100000000000\r\n",
+	} {
+		address := cache.Address{Servers: []string{liar(t, "sentinel", lie, false)}, Sentinel: "name"}
+		r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+		eventually(t, name+": it says why", func() bool {
+			return strings.Contains(r.Err().Error(), "no Sentinel says which server is the primary")
+		})
+	}
+}
+
+// told is what a Sentinel says of a primary.
+func told(address string, epoch int) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		panic(err)
+	}
+	said := "*6\r\n"
+	for _, s := range []string{"ip", host, "port", port, "config-epoch", fmt.Sprint(epoch)} {
+		said += fmt.Sprintf("$%d\r\n%s\r\n", len(s), s)
+	}
+	return said
+}
+
+// TestTheSentinelThatKnowsBestIsBelieved: the others hear of a new primary later. One that
+// knows less is believed if nobody contradicts it.
+func TestTheSentinelThatKnowsBestIsBelieved(t *testing.T) {
+	primary, before := startServer(t), startServer(t)
+	best, err := servers.StartProxy("tcp", liar(t, "sentinel", told(primary.Addr(), 2), false))
+	must(t, err)
+	t.Cleanup(func() { must(t, best.Close()) })
+	other := liar(t, "sentinel", told(before.Addr(), 1), false)
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{other, best.Addr()}, Sentinel: "name"}, Keys: keys})
+	asked := func(server *servers.Redis) int { return len(entries(t, server)) }
+	for range 20 {
+		put(t, r, newKey(), "v", time.Hour)
+		time.Sleep(20 * time.Millisecond)
+	}
+	best.Cut()
+	time.Sleep(500 * time.Millisecond)
+	put(t, r, newKey(), "v", time.Hour)
+	if asked(primary) < 21 || asked(before) > 0 {
+		t.Errorf("the primary has %d entries, the other %d", asked(primary), asked(before))
+	}
+	off := lines{with: []byte("another server is the primary now")}
+	r = runRedis(t, cache.RedisConfig{
+		Address: cache.Address{Servers: []string{other, best.Addr()}, Sentinel: "name"}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&off, nil)),
+	})
+	put(t, r, newKey(), "v", time.Hour)
+	if asked(before) == 0 {
+		t.Error("who knows nothing better does not believe it")
+	}
+	n := asked(before)
+	best.Heal()
+	eventually(t, "the cache is turned off until the other one has what was revoked", func() bool { return off.n.Load() > 0 })
+	eventually(t, "it is used again", r.Used)
+	put(t, r, newKey(), "v", time.Hour)
+	if asked(before) > n {
+		t.Error("the server before is used on")
+	}
 }

@@ -73,7 +73,7 @@ func TestRedisMayAskForACertificate(t *testing.T) {
 	t.Cleanup(func() { must(t, other.Stop()) })
 	address := cache.Address{Servers: []string{server.Addr()}, TLS: true, CAFile: server.Certificate()}
 	stranger := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-	eventually(t, "it was tried", func() bool { return !strings.Contains(stranger.Err().Error(), "not tried") })
+	eventually(t, "it says why", func() bool { return strings.Contains(stranger.Err().Error(), "do they want one (cert_file)") })
 
 	address.CertFile, address.KeyFile = write(t, ""), write(t, "")
 	name := func(of *servers.Redis) {

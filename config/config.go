@@ -94,7 +94,7 @@ type Cache struct {
 	URL string
 
 	// PasswordFile holds the password of the user at Redis, SentinelPasswordFile
-	// that of the Sentinels, spelled like Store.PasswordFile; the former is read
+	// that of the Sentinels, spelled like Store.PasswordFile; both are read
 	// for each new connection. Default: empty, for no password.
 	PasswordFile, SentinelPasswordFile string
 

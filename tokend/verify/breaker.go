@@ -47,7 +47,7 @@ func (b *breaker) note(ctx context.Context, begun time.Time, err error) {
 	case time.Since(begun) >= patience:
 		b.why = err
 		if b.failures++; b.failures == tolerated {
-			b.log.WarnContext(ctx, "the store hangs: until it answers, no login waits for it, and cached records are believed", "err", err)
+			b.log.WarnContext(ctx, "the store hangs: until it answers, no login waits for it long, and cached records are believed", "err", err)
 		}
 	}
 }

@@ -171,6 +171,12 @@ func (s *RedisSentinel) Primary(ctx context.Context) (*Redis, error) {
 	return nil, fmt.Errorf("the sentinels name %v", named)
 }
 
+// Failover has a replica take the primary's place, which goes on as a replica.
+func (s *RedisSentinel) Failover(ctx context.Context) error {
+	_, err := s.sentinels[0].Exec(ctx, "SENTINEL", "FAILOVER", s.Name())
+	return err
+}
+
 // Stop ends all of them and removes what they had.
 func (s *RedisSentinel) Stop() error { return stopAll(slices.Concat(s.sentinels, s.servers)) }
 

@@ -58,8 +58,9 @@ func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool,
 	return p, same, now, err
 }
 
-// ownAddress is this side of a connection in an error: each has another port.
-var ownAddress = regexp.MustCompile(`\S+->`)
+// passing is what an error says that is another each time: this side of a connection, whose
+// port is its own, and the time.
+var passing = regexp.MustCompile(`\S+->|[0-9]+`)
 
 // Forget makes every check that begins after it has returned see the change that was
 // made to these tokens. There are none where something else was changed, such as a key of
@@ -84,7 +85,10 @@ func (s *Store) Watch(ctx context.Context, forget Forget) {
 		}
 		err = explain(err)
 		s.lost.Store(&err)
-		if why := ownAddress.ReplaceAllString(err.Error(), ""); !missed[why] && len(missed) < mostSaid {
+		if why := passing.ReplaceAllString(err.Error(), ""); !missed[why] {
+			if len(missed) >= mostSaid {
+				clear(missed)
+			}
 			missed[why] = true
 			s.log.WarnContext(ctx, "changes by other daemons are not heard of: every login asks the database first", "err", err)
 		}

@@ -1,0 +1,172 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// askSentinelsEvery is how often they are asked for the primary. They tell each other of
+// another one every two seconds only.
+const askSentinelsEvery = 100 * time.Millisecond
+
+var (
+	errNoPrimary  = errors.New("no Sentinel says which server is the primary")
+	errNotPrimary = errors.New("another server is the primary now")
+)
+
+// sentinels know which server is the primary. The library's own client for them listens to
+// what they say in goroutines that end the daemon where it has not the shape that they expect,
+// and believes the first that answers.
+type sentinels struct {
+	set     string
+	all     []sentinel
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	known   atomic.Pointer[named] // what they said last; nil: nothing yet
+	changed func(context.Context) // is called when the primary is another
+}
+
+type sentinel struct {
+	address string
+	client  *redis.SentinelClient
+}
+
+// newSentinels are those of the options, whose client is to use connect for its connections.
+func newSentinels(a Address, o *redis.UniversalOptions) *sentinels {
+	s := &sentinels{set: a.Sentinel, dial: o.Dialer}
+	for _, address := range o.Addrs {
+		options := &redis.Options{
+			Addr: address, ClientName: o.ClientName, DisableIdentity: true, Dialer: o.Dialer, Protocol: o.Protocol,
+			ContextTimeoutEnabled: true, DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
+			MaxRetries: o.MaxRetries, DialerRetries: o.DialerRetries,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		}
+		if a.SentinelPassword != nil {
+			options.CredentialsProviderContext = func(context.Context) (user, password string, err error) {
+				password, err = a.SentinelPassword()
+				return "", password, err
+			}
+		}
+		s.all = append(s.all, sentinel{address, redis.NewSentinelClient(options)})
+	}
+	return s
+}
+
+// connect makes a connection to the primary, which is used as long as it is that.
+func (s *sentinels) connect(ctx context.Context, network, _ string) (net.Conn, error) {
+	where, err := s.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := s.dial(ctx, network, where)
+	if err != nil {
+		return nil, err
+	}
+	conn.(*limited).current = func() bool { return s.known.Load().primary == where }
+	return conn, nil
+}
+
+// watch asks all the time, until ctx ends, so that the daemons agree. A set whose Sentinels
+// are away keeps its primary.
+func (s *sentinels) watch(ctx context.Context, log *slog.Logger) {
+	again := time.NewTicker(askSentinelsEvery)
+	defer again.Stop()
+	away := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		}
+		switch _, err := s.ask(ctx); {
+		case ctx.Err() != nil:
+		case err != nil && !away && s.known.Load() != nil: // else the cache is off, and says why
+			log.WarnContext(ctx, "no Sentinel answers: if the primary of Redis ends now, the cache is not used", "err", err)
+			away = true
+		case err == nil && away:
+			log.InfoContext(ctx, "a Sentinel answers again")
+			away = false
+		}
+	}
+}
+
+// named is what one of them says.
+type named struct {
+	primary string
+	epoch   int64 // the highest knows best
+	err     error
+}
+
+// ask asks all, and notes what the one says that knows best. Once one has answered, the others
+// have as long as a record's look-up. Less than what is known counts only if all say it: they
+// were set up anew.
+func (s *sentinels) ask(ctx context.Context) (primary string, err error) {
+	known := s.known.Load()
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	answers := make([]named, len(s.all))
+	var asked sync.WaitGroup
+	for i, one := range s.all {
+		asked.Go(func() {
+			if answers[i] = s.askOne(ctx, one); answers[i].err == nil {
+				time.AfterFunc(getTimeout, cancel)
+			}
+		})
+	}
+	asked.Wait()
+	best, complete := named{epoch: -1}, true
+	err = errNoPrimary
+	for _, answer := range answers { // always in the same order
+		switch {
+		case answer.err != nil:
+			complete = false
+			err = fmt.Errorf("%w; %w", err, answer.err)
+		case answer.epoch > best.epoch:
+			best = answer
+		}
+	}
+	switch {
+	case best.epoch < 0:
+		return "", err
+	case known != nil && best.epoch < known.epoch && !complete:
+		return known.primary, nil
+	}
+	if !s.known.CompareAndSwap(known, &best) { // another question was answered meanwhile
+		return s.known.Load().primary, nil
+	}
+	if known != nil && known.primary != best.primary {
+		s.changed(ctx)
+	}
+	return best.primary, nil
+}
+
+func (s *sentinels) askOne(ctx context.Context, one sentinel) (n named) {
+	said, err := one.client.Master(ctx, s.set).Result()
+	if err == nil && (said["ip"] == "" || said["port"] == "") {
+		err = errOdd
+	}
+	if err == nil {
+		n.epoch, err = strconv.ParseInt(said["config-epoch"], 10, 64)
+	}
+	if err != nil {
+		n.err = at(one.address, err)
+	}
+	n.primary = net.JoinHostPort(said["ip"], said["port"])
+	return n
+}
+
+// close ends the connections to them.
+func (s *sentinels) close() {
+	for _, one := range s.all {
+		_ = one.client.Close() // those that broke are closed already
+	}
+}
