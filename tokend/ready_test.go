@@ -25,15 +25,17 @@ const (
 	changesUnsaid = "changes by other daemons are not heard of, so that every login asks the database first"
 )
 
-// listening has the daemon's auth socket in its place.
-func (n *node) listening(t *testing.T) {
+// listening has the daemon's auth socket in its place, and returns that.
+func (n *node) listening(t *testing.T) (path string) {
 	t.Helper()
-	listener, err := socket.Listen(t.Context(), filepath.Join(t.TempDir(), "s"), socket.Peers{})
+	path = filepath.Join(t.TempDir(), "s")
+	listener, err := socket.Listen(t.Context(), path, socket.Peers{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
 	n.auth = socket.NewGuard(listener, socket.Peers{}, n.log, socket.NewRejections(nil))
+	return path
 }
 
 // shares is a daemon over a PostgreSQL and a Redis, of which it asks neither by itself.
@@ -159,7 +161,7 @@ func TestAKeyThatWasReplacedEnds(t *testing.T) {
 // TestTheLogSaysWhenAllIsWellAgain, and when not, once, to whoever asks for /readyz meanwhile.
 func TestTheLogSaysWhenAllIsWellAgain(t *testing.T) {
 	n := assembled(t, "")
-	n.listening(t)
+	path := n.listening(t)
 	var log bytes.Buffer
 	n.log = slog.New(slog.NewTextHandler(&log, nil))
 	ready := n.serveReady()
@@ -182,6 +184,17 @@ func TestTheLogSaysWhenAllIsWellAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("with it", 1, 1)
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	expect("without a socket", 2, 1)
+	if err := os.Rename(database, database+".away"); err != nil {
+		t.Fatal(err)
+	}
+	expect("without a database, too", 3, 1)
+	if err := os.Rename(database+".away", database); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // inBackground runs f until the function is called that it returns, or the test ends.

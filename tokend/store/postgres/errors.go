@@ -49,7 +49,7 @@ func explain(err error) error {
 	}
 	if !errors.As(err, &e) {
 		if ofTLS(err) {
-			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, does that name the host of the url, and does the server have TLS (ssl=on)?: %w", err)
+			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, is that still valid, does it name the host of the url, and does the server have TLS (ssl=on)?: %w", err)
 		}
 		if ofKeyPair(err) {
 			return fmt.Errorf("sslcert and sslkey of [store] url cannot be used; do they belong together, and may the daemon read them?: %w", err)

@@ -105,10 +105,21 @@ func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
 	if err := other.WatchErr(); err == nil || !strings.Contains(err.Error(), "not heard of: ") || !strings.Contains(err.Error(), "not currently accepting connections") {
 		t.Errorf("it says why: %v", err)
 	}
+	if n := log.count("are not heard of"); n > 3 { // ended, and refused: but not once for each try
+		t.Errorf("the log says so %d times", n)
+	}
 	revoke(t, one, token.Selection{ID: r.ID})
 	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS true`)
 	wantTold(t, "afterwards", heard, r.Digest)
 	await(t, "the end of the loss", func() bool { return other.WatchErr() == nil })
+	said := log.count("are not heard of")
+	await(t, "a listener again", func() bool { return exec(ended, database) > 0 })
+	await(t, "the next loss to be logged", func() bool { return log.count("are not heard of") > said })
+	await(t, "its end to be logged", func() bool { return log.count("are heard of again") == 2 })
+	time.Sleep(1500 * time.Millisecond) // it asks again
+	if n := log.count("are heard of again"); n != 2 {
+		t.Errorf("the log tells %d times of the ends of two losses", n)
+	}
 }
 
 func TestNowIsTheServers(t *testing.T) {
