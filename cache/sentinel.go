@@ -19,6 +19,10 @@ import (
 // another one every two seconds only.
 const askSentinelsEvery = 100 * time.Millisecond
 
+// rememberEpoch is how long less than what one has said does not count: the others hear of it
+// later, if it was right.
+const rememberEpoch = 10 * time.Second
+
 var (
 	errNoPrimary  = errors.New("no Sentinel says which server is the primary")
 	errNotPrimary = errors.New("another server is the primary now")
@@ -103,12 +107,12 @@ func (s *sentinels) watch(ctx context.Context, log *slog.Logger) {
 type named struct {
 	primary string
 	epoch   int64 // the highest knows best
+	when    time.Time
 	err     error
 }
 
 // ask asks all, and notes what the one says that knows best. Once one has answered, the others
-// have as long as a record's look-up. Less than what is known counts only if all say it: they
-// were set up anew.
+// have as long as a record's look-up.
 func (s *sentinels) ask(ctx context.Context) (primary string, err error) {
 	known := s.known.Load()
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -123,21 +127,20 @@ func (s *sentinels) ask(ctx context.Context) (primary string, err error) {
 		})
 	}
 	asked.Wait()
-	best, complete := named{epoch: -1}, true
+	best := named{epoch: -1, when: time.Now()}
 	err = errNoPrimary
 	for _, answer := range answers { // always in the same order
 		switch {
 		case answer.err != nil:
-			complete = false
 			err = fmt.Errorf("%w; %w", err, answer.err)
 		case answer.epoch > best.epoch:
-			best = answer
+			best.primary, best.epoch = answer.primary, answer.epoch
 		}
 	}
 	switch {
 	case best.epoch < 0:
 		return "", err
-	case known != nil && best.epoch < known.epoch && !complete:
+	case known != nil && best.epoch < known.epoch && time.Since(known.when) < rememberEpoch:
 		return known.primary, nil
 	}
 	if !s.known.CompareAndSwap(known, &best) { // another question was answered meanwhile
