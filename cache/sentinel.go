@@ -65,10 +65,13 @@ func newSentinels(a Address, o *redis.UniversalOptions) *sentinels {
 	return s
 }
 
-// connect makes a connection to the primary, which is used as long as it is that.
-func (s *sentinels) connect(ctx context.Context, network, _ string) (net.Conn, error) {
-	where, err := s.ask(ctx)
-	if err != nil {
+// connect makes a connection to the primary, which is used as long as it is that. A login
+// waits for no Sentinel: watch has asked a moment ago.
+func (s *sentinels) connect(ctx context.Context, network, _ string) (_ net.Conn, err error) {
+	var where string
+	if known := s.known.Load(); known != nil {
+		where = known.primary
+	} else if where, err = s.ask(ctx); err != nil {
 		return nil, err
 	}
 	conn, err := s.dial(ctx, network, where)
@@ -94,7 +97,7 @@ func (s *sentinels) watch(ctx context.Context, log *slog.Logger) {
 		switch _, err := s.ask(ctx); {
 		case ctx.Err() != nil:
 		case err != nil && !away && s.known.Load() != nil: // else the cache is off, and says why
-			log.WarnContext(ctx, "no Sentinel answers: if the primary of Redis ends now, the cache is not used", "err", err)
+			log.WarnContext(ctx, "no Sentinel answers: it would not be heard of if another server became the primary", "err", err)
 			away = true
 		case err == nil && away:
 			log.InfoContext(ctx, "a Sentinel answers again")

@@ -3,6 +3,7 @@ package cache_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -86,6 +87,40 @@ func TestANewPrimaryIsUsedThoughTheOldOneLives(t *testing.T) {
 	}
 	if n := len(entries(t, now)); n < 21 {
 		t.Errorf("the new one has %d entries", n)
+	}
+}
+
+// TestNoLoginWaitsForASentinel, which hang: the primary is known, and that they don't answer is
+// logged.
+func TestNoLoginWaitsForASentinel(t *testing.T) {
+	set, err := servers.StartRedisSentinel()
+	must(t, err)
+	t.Cleanup(func() { must(t, set.Stop()) })
+	away, back := lines{with: []byte("no Sentinel answers")}, lines{with: []byte("a Sentinel answers again")}
+	r := runRedis(t, cache.RedisConfig{
+		Address: cache.Address{Servers: set.Addrs(), Sentinel: set.Name()}, Keys: keys,
+		Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&away, &back), nil)),
+	})
+	put(t, r, "k", "v", time.Hour)
+	primary, err := set.Primary(t.Context())
+	must(t, err)
+	for _, one := range set.Sentinels() {
+		must(t, one.Pause())
+	}
+	for range 5 {
+		_, err = primary.Exec(t.Context(), "CLIENT", "KILL", "TYPE", "normal")
+		must(t, err)
+		time.Sleep(300 * time.Millisecond)
+		expect(t, r, "k", "v")
+	}
+	eventually(t, "that is logged", func() bool { return away.n.Load() > 0 })
+	for _, one := range set.Sentinels() {
+		must(t, one.Resume())
+	}
+	eventually(t, "and its end", func() bool { return back.n.Load() > 0 })
+	time.Sleep(time.Second)
+	if a, b := away.n.Load(), back.n.Load(); a != 1 || b != 1 {
+		t.Errorf("the log says %d times that none answers, and %d times that one does", a, b)
 	}
 }
 

@@ -138,6 +138,9 @@ func (s *RedisSentinel) Certificate() string { return s.servers[0].Certificate()
 // Name is what the sentinels call the primary, whichever it is.
 func (s *RedisSentinel) Name() string { return "tokend" }
 
+// Sentinels are those that watch the servers.
+func (s *RedisSentinel) Sentinels() []*Redis { return s.sentinels }
+
 // Addrs are where the sentinels listen.
 func (s *RedisSentinel) Addrs() []string { return addrs(s.sentinels) }
 
