@@ -132,11 +132,13 @@ func TestEachCauseIsLoggedOnce(t *testing.T) {
 type lines struct {
 	with []byte
 	n    atomic.Int64
+	last atomic.Int64 // when, in Unix nanoseconds
 }
 
 func (l *lines) Write(line []byte) (int, error) {
 	if bytes.Contains(line, l.with) {
 		l.n.Add(1)
+		l.last.Store(time.Now().UnixNano())
 	}
 	return len(line), nil
 }

@@ -16,9 +16,9 @@ import (
 	"tokend/tokend/e2e/servers"
 )
 
-// liar is a server that answers every such command with the same bytes, and all else as Redis
+// liar is a server that answers some commands always with the same bytes, and all else as Redis
 // does.
-func liar(t *testing.T, command, lie string, forever bool) (address string) {
+func liar(t *testing.T, lies map[string]string, forever bool) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -40,11 +40,14 @@ func liar(t *testing.T, command, lie string, forever bool) (address string) {
 					}
 					asked := strings.ToLower(string(buf[:n]))
 					answer := strings.Repeat("+OK\r\n", strings.Count("\r\n"+asked, "\r\n*"))
-					switch {
-					case strings.Contains(asked, "\r\nhello\r\n"):
+					if strings.Contains(asked, "\r\nhello\r\n") {
 						answer = "-ERR unknown command\r\n"
-					case strings.Contains(asked, "\r\n"+command+"\r\n"):
-						answer = lie
+					}
+					lie := "none"
+					for command, said := range lies {
+						if strings.Contains(asked, "\r\n"+command+"\r\n") {
+							lie, answer = said, said
+						}
 					}
 					for ok := true; ok && err == nil; ok = forever && answer == lie {
 						_, err = io.WriteString(conn, answer)
@@ -84,7 +87,7 @@ func TestWhatAServerAnnouncesCostsNoMemory(t *testing.T) {
 		"attributes with something":     {lie: strings.Repeat("|1\r\n+a\r\n+b\r\n", 1000), forever: true},
 		"a line without end":            {lie: "+" + strings.Repeat("x", 4096), forever: true},
 	} {
-		r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{liar(t, "get", c.lie, c.forever)}}, Keys: keys})
+		r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{liar(t, map[string]string{"get": c.lie}, c.forever)}}, Keys: keys})
 		eventually(t, name+": it was tried", func() bool { return !strings.Contains(r.Err().Error(), "not tried") })
 		if !strings.Contains(r.Err().Error(), "longer than any") {
 			t.Errorf("%s: %v", name, r.Err())

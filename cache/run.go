@@ -65,6 +65,9 @@ func (r *Redis) look(ctx context.Context) {
 // recover asks all servers, and writes every tombstone there is before the cache is used
 // again: what they had of them may be gone.
 func (r *Redis) recover(ctx context.Context) error {
+	if r.unsettled() {
+		return errNotPrimary
+	}
 	if err := r.probe(ctx); err != nil {
 		return err
 	}
@@ -78,12 +81,18 @@ func (r *Redis) recover(ctx context.Context) error {
 		if err := r.write(ctx, names); err != nil {
 			return err
 		}
-		if r.breaker.turnOn(ctx, func() bool { return r.graves.pending() == 0 }) {
+		if r.breaker.turnOn(ctx, func() bool { return r.graves.pending() == 0 && !r.unsettled() }) {
 			return nil
+		}
+		if r.unsettled() {
+			return errNotPrimary
 		}
 		names = r.graves.unwritten()
 	}
 }
+
+// unsettled reports whether other daemons may not know yet which server is the primary.
+func (r *Redis) unsettled() bool { return r.sentinels != nil && r.sentinels.changedWithin(agreeWithin) }
 
 // probe returns nil if all servers answer, and take something to keep.
 func (r *Redis) probe(ctx context.Context) error {

@@ -19,6 +19,10 @@ import (
 // another one every two seconds only.
 const askSentinelsEvery = 100 * time.Millisecond
 
+// agreeWithin is how long Redis is not used after another server has become the primary: all
+// daemons know it then. One that does not yet writes tombstones where the others don't look.
+const agreeWithin = time.Second
+
 // rememberEpoch is how long less than what one has said does not count: the others hear of it
 // later, if it was right.
 const rememberEpoch = 10 * time.Second
@@ -37,6 +41,7 @@ type sentinels struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	known   atomic.Pointer[named] // what they said last; nil: nothing yet
 	changed func(context.Context) // is called when the primary is another
+	since   atomic.Int64          // when that was, in Unix nanoseconds
 }
 
 type sentinel struct {
@@ -150,24 +155,37 @@ func (s *sentinels) ask(ctx context.Context) (primary string, err error) {
 		return s.known.Load().primary, nil
 	}
 	if known != nil && known.primary != best.primary {
+		s.since.Store(time.Now().UnixNano())
 		s.changed(ctx)
 	}
 	return best.primary, nil
 }
 
+// askOne asks one for the epoch and then for the address: while it has a replica take over,
+// the address that stands beside the new epoch is still the old one.
 func (s *sentinels) askOne(ctx context.Context, one sentinel) (n named) {
+	var address []string
 	said, err := one.client.Master(ctx, s.set).Result()
-	if err == nil && (said["ip"] == "" || said["port"] == "") {
-		err = errOdd
-	}
 	if err == nil {
 		n.epoch, err = strconv.ParseInt(said["config-epoch"], 10, 64)
 	}
+	if err == nil {
+		address, err = one.client.GetMasterAddrByName(ctx, s.set).Result()
+	}
+	if err == nil && len(address) != 2 {
+		err = errOdd
+	}
 	if err != nil {
 		n.err = at(one.address, err)
+		return n
 	}
-	n.primary = net.JoinHostPort(said["ip"], said["port"])
+	n.primary = net.JoinHostPort(address[0], address[1])
 	return n
+}
+
+// changedWithin reports whether another server became the primary so short a time ago.
+func (s *sentinels) changedWithin(d time.Duration) bool {
+	return time.Since(time.Unix(0, s.since.Load())) < d
 }
 
 // close ends the connections to them.

@@ -90,6 +90,23 @@ func TestANewPrimaryIsUsedThoughTheOldOneLives(t *testing.T) {
 	}
 }
 
+// TestTheReplicaThatTakesOverIsThePrimary: beside the new epoch a Sentinel tells the old address,
+// until all other replicas follow.
+func TestTheReplicaThatTakesOverIsThePrimary(t *testing.T) {
+	old, now := startServer(t), startServer(t)
+	leader, other := told(now.Addr(), 2), told(old.Addr(), 1)
+	host, port, err := net.SplitHostPort(old.Addr())
+	must(t, err)
+	leader[master] = "*6\r\n" + text("ip") + text(host) + text("port") + text(port) + text("config-epoch") + text("2")
+	r := runRedis(t, cache.RedisConfig{
+		Address: cache.Address{Servers: []string{liar(t, leader, false), liar(t, other, false)}, Sentinel: "name"}, Keys: keys,
+	})
+	put(t, r, newKey(), "v", time.Hour)
+	if len(entries(t, now)) == 0 || len(entries(t, old)) > 0 {
+		t.Error("the old one is asked")
+	}
+}
+
 // TestNoLoginWaitsForASentinel, which hang: the primary is known, and that they don't answer is
 // logged.
 func TestNoLoginWaitsForASentinel(t *testing.T) {
@@ -142,15 +159,13 @@ func TestTheSentinelsPasswordIsReadAgain(t *testing.T) {
 
 // TestASentinelsOddAnswersEndNothing: the daemon goes on, without the cache.
 func TestASentinelsOddAnswersEndNothing(t *testing.T) {
-	text := func(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
+	right := told(redis.Addr(), 1)[address]
 	for name, lie := range map[string]string{
 		"nothing":             "*0\r\n",
 		"none":                "*-1\r\n",
 		"half of a pair":      "*1\r\n" + text("ip"),
-		"no host":             "*4\r\n" + text("port") + text("1") + text("config-epoch") + text("1"),
-		"no port":             "*4\r\n" + text("ip") + text("127.0.0.1") + text("config-epoch") + text("1"),
 		"no epoch":            "*4\r\n" + text("ip") + text("127.0.0.1") + text("port") + text("1"),
-		"an epoch before all": told("127.0.0.1:1", -1),
+		"an epoch before all": epoch(-1),
 		"numbers":             "*2\r\n:1\r\n:2\r\n",
 		"arrays":              "*2\r\n*0\r\n*0\r\n",
 		"errors in it":        "*2\r\n-ERR x\r\n-ERR y\r\n",
@@ -159,25 +174,30 @@ func TestASentinelsOddAnswersEndNothing(t *testing.T) {
 		"news":                ">2\r\n" + text("message") + text("+switch-master"),
 		"a value too long":    "*2\r\n$100000000000\r\n",
 	} {
-		address := cache.Address{Servers: []string{liar(t, "sentinel", lie, false)}, Sentinel: "name"}
-		r := startRedis(t, cache.RedisConfig{Address: address, Keys: keys})
-		eventually(t, name+": it says why", func() bool {
-			return strings.Contains(r.Err().Error(), "no Sentinel says which server is the primary")
-		})
+		for _, lies := range []map[string]string{{master: lie, address: right}, {master: epoch(1), address: lie}} {
+			r := startRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{liar(t, lies, false)}, Sentinel: "name"}, Keys: keys})
+			eventually(t, name+": it was tried", func() bool { return !strings.Contains(r.Err().Error(), "not tried") })
+			if r.Used() {
+				t.Errorf("%s: it is used", name)
+			}
+		}
 	}
 }
 
+const master, address = "master", "get-master-addr-by-name"
+
+// text is that in Redis' protocol.
+func text(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
+
+func epoch(n int) string { return "*2\r\n" + text("config-epoch") + text(fmt.Sprint(n)) }
+
 // told is what a Sentinel says of a primary.
-func told(address string, epoch int) string {
-	host, port, err := net.SplitHostPort(address)
+func told(server string, n int) map[string]string {
+	host, port, err := net.SplitHostPort(server)
 	if err != nil {
 		panic(err)
 	}
-	said := "*6\r\n"
-	for _, s := range []string{"ip", host, "port", port, "config-epoch", fmt.Sprint(epoch)} {
-		said += fmt.Sprintf("$%d\r\n%s\r\n", len(s), s)
-	}
-	return said
+	return map[string]string{master: epoch(n), address: "*2\r\n" + text(host) + text(port)}
 }
 
 // TestTheSentinelThatKnowsBestIsBelieved: the others hear of a new primary later. What they
@@ -185,10 +205,10 @@ func told(address string, epoch int) string {
 func TestTheSentinelThatKnowsBestIsBelieved(t *testing.T) {
 	t.Parallel()
 	primary, before := startServer(t), startServer(t)
-	best, err := servers.StartProxy("tcp", liar(t, "sentinel", told(primary.Addr(), 2), false))
+	best, err := servers.StartProxy("tcp", liar(t, told(primary.Addr(), 2), false))
 	must(t, err)
 	t.Cleanup(func() { must(t, best.Close()) })
-	other := liar(t, "sentinel", told(before.Addr(), 1), false)
+	other := liar(t, told(before.Addr(), 1), false)
 	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{other, best.Addr()}, Sentinel: "name"}, Keys: keys})
 	asked := func(server *servers.Redis) int { return len(entries(t, server)) }
 	for range 20 {
@@ -206,9 +226,9 @@ func TestTheSentinelThatKnowsBestIsBelieved(t *testing.T) {
 		return asked(before) > 0
 	})
 
-	off := lines{with: []byte("another server is the primary now")}
+	off, on := lines{with: []byte("another server is the primary now")}, lines{with: []byte("the cache is used")}
 	r = runRedis(t, cache.RedisConfig{
-		Address: cache.Address{Servers: []string{other, best.Addr()}, Sentinel: "name"}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&off, nil)),
+		Address: cache.Address{Servers: []string{other, best.Addr()}, Sentinel: "name"}, Keys: keys, Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&off, &on), nil)),
 	})
 	n := asked(before)
 	put(t, r, newKey(), "v", time.Hour)
@@ -219,6 +239,9 @@ func TestTheSentinelThatKnowsBestIsBelieved(t *testing.T) {
 	best.Heal()
 	eventually(t, "the cache is turned off until the other one has what was revoked", func() bool { return off.n.Load() > 0 })
 	eventually(t, "it is used again", r.Used)
+	if took := time.Duration(on.last.Load() - off.last.Load()); took < time.Second {
+		t.Errorf("it is used after %s already, when others may not know of the other one", took)
+	}
 	put(t, r, newKey(), "v", time.Hour)
 	if asked(before) > n {
 		t.Error("the server before is used on")
