@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type grid struct {
 	database *servers.PostgreSQL
 	standby  *servers.PostgreSQL // nil: none
 	redis    *servers.Redis
+	set      *servers.RedisSentinel // in its place; nil: none
 	nodes    []*node
 }
 
@@ -36,7 +38,7 @@ type node struct {
 	daemon  *rig.Daemon // where it is to be killed
 	metrics string
 	toStore *servers.Proxy
-	toCache *servers.Proxy
+	toCache *servers.Proxy // nil: to a set of servers
 	admin   http.Client
 }
 
@@ -46,6 +48,7 @@ type gridSettings struct {
 	withStandby bool          // that has what the primary has acknowledged
 	postgres    []string
 	secure      bool // Redis is reached by TLS
+	sentinel    bool // Redis is a set of servers, which each daemon finds by another Sentinel first
 	size        int  // 0: three
 	killed      bool // the daemons don't end cleanly
 }
@@ -69,23 +72,50 @@ func startGrid(t *testing.T, s gridSettings) *grid {
 			}
 		}
 	}
-	startRedis := servers.StartRedis
-	if s.secure {
-		startRedis = servers.StartRedisWithTLS
-	}
-	if g.redis, err = startRedis(); err != nil {
-		t.Fatal(err)
-	}
-	stopAtEnd(t, g.redis.Stop)
+	g.startRedis(t, s)
 	for range cmp.Or(s.size, 3) {
 		g.nodes = append(g.nodes, g.startNode(t, s))
 	}
 	return g
 }
 
+func (g *grid) startRedis(t *testing.T, s gridSettings) {
+	t.Helper()
+	var err error
+	if s.sentinel {
+		if g.set, err = servers.StartRedisSentinel(); err != nil {
+			t.Fatal(err)
+		}
+		stopAtEnd(t, g.set.Stop)
+		return
+	}
+	start := servers.StartRedis
+	if s.secure {
+		start = servers.StartRedisWithTLS
+	}
+	if g.redis, err = start(); err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, g.redis.Stop)
+}
+
+// cacheOf is what the node's [cache] says of Redis.
+func (g *grid) cacheOf(t *testing.T, n *node, s gridSettings) string {
+	t.Helper()
+	if s.sentinel {
+		all, first := g.set.Addrs(), len(g.nodes)%3
+		return `url = "redis+sentinel://` + strings.Join(slices.Concat(all[first:], all[:first]), ",") + "/" + g.set.Name() + `"`
+	}
+	n.toCache = startProxy(t, "tcp", g.redis.Addr())
+	if s.secure {
+		return `url = "rediss://` + n.toCache.Addr() + `"` + "\nca_file = '" + g.redis.Certificate() + "'"
+	}
+	return `url = "redis://` + n.toCache.Addr() + `"`
+}
+
 func (g *grid) startNode(t *testing.T, s gridSettings) *node {
 	t.Helper()
-	n := &node{toCache: startProxy(t, "tcp", g.redis.Addr()), toStore: startProxy(t, "unix", socketOf(g.database))}
+	n := &node{toStore: startProxy(t, "unix", socketOf(g.database))}
 	addresses, attributes := n.toStore.Addr(), ""
 	if g.standby != nil {
 		addresses += "," + startProxy(t, "unix", socketOf(g.standby)).Addr()
@@ -108,13 +138,9 @@ func (g *grid) startNode(t *testing.T, s gridSettings) *node {
 	if n.metrics, err = rig.FreeAddress(); err != nil {
 		t.Fatal(err)
 	}
-	cache := `url = "redis://` + n.toCache.Addr() + `"`
-	if s.secure {
-		cache = `url = "rediss://` + n.toCache.Addr() + `"` + "\nca_file = '" + g.redis.Certificate() + "'"
-	}
 	for _, err := range []error{
 		os.Link(built.Tokend(), n.site.Tokend()),
-		n.site.WriteConfig(n.metrics, `[tokens]`, `max_per_user = 10000`, `[cache]`, cache,
+		n.site.WriteConfig(n.metrics, `[tokens]`, `max_per_user = 10000`, `[cache]`, g.cacheOf(t, n, s),
 			`ttl = "`+cmp.Or(s.ttl, time.Minute).String()+`"`, `stale = "`+cmp.Or(s.stale, 10*time.Minute).String()+`"`),
 	} {
 		if err != nil {

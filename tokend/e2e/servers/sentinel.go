@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisSentinel is a primary, a replica that follows it, and three sentinels, of which two
-// make the replica the primary when that one is gone for half a second.
+// RedisSentinel is a primary, two replicas that follow it, and three sentinels, of which two
+// make one of the replicas the primary when that one is gone for half a second.
 type RedisSentinel struct {
 	servers   []*Redis
 	sentinels []*Redis
@@ -60,13 +60,15 @@ func (s *RedisSentinel) begin(settings []string) error {
 		return err
 	}
 	s.servers = append(s.servers, primary)
-	replica, err := (&Redis{tls: s.tls, like: primary, own: append([]string{"replicaof 127.0.0.1 " + primary.port}, settings...)}).begin(nil)
-	if err != nil {
-		return err
-	}
-	s.servers = append(s.servers, replica)
-	if err := replica.process.await(replica.inSync); err != nil {
-		return err
+	for range 2 {
+		replica, err := (&Redis{tls: s.tls, like: primary, own: append([]string{"replicaof 127.0.0.1 " + primary.port}, settings...)}).begin(nil)
+		if err != nil {
+			return err
+		}
+		s.servers = append(s.servers, replica)
+		if err := replica.process.await(replica.inSync); err != nil {
+			return err
+		}
 	}
 
 	watch := []string{
@@ -124,8 +126,13 @@ func (s *RedisSentinel) known(sentinel *Redis) func(context.Context) error {
 		if err != nil {
 			return err
 		}
-		if primary["flags"] != "master" || primary["num-other-sentinels"] != "2" || len(replicas) != 1 ||
-			replicas[0]["flags"] != "slave" || replicas[0]["master-link-status"] != "ok" {
+		ready := 0
+		for _, replica := range replicas {
+			if replica["flags"] == "slave" && replica["master-link-status"] == "ok" {
+				ready++
+			}
+		}
+		if primary["flags"] != "master" || primary["num-other-sentinels"] != "2" || ready != 2 {
 			return fmt.Errorf("the sentinel does not know all others: %v, %v", primary, replicas)
 		}
 		return nil
