@@ -16,7 +16,7 @@ import (
 // do about it.
 func explain(err error) error {
 	var remedy string
-	ofSentinels := errors.Is(err, errNoPrimary)
+	ofSentinels := errors.Is(err, errNoPrimary) || errors.Is(err, errSilent)
 	switch {
 	case ofSentinels && (strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "NOAUTH")):
 		remedy = "the Sentinels want a password, or another one, or these are none; mend [cache] url, or sentinel_password_file (after a change of a systemd credential, restart tokend)"
@@ -27,7 +27,7 @@ func explain(err error) error {
 	case redis.HasErrorPrefix(err, "NOPERM"), strings.Contains(err.Error(), "can't run this command"): // in a script
 		remedy = "the user lacks rights at Redis; docs/operate.md says which it needs"
 	case redis.HasErrorPrefix(err, "READONLY"):
-		remedy = "this Redis is a replica; name the primary in [cache] url, or the Sentinels, which know it"
+		remedy = "this Redis is a replica; name the primary in [cache] url, or all of the Sentinels, one of which knows it"
 	case ofSentinels && strings.Contains(err.Error(), "No such master"):
 		remedy = "the Sentinels know no set of servers by the name in [cache] url"
 	case redis.HasErrorPrefix(err, "MOVED"):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -92,22 +93,53 @@ func (s *sentinels) connect(ctx context.Context, network, _ string) (_ net.Conn,
 func (s *sentinels) watch(ctx context.Context, log *slog.Logger) {
 	again := time.NewTicker(askSentinelsEvery)
 	defer again.Stop()
-	away := false
+	silent := make([]useless, len(s.all))
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-again.C:
 		}
-		switch _, err := s.ask(ctx); {
-		case ctx.Err() != nil:
-		case err != nil && !away && s.known.Load() != nil: // else the cache is off, and says why
-			log.WarnContext(ctx, "no Sentinel answers: it would not be heard of if another server became the primary", "err", err)
-			away = true
-		case err == nil && away:
-			log.InfoContext(ctx, "a Sentinel answers again")
-			away = false
+		known := s.known.Load()
+		answers := s.askAll(ctx)
+		_, _ = s.judge(ctx, known, answers)
+		for i, answer := range answers {
+			if ctx.Err() == nil {
+				silent[i].note(ctx, log, s.all[i].address, answer.err)
+			}
 		}
+	}
+}
+
+// useless is since when a Sentinel has said nothing of use, and why, as far as that was logged.
+type useless struct {
+	since time.Time // zero: it has
+	said  map[string]bool
+}
+
+// uselessFor is how long that lasts before it is logged: one may be late now and then.
+const uselessFor = time.Second
+
+var errSilent = errors.New("a Sentinel does not say which server is the primary")
+
+func (s *useless) note(ctx context.Context, log *slog.Logger, address string, err error) {
+	if err == nil {
+		if len(s.said) > 0 {
+			log.InfoContext(ctx, "a Sentinel answers again", "sentinel", address)
+		}
+		*s = useless{}
+		return
+	}
+	if s.since.IsZero() {
+		s.since = time.Now()
+	}
+	err = explain(fmt.Errorf("%w: %w", errSilent, err))
+	if why := cause(err); time.Since(s.since) >= uselessFor && !s.said[why] && len(s.said) < mostSaid {
+		if s.said == nil {
+			s.said = map[string]bool{}
+		}
+		s.said[why] = true
+		log.WarnContext(ctx, "a Sentinel is of no use", "err", err)
 	}
 }
 
@@ -119,10 +151,15 @@ type named struct {
 	err     error
 }
 
-// ask asks all, and notes what the one says that knows best. Once one has answered, the others
-// have as long as a record's look-up.
+// ask asks all for the primary.
 func (s *sentinels) ask(ctx context.Context) (primary string, err error) {
 	known := s.known.Load()
+	return s.judge(ctx, known, s.askAll(ctx))
+}
+
+// askAll asks all at once. When one has answered, the others have as long as a record's
+// look-up.
+func (s *sentinels) askAll(ctx context.Context) []named {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	answers := make([]named, len(s.all))
@@ -135,13 +172,19 @@ func (s *sentinels) ask(ctx context.Context) (primary string, err error) {
 		})
 	}
 	asked.Wait()
+	return answers
+}
+
+// judge notes what the one says that knows best, unless more than was known before they were
+// asked was learned meanwhile.
+func (s *sentinels) judge(ctx context.Context, known *named, answers []named) (primary string, err error) {
 	best := named{epoch: -1, when: time.Now()}
 	err = errNoPrimary
 	for _, answer := range answers { // always in the same order
 		switch {
 		case answer.err != nil:
 			err = fmt.Errorf("%w; %w", err, answer.err)
-		case answer.epoch > best.epoch:
+		case answer.epoch > best.epoch, answer.epoch == best.epoch && answer.primary < best.primary: // by whatever daemon
 			best.primary, best.epoch = answer.primary, answer.epoch
 		}
 	}
@@ -151,7 +194,7 @@ func (s *sentinels) ask(ctx context.Context) (primary string, err error) {
 	case known != nil && best.epoch < known.epoch && time.Since(known.when) < rememberEpoch:
 		return known.primary, nil
 	}
-	if !s.known.CompareAndSwap(known, &best) { // another question was answered meanwhile
+	if !s.known.CompareAndSwap(known, &best) {
 		return s.known.Load().primary, nil
 	}
 	if known != nil && known.primary != best.primary {
@@ -174,6 +217,9 @@ func (s *sentinels) askOne(ctx context.Context, one sentinel) (n named) {
 	}
 	if err == nil && len(address) != 2 {
 		err = errOdd
+	}
+	if errors.Is(err, context.Canceled) { // another one has answered
+		err = os.ErrDeadlineExceeded
 	}
 	if err != nil {
 		n.err = at(one.address, err)

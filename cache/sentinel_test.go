@@ -113,7 +113,7 @@ func TestNoLoginWaitsForASentinel(t *testing.T) {
 	set, err := servers.StartRedisSentinel()
 	must(t, err)
 	t.Cleanup(func() { must(t, set.Stop()) })
-	away, back := lines{with: []byte("no Sentinel answers")}, lines{with: []byte("a Sentinel answers again")}
+	away, back := lines{with: []byte("a Sentinel is of no use")}, lines{with: []byte("a Sentinel answers again")}
 	r := runRedis(t, cache.RedisConfig{
 		Address: cache.Address{Servers: set.Addrs(), Sentinel: set.Name()}, Keys: keys,
 		Logger: slog.New(slog.NewTextHandler(io.MultiWriter(&away, &back), nil)),
@@ -130,14 +130,15 @@ func TestNoLoginWaitsForASentinel(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		expect(t, r, "k", "v")
 	}
-	eventually(t, "that is logged", func() bool { return away.n.Load() > 0 })
+	eventually(t, "that is logged", func() bool { return away.n.Load() == 3 })
+	time.Sleep(2500 * time.Millisecond) // they are asked again
 	for _, one := range set.Sentinels() {
 		must(t, one.Resume())
 	}
-	eventually(t, "and its end", func() bool { return back.n.Load() > 0 })
+	eventually(t, "and its end", func() bool { return back.n.Load() == 3 })
 	time.Sleep(time.Second)
-	if a, b := away.n.Load(), back.n.Load(); a != 1 || b != 1 {
-		t.Errorf("the log says %d times that none answers, and %d times that one does", a, b)
+	if a, b := away.n.Load(), back.n.Load(); a != 3 || b != 3 {
+		t.Errorf("the log says %d times that one of three is of no use, and %d times that it answers", a, b)
 	}
 }
 
@@ -155,6 +156,21 @@ func TestTheSentinelsPasswordIsReadAgain(t *testing.T) {
 	eventually(t, "it says why", func() bool { return strings.Contains(r.Err().Error(), "the Sentinels want a password") })
 	now.Store("right")
 	eventually(t, "it is used", r.Used)
+}
+
+// TestASentinelThatIsOfNoUseIsNamed, though the others do.
+func TestASentinelThatIsOfNoUseIsNamed(t *testing.T) {
+	set, err := servers.StartRedisSentinel()
+	must(t, err)
+	t.Cleanup(func() { must(t, set.Stop()) })
+	wrong := "a Sentinel is of no use\" err=\"what [cache] url names are no Sentinels; write redis:// (or rediss://) for a Redis alone: " +
+		"a Sentinel does not say which server is the primary: " + redis.Addr()
+	named := lines{with: []byte(wrong)}
+	runRedis(t, cache.RedisConfig{
+		Address: cache.Address{Servers: []string{set.Addrs()[0], redis.Addr()}, Sentinel: set.Name()}, Keys: keys,
+		Logger: slog.New(slog.NewTextHandler(&named, nil)),
+	})
+	eventually(t, "that is logged", func() bool { return named.n.Load() > 0 })
 }
 
 // TestASentinelsOddAnswersEndNothing: the daemon goes on, without the cache.
