@@ -218,7 +218,7 @@ func (s *sentinels) askOne(ctx context.Context, one sentinel) (n named) {
 	if err == nil && len(address) != 2 {
 		err = errOdd
 	}
-	if errors.Is(err, context.Canceled) { // another one has answered
+	if errors.Is(err, context.Canceled) || isTimeout(err) { // or another one has answered
 		err = os.ErrDeadlineExceeded
 	}
 	if err != nil {
