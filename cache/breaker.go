@@ -33,7 +33,7 @@ type breaker struct {
 	mu       sync.Mutex
 	off      bool
 	why      error
-	said     map[string]bool // in the log, since it was turned off
+	said     causes // in the log, since it was turned off
 	failures int
 	last     time.Time // when it failed
 	since    time.Time // when it was turned on
@@ -43,7 +43,7 @@ type breaker struct {
 
 // newBreaker returns one that is off.
 func newBreaker(log *slog.Logger, why error) *breaker {
-	return &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why, said: map[string]bool{}, fresh: true}
+	return &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why, said: causes{}, fresh: true}
 }
 
 // err is nil while the cache is on, else why it is off.
@@ -101,7 +101,7 @@ func (b *breaker) trip(ctx context.Context, err error) {
 		b.wait, b.fresh = 0, true
 	}
 	clear(b.said)
-	b.said[cause(b.why)] = true
+	b.said.isNew(b.why)
 	b.log.WarnContext(ctx, "the cache is not used until it works again: every login asks the store", "err", b.why)
 	select {
 	case b.tripped <- struct{}{}:
@@ -128,11 +128,7 @@ func (b *breaker) still(ctx context.Context, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.why = err
-	if name := cause(err); !b.said[name] {
-		if len(b.said) >= mostSaid {
-			clear(b.said)
-		}
-		b.said[name] = true
+	if b.said.isNew(err) {
 		b.log.WarnContext(ctx, "the cache cannot be used yet: every login asks the store", "err", err)
 	}
 }
@@ -141,7 +137,21 @@ func (b *breaker) still(ctx context.Context, err error) {
 // port is its own, and the time.
 var passing = regexp.MustCompile(`\S+->|[0-9]+`)
 
-func cause(err error) string { return passing.ReplaceAllString(err.Error(), "") }
+// causes are those that were logged.
+type causes map[string]bool
+
+// isNew reports whether the cause was not among them. It is from then on.
+func (c causes) isNew(err error) bool {
+	cause := passing.ReplaceAllString(err.Error(), "")
+	if c[cause] {
+		return false
+	}
+	if len(c) >= mostSaid {
+		clear(c)
+	}
+	c[cause] = true
+	return true
+}
 
 // next is how long to wait before the next try: hardly before the first one, unless the cache
 // was on for a moment only; at random so that not all daemons come at once.

@@ -89,8 +89,9 @@ func (l *limited) SetDeadline(t time.Time) error {
 }
 
 // SyscallConn implements syscall.Conn: the client looks there, before it asks, whether the
-// server has hung up, or another has taken its place. With TLS, too, nothing is to be read then: with each answer, all that
-// came before it was read, and a server says nothing unasked but goodbye.
+// server has hung up, or another has taken its place. With TLS, too, nothing is to be read
+// then: with each answer, all that came before it was read, and a server says nothing unasked
+// but goodbye.
 func (l *limited) SyscallConn() (syscall.RawConn, error) {
 	if l.current != nil && !l.current() {
 		return nil, errNotPrimary
@@ -137,9 +138,10 @@ func (l *limited) follow(p []byte) error {
 	return nil
 }
 
-// header looks at a line, which may announce something, in both versions of the protocol. Attributes, which would come before
-// an answer, Redis has for nothing; the client's stack grows with each of them. Nor has it
-// numbers of any length, which take the client seconds to read.
+// header looks at a line, which may announce something, in both versions of the protocol.
+// Attributes, which would come before an answer, Redis has for nothing; the client's stack
+// grows with each of them. Nor has it numbers of any length, which take the client seconds to
+// read.
 func (l *limited) header() error {
 	l.size += len(l.line)
 	kind := l.line[0]

@@ -36,7 +36,7 @@ func explain(err error) error {
 		remedy = "what [cache] url names are no Sentinels; write redis:// (or rediss://) for a Redis alone"
 	case redis.HasErrorPrefix(err, "CLUSTERDOWN"):
 		remedy = "a server of the Cluster is away, or has lost its part; redis-cli cluster info says more"
-	case strings.Contains(err.Error(), "certificate"): // of Sentinels it has no type
+	case strings.Contains(err.Error(), "certificate"): // it has several types
 		remedy = "TLS with Redis fails; does ca_file name who signed the servers' certificates, are these still valid, do they name the hosts of [cache] url (or the addresses that the Sentinels, or a Cluster's servers, announce), and do they want one (cert_file)?"
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		remedy = "Redis hung up; is it being restarted, does it want TLS (rediss:// in [cache] url), or a certificate (cert_file), or is it in protected mode, where its user \"default\" needs no password?"

@@ -114,7 +114,7 @@ func (s *sentinels) watch(ctx context.Context, log *slog.Logger) {
 // useless is since when a Sentinel has said nothing of use, and why, as far as that was logged.
 type useless struct {
 	since time.Time // zero: it has
-	said  map[string]bool
+	said  causes
 }
 
 // uselessFor is how long that lasts before it is logged: one may be late now and then.
@@ -134,11 +134,10 @@ func (s *useless) note(ctx context.Context, log *slog.Logger, address string, er
 		s.since = time.Now()
 	}
 	err = explain(fmt.Errorf("%w: %w", errSilent, err))
-	if why := cause(err); time.Since(s.since) >= uselessFor && !s.said[why] && len(s.said) < mostSaid {
-		if s.said == nil {
-			s.said = map[string]bool{}
-		}
-		s.said[why] = true
+	if s.said == nil {
+		s.said = causes{}
+	}
+	if time.Since(s.since) >= uselessFor && s.said.isNew(err) {
 		log.WarnContext(ctx, "a Sentinel is of no use", "err", err)
 	}
 }

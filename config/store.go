@@ -58,8 +58,8 @@ var postgreSQLParameters = []string{
 	"host", "port", "user", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslsni", "target_session_attrs",
 }
 
-// servers are those values of target_session_attrs that never name a standby alone.
-var servers = []string{"read-write", "primary", "any"}
+// sessionAttrs are those values of target_session_attrs that never ask for a standby.
+var sessionAttrs = []string{"read-write", "primary", "any"}
 
 var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
@@ -88,8 +88,8 @@ func checkPostgreSQL(text string) error {
 	if mode := parameters.Get("sslmode"); parameters.Has("sslmode") && !slices.Contains(sslModes, mode) {
 		return fmt.Errorf("%.40q is no sslmode; there are %s", mode, strings.Join(sslModes, ", "))
 	}
-	if which := parameters.Get("target_session_attrs"); parameters.Has("target_session_attrs") && !slices.Contains(servers, which) {
-		return fmt.Errorf("%.40q is no target_session_attrs for this, where the primary has to answer; there are %s", which, strings.Join(servers, ", "))
+	if which := parameters.Get("target_session_attrs"); parameters.Has("target_session_attrs") && !slices.Contains(sessionAttrs, which) {
+		return fmt.Errorf("%.40q is no target_session_attrs for this, where the primary has to answer; there are %s", which, strings.Join(sessionAttrs, ", "))
 	}
 	if (parameters.Get("sslcert") == "") != (parameters.Get("sslkey") == "") {
 		return errors.New("sslcert and sslkey go together; write both, or neither")

@@ -21,6 +21,20 @@ func wantVerdicts(t *testing.T, g *grid, made web.Created, want bool) {
 	}
 }
 
+// awaitRefusal waits until each node refuses the token for that reason.
+func awaitRefusal(t *testing.T, g *grid, made web.Created, want string) {
+	t.Helper()
+	for i, n := range g.nodes {
+		eventually(t, "the token is "+want, func() error {
+			yes, reason, err := n.check(made.Token.User, made.Secret)
+			if err == nil && (yes || reason != want) {
+				err = fmt.Errorf("node %d: yes %t, %s", i, yes, reason)
+			}
+			return err
+		})
+	}
+}
+
 // TestNoNodeSaysYesOnceARevokeHasReturned: at once, with a Redis that all share, and also
 // when the one that revokes cannot tell it, and the others hear of it late.
 func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {

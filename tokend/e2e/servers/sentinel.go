@@ -23,7 +23,7 @@ type RedisSentinel struct {
 	secret    string // that user's password
 }
 
-// StartRedisSentinel starts them. The settings are those of both servers, whatever
+// StartRedisSentinel starts them. The settings are those of all servers, whatever
 // starts them.
 func StartRedisSentinel(settings ...string) (*RedisSentinel, error) {
 	return StartRedisSentinelWithPassword("", settings...)
