@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// The configuration alone says where the database is. A client of PostgreSQL would else take
+// from the environment (PGHOST, PGPASSWORD and others) what a URL leaves out.
+func init() {
+	for _, setting := range os.Environ() {
+		if name, _, _ := strings.Cut(setting, "="); strings.HasPrefix(name, "PG") {
+			_ = os.Unsetenv(name) // which fails for no name that is there
+		}
+	}
+}
 
 // connectTimeout is for each server of the URL: one that is silent must leave time to try
 // the others.
@@ -30,6 +41,7 @@ func parse(key, url string, password func() (string, error)) (*pgxpool.Config, e
 		return nil, fmt.Errorf("[store] %s: %w", key, err)
 	}
 	settings.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) (err error) {
+		c.Password = "" // such as of ~/.pgpass
 		if password != nil {
 			c.Password, err = password()
 		}

@@ -3,6 +3,8 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -47,6 +49,15 @@ func TestPasswordIsAskedForWithEachConnection(t *testing.T) {
 	exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '` + servers.WithPassword + `'`)
 	await(t, "a connection with the new password", func() bool { return s.Ping(t.Context()) == nil })
 	check(s.Close())
+	file := filepath.Join(t.TempDir(), "pgpass")
+	check(os.WriteFile(file, []byte("*:*:*:*:hunter3\n"), 0o600))
+	t.Setenv("PGPASSFILE", file)
+	unknown := cfg
+	unknown.Password = nil
+	if _, err := postgres.Open(t.Context(), unknown); err == nil || !strings.Contains(err.Error(), "password") {
+		t.Errorf("with one in a file of which the configuration knows nothing: %v", err)
+	}
+	t.Setenv("PGPASSFILE", "")
 	exec(`REASSIGN OWNED BY ` + servers.WithPassword + ` TO tokend`)
 
 	noPassword := errors.New("the file is empty")
