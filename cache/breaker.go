@@ -27,8 +27,9 @@ const (
 // is well.
 type breaker struct {
 	log     *slog.Logger
-	clear   atomic.Bool   // on, and no failure is remembered
-	tripped chan struct{} // gets one when the cache was turned off
+	clear   atomic.Bool               // on, and no failure is remembered
+	offAt   atomic.Pointer[time.Time] // when it was turned off last, which is another pointer each time
+	tripped chan struct{}             // gets one when the cache was turned off
 
 	mu       sync.Mutex
 	off      bool
@@ -43,7 +44,14 @@ type breaker struct {
 
 // newBreaker returns one that is off.
 func newBreaker(log *slog.Logger, why error) *breaker {
-	return &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why, said: causes{}, fresh: true}
+	b := &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why, said: causes{}, fresh: true}
+	b.stamp()
+	return b
+}
+
+func (b *breaker) stamp() {
+	now := time.Now()
+	b.offAt.Store(&now)
 }
 
 // err is nil while the cache is on, else why it is off.
@@ -84,10 +92,15 @@ func (b *breaker) failed(ctx context.Context, err error) {
 	}
 }
 
-// turnOff turns the cache off at once.
+// turnOff turns the cache off at once. If it is off, what was done to have it on counts no more.
 func (b *breaker) turnOff(ctx context.Context, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.off {
+		b.stamp()
+		b.remain(ctx, explain(err))
+		return
+	}
 	b.clear.Store(false)
 	b.trip(ctx, err)
 }
@@ -96,6 +109,7 @@ func (b *breaker) trip(ctx context.Context, err error) {
 	if b.off {
 		return
 	}
+	b.stamp()
 	b.off, b.why = true, explain(err)
 	if time.Since(b.since) > steady {
 		b.wait, b.fresh = 0, true
@@ -127,6 +141,10 @@ func (b *breaker) turnOn(ctx context.Context, may func() bool) bool {
 func (b *breaker) still(ctx context.Context, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.remain(ctx, err)
+}
+
+func (b *breaker) remain(ctx context.Context, err error) {
 	b.why = err
 	if b.said.isNew(err) {
 		b.log.WarnContext(ctx, "the cache cannot be used yet: every login asks the store", "err", err)
@@ -134,8 +152,8 @@ func (b *breaker) still(ctx context.Context, err error) {
 }
 
 // passing is what an error says that is another each time: this side of a connection, whose
-// port is its own, and the time.
-var passing = regexp.MustCompile(`\S+->|[0-9]+`)
+// port is its own, times, and numbers that stand by themselves.
+var passing = regexp.MustCompile(`\S+->|\d+-\d+-\d+T\S+|\b\d+:\d+:\d+\b| \d+(?:[ ,;)]|$)`)
 
 // causes are those that were logged.
 type causes map[string]bool

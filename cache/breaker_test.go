@@ -110,21 +110,21 @@ func TestEachCauseIsLoggedOnce(t *testing.T) {
 	b := cache.NewBreakerThatLogs(slog.NewTextHandler(&said, nil))
 	outage := func() {
 		for port := range 10 {
-			for _, server := range []string{"a:6379", "b:6379"} {
-				b.Still(fmt.Errorf("write tcp 127.0.0.1:%d->%s: broken pipe at 12:00:%02d", 40000+port, server, port))
+			for _, server := range []string{"redis-1:6379", "redis-2:6379", "10.0.0.1:6379", "10.0.0.2:6379"} {
+				b.Still(fmt.Errorf("write tcp 127.0.0.1:%d->%s: broken pipe, after %d tries, at 12:00:%02d (2026-11-29T12:00:%02dZ)", 40000+port, server, port, port, port))
 			}
 		}
 	}
 	outage()
-	if n := said.n.Load(); n != 2 {
+	if n := said.n.Load(); n != 4 {
 		t.Errorf("%d lines, want one for each server", n)
 	}
 	b.TurnOn()
 	b.TurnOff(errors.New("again"))
 	b.Still(errors.New("again")) // which was said
 	outage()
-	if n := said.n.Load(); n != 4 {
-		t.Errorf("%d lines with those of the next outage, want 4", n)
+	if n := said.n.Load(); n != 8 {
+		t.Errorf("%d lines with those of the next outage, want 8", n)
 	}
 }
 

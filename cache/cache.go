@@ -9,6 +9,8 @@
 // there a fill takes the place of nothing but what was seen before the look-up.
 package cache
 
+import "time"
+
 // Entry is what a cache holds under a key. The zero Entry is a miss.
 type Entry struct {
 	Value  []byte // what Fill stored; not to be changed; nil: nothing is there
@@ -16,4 +18,7 @@ type Entry struct {
 	// Seen is for the Fill of what is looked up next, and differs before and after a
 	// tombstone, even one that was lost. Nil in a cache that loses none.
 	Seen []byte
+	// Since is from when on all tombstones that are put up are there. Of those before, by
+	// others, some may be missing. Zero: none is.
+	Since time.Time
 }

@@ -20,6 +20,12 @@ import (
 // does.
 func liar(t *testing.T, lies map[string]string, forever bool) (address string) {
 	t.Helper()
+	return turncoat(t, func(string) map[string]string { return lies }, forever)
+}
+
+// turncoat is a liar whose lies change. They are asked for with each request, in small letters.
+func turncoat(t *testing.T, lies func(asked string) map[string]string, forever bool) (address string) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	var all sync.WaitGroup
@@ -44,7 +50,7 @@ func liar(t *testing.T, lies map[string]string, forever bool) (address string) {
 						answer = "-ERR unknown command\r\n"
 					}
 					lie := "none"
-					for command, said := range lies {
+					for command, said := range lies(asked) {
 						if strings.Contains(asked, "\r\n"+command+"\r\n") {
 							lie, answer = said, said
 						}

@@ -60,3 +60,9 @@ func (r *Redis) Spoilt(ctx context.Context) int {
 	}
 	return int(client.PoolStats().StaleConns)
 }
+
+// NoteUseless notes of a Sentinel what it said: nil, or why it was of no use.
+func NoteUseless(log *slog.Logger) func(error) {
+	var u useless
+	return func(err error) { u.note(context.Background(), log, "sentinel:26379", err) }
+}

@@ -29,6 +29,9 @@ const (
 	lookEvery = time.Second
 	// mostFills is how many may be under way at once.
 	mostFills = 64
+	// agreeWithin is how long after the cache was turned off others may put up tombstones where
+	// this process does not look any more: they learn later that another server is the primary.
+	agreeWithin = 2 * time.Second
 	// warm is how many connections are made before the cache is used. Making one takes
 	// longer than a login waits, where the server is far away.
 	warm = 2 * atOnce
@@ -70,8 +73,10 @@ var ErrPending = errors.New("the shared cache could not be told yet")
 
 var (
 	errNotTried = errors.New("it was not tried yet")
-	errBusy     = errors.New("much is to be kept in Redis already")
-	errFull     = errors.New("it has no memory left: raise Redis' maxmemory, or let it evict (maxmemory-policy allkeys-lru)")
+	// errMeanwhile is no trouble of its own: what that was has been said.
+	errMeanwhile = errors.New("it was not used for a moment meanwhile")
+	errBusy      = errors.New("much is to be kept in Redis already")
+	errFull      = errors.New("it has no memory left: raise Redis' maxmemory, or let it evict (maxmemory-policy allkeys-lru)")
 )
 
 // wrongType begins the error for what is no text: somebody else has put it there.
@@ -186,6 +191,7 @@ func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 	if r.graves.has(name) {
 		return Entry{Buried: true}, nil
 	}
+	off := r.breaker.offAt.Load()
 	if err := r.breaker.err(); err != nil {
 		return Entry{}, err
 	}
@@ -195,21 +201,27 @@ func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 	if ofOthers || errors.Is(err, redis.Nil) {
 		seen, err = r.claim(ctx, name, begun)
 	}
+	if err == nil && r.breaker.offAt.Load() != off { // who has answered may lack tombstones of this process
+		err = errMeanwhile
+	}
 	switch {
 	case err != nil:
 		return Entry{}, fmt.Errorf("ask Redis: %w", err)
 	case string(seen) == tombstone:
 		return Entry{Buried: true}, nil
-	case ofOthers:
-		return Entry{Seen: seen}, ErrTampered
-	case bytes.HasPrefix(seen, []byte(claim)):
-		return Entry{Seen: seen}, nil
 	}
-	value, err := keys.open(name, seen, r.now())
+	there := Entry{Seen: seen, Since: off.Add(agreeWithin)}
+	switch {
+	case ofOthers:
+		return there, ErrTampered
+	case bytes.HasPrefix(seen, []byte(claim)):
+		return there, nil
+	}
+	there.Value, err = keys.open(name, seen, r.now())
 	if errors.Is(err, errOtherKey) { // it is about to be changed everywhere
 		err = nil
 	}
-	return Entry{Value: value, Seen: seen}, err
+	return there, err
 }
 
 // claim makes one, and returns what is there. With the question before, which began then, it
@@ -313,6 +325,7 @@ func (r *Redis) Bury(ctx context.Context, life time.Duration, keys ...string) er
 		names[i] = k.name(key)
 	}
 	r.graves.dig(names, life)
+	off := r.breaker.offAt.Load()
 	if err := r.breaker.err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrPending, err)
 	}
@@ -321,6 +334,9 @@ func (r *Redis) Bury(ctx context.Context, life time.Duration, keys ...string) er
 	if err := r.write(within, names); err != nil {
 		r.breaker.turnOff(ctx, err)
 		return fmt.Errorf("%w: %w", ErrPending, err)
+	}
+	if r.breaker.offAt.Load() != off { // the server that was told may be used no more
+		return fmt.Errorf("%w: %w", ErrPending, errMeanwhile)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ func (r *Redis) Run(ctx context.Context) {
 	defer watching.Wait()
 	if r.sentinels != nil {
 		watching.Go(func() { r.sentinels.watch(ctx, r.log) })
+		r.sentinels.unasked.Wait()
 	}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
@@ -35,7 +36,7 @@ func (r *Redis) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(r.breaker.next()):
-			if err := r.recover(ctx); err != nil && ctx.Err() == nil {
+			if err := r.recover(ctx); err != nil && !errors.Is(err, errMeanwhile) && ctx.Err() == nil {
 				r.breaker.still(ctx, explain(err))
 			}
 		}
@@ -65,9 +66,7 @@ func (r *Redis) look(ctx context.Context) {
 // recover asks all servers, and writes every tombstone there is before the cache is used
 // again: what they had of them may be gone.
 func (r *Redis) recover(ctx context.Context) error {
-	if r.unsettled() {
-		return errNotPrimary
-	}
+	off := r.breaker.offAt.Load()
 	if err := r.probe(ctx); err != nil {
 		return err
 	}
@@ -81,18 +80,16 @@ func (r *Redis) recover(ctx context.Context) error {
 		if err := r.write(ctx, names); err != nil {
 			return err
 		}
-		if r.breaker.turnOn(ctx, func() bool { return r.graves.pending() == 0 && !r.unsettled() }) {
+		still := func() bool { return r.breaker.offAt.Load() == off } // if not, what was written may be elsewhere
+		if r.breaker.turnOn(ctx, func() bool { return r.graves.pending() == 0 && still() }) {
 			return nil
 		}
-		if r.unsettled() {
-			return errNotPrimary
+		if !still() {
+			return errMeanwhile
 		}
 		names = r.graves.unwritten()
 	}
 }
-
-// unsettled reports whether other daemons may not know yet which server is the primary.
-func (r *Redis) unsettled() bool { return r.sentinels != nil && r.sentinels.changedWithin(agreeWithin) }
 
 // probe returns nil if all servers answer, and take something to keep.
 func (r *Redis) probe(ctx context.Context) error {

@@ -20,10 +20,6 @@ import (
 // another one every two seconds only.
 const askSentinelsEvery = 100 * time.Millisecond
 
-// agreeWithin is how long Redis is not used after another server has become the primary: all
-// daemons know it then. One that does not yet writes tombstones where the others don't look.
-const agreeWithin = time.Second
-
 // rememberEpoch is how long less than what one has said does not count: the others hear of it
 // later, if it was right.
 const rememberEpoch = 10 * time.Second
@@ -38,16 +34,20 @@ var (
 // and believes the first that answers.
 type sentinels struct {
 	set     string
-	all     []sentinel
+	all     []*sentinel
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	known   atomic.Pointer[named] // what they said last; nil: nothing yet
 	changed func(context.Context) // is called when the primary is another
-	since   atomic.Int64          // when that was, in Unix nanoseconds
+	unasked sync.WaitGroup
+
+	learning sync.Mutex
+	known    atomic.Pointer[named] // nil: nothing yet
 }
 
 type sentinel struct {
 	address string
 	client  *redis.SentinelClient
+	why     atomic.Pointer[error] // it says nothing of use; nil: it does
+	once    sync.Once             // it was asked
 }
 
 // newSentinels are those of the options, whose client is to use connect for its connections.
@@ -66,47 +66,70 @@ func newSentinels(a Address, o *redis.UniversalOptions) *sentinels {
 				return "", password, err
 			}
 		}
-		s.all = append(s.all, sentinel{address, redis.NewSentinelClient(options)})
+		s.all = append(s.all, &sentinel{address: address, client: redis.NewSentinelClient(options)})
 	}
+	s.unasked.Add(len(s.all))
 	return s
 }
 
 // connect makes a connection to the primary, which is used as long as it is that. A login
 // waits for no Sentinel: watch has asked a moment ago.
-func (s *sentinels) connect(ctx context.Context, network, _ string) (_ net.Conn, err error) {
-	var where string
-	if known := s.known.Load(); known != nil {
-		where = known.primary
-	} else if where, err = s.ask(ctx); err != nil {
-		return nil, err
+func (s *sentinels) connect(ctx context.Context, network, _ string) (net.Conn, error) {
+	known := s.known.Load()
+	if known == nil {
+		return nil, s.silence()
 	}
-	conn, err := s.dial(ctx, network, where)
+	conn, err := s.dial(ctx, network, known.primary)
 	if err != nil {
 		return nil, err
 	}
-	conn.(*limited).current = func() bool { return s.known.Load().primary == where }
+	conn.(*limited).current = func() bool { return s.known.Load().primary == known.primary }
 	return conn, nil
 }
 
-// watch asks all the time, until ctx ends, so that the daemons agree. A set whose Sentinels
-// are away keeps its primary.
+// silence says why none of them says anything.
+func (s *sentinels) silence() error {
+	err := errNoPrimary
+	for _, one := range s.all {
+		if why := one.why.Load(); why != nil {
+			err = fmt.Errorf("%w; %w", err, *why)
+		}
+	}
+	return err
+}
+
+// watch asks each of them all the time, until ctx ends, so that the daemons agree. One that
+// hangs keeps no other waiting. A set whose Sentinels are away keeps its primary.
 func (s *sentinels) watch(ctx context.Context, log *slog.Logger) {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	for _, one := range s.all {
+		watching.Go(func() { s.watchOne(ctx, log, one) })
+	}
+}
+
+func (s *sentinels) watchOne(ctx context.Context, log *slog.Logger, one *sentinel) {
 	again := time.NewTicker(askSentinelsEvery)
 	defer again.Stop()
-	silent := make([]useless, len(s.all))
+	defer one.once.Do(s.unasked.Done)
+	var silent useless
 	for {
+		said, err := s.ask(ctx, one)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			s.learn(ctx, said)
+			one.why.Store(nil)
+		} else {
+			one.why.Store(&err)
+		}
+		one.once.Do(s.unasked.Done)
+		silent.note(ctx, log, one.address, err)
 		select {
 		case <-ctx.Done():
 			return
 		case <-again.C:
-		}
-		known := s.known.Load()
-		answers := s.askAll(ctx)
-		_, _ = s.judge(ctx, known, answers)
-		for i, answer := range answers {
-			if ctx.Err() == nil {
-				silent[i].note(ctx, log, s.all[i].address, answer.err)
-			}
 		}
 	}
 }
@@ -145,71 +168,42 @@ func (s *useless) note(ctx context.Context, log *slog.Logger, address string, er
 // named is what one of them says.
 type named struct {
 	primary string
-	epoch   int64 // the highest knows best
-	when    time.Time
-	err     error
+	epoch   int64     // the highest knows best
+	when    time.Time // it was said last
 }
 
-// ask asks all for the primary.
-func (s *sentinels) ask(ctx context.Context) (primary string, err error) {
+// learn takes over what one of them says, if none knows better. Where two name different
+// servers beside one epoch, all daemons take the same.
+func (s *sentinels) learn(ctx context.Context, said named) {
+	s.learning.Lock()
+	defer s.learning.Unlock()
 	known := s.known.Load()
-	return s.judge(ctx, known, s.askAll(ctx))
+	if known != nil && time.Since(known.when) < rememberEpoch &&
+		(said.epoch < known.epoch || said.epoch == known.epoch && said.primary > known.primary) {
+		return
+	}
+	if known == nil || known.primary == said.primary {
+		s.known.Store(&said)
+		return
+	}
+	s.changed(ctx) // before, or an answer of the new one would be believed
+	s.known.Store(&said)
+	s.changed(ctx) // what was done meanwhile, for the cache to be used again, was done to the one before
 }
 
-// askAll asks all at once. When one has answered, the others have as long as a record's
-// look-up.
-func (s *sentinels) askAll(ctx context.Context) []named {
+// ask asks one for the epoch and then for the address: while it has a replica take over, the
+// address that stands beside the new epoch is still the old one.
+func (s *sentinels) ask(ctx context.Context, one *sentinel) (named, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	answers := make([]named, len(s.all))
-	var asked sync.WaitGroup
-	for i, one := range s.all {
-		asked.Go(func() {
-			if answers[i] = s.askOne(ctx, one); answers[i].err == nil {
-				time.AfterFunc(getTimeout, cancel)
-			}
-		})
-	}
-	asked.Wait()
-	return answers
-}
-
-// judge notes what the one says that knows best, unless more than was known before they were
-// asked was learned meanwhile.
-func (s *sentinels) judge(ctx context.Context, known *named, answers []named) (primary string, err error) {
-	best := named{epoch: -1, when: time.Now()}
-	err = errNoPrimary
-	for _, answer := range answers { // always in the same order
-		switch {
-		case answer.err != nil:
-			err = fmt.Errorf("%w; %w", err, answer.err)
-		case answer.epoch > best.epoch, answer.epoch == best.epoch && answer.primary < best.primary: // by whatever daemon
-			best.primary, best.epoch = answer.primary, answer.epoch
-		}
-	}
-	switch {
-	case best.epoch < 0:
-		return "", err
-	case known != nil && best.epoch < known.epoch && time.Since(known.when) < rememberEpoch:
-		return known.primary, nil
-	}
-	if !s.known.CompareAndSwap(known, &best) {
-		return s.known.Load().primary, nil
-	}
-	if known != nil && known.primary != best.primary {
-		s.since.Store(time.Now().UnixNano())
-		s.changed(ctx)
-	}
-	return best.primary, nil
-}
-
-// askOne asks one for the epoch and then for the address: while it has a replica take over,
-// the address that stands beside the new epoch is still the old one.
-func (s *sentinels) askOne(ctx context.Context, one sentinel) (n named) {
+	n := named{when: time.Now()}
 	var address []string
 	said, err := one.client.Master(ctx, s.set).Result()
 	if err == nil {
 		n.epoch, err = strconv.ParseInt(said["config-epoch"], 10, 64)
+	}
+	if err == nil && n.epoch < 0 {
+		err = errOdd
 	}
 	if err == nil {
 		address, err = one.client.GetMasterAddrByName(ctx, s.set).Result()
@@ -217,20 +211,14 @@ func (s *sentinels) askOne(ctx context.Context, one sentinel) (n named) {
 	if err == nil && len(address) != 2 {
 		err = errOdd
 	}
-	if errors.Is(err, context.Canceled) || isTimeout(err) { // or another one has answered
+	if isTimeout(err) { // one cause, however it is noticed
 		err = os.ErrDeadlineExceeded
 	}
 	if err != nil {
-		n.err = at(one.address, err)
-		return n
+		return named{}, at(one.address, err)
 	}
 	n.primary = net.JoinHostPort(address[0], address[1])
-	return n
-}
-
-// changedWithin reports whether another server became the primary so short a time ago.
-func (s *sentinels) changedWithin(d time.Duration) bool {
-	return time.Since(time.Unix(0, s.since.Load())) < d
+	return n, nil
 }
 
 // close ends the connections to them.

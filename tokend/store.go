@@ -37,6 +37,7 @@ type tokenStore interface {
 type shared interface {
 	Watch(ctx context.Context, forget postgres.Forget)
 	Hears() bool
+	Heard() time.Time
 	WatchErr() error
 	Since() time.Time
 	Now() time.Time

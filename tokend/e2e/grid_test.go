@@ -39,7 +39,9 @@ type node struct {
 	metrics string
 	toStore *servers.Proxy
 	toCache *servers.Proxy // nil: to a set of servers
-	admin   http.Client
+
+	toSentinels []*servers.Proxy
+	admin       http.Client
 }
 
 // gridSettings are those of a grid.
@@ -103,7 +105,12 @@ func (g *grid) startRedis(t *testing.T, s gridSettings) {
 func (g *grid) cacheOf(t *testing.T, n *node, s gridSettings) string {
 	t.Helper()
 	if s.sentinel {
-		all, first := g.set.Addrs(), len(g.nodes)%3
+		var all []string
+		for _, address := range g.set.Addrs() {
+			proxy := startProxy(t, "tcp", address)
+			n.toSentinels, all = append(n.toSentinels, proxy), append(all, proxy.Addr())
+		}
+		first := len(g.nodes) % len(all)
 		return `url = "redis+sentinel://` + strings.Join(slices.Concat(all[first:], all[:first]), ",") + "/" + g.set.Name() + `"`
 	}
 	n.toCache = startProxy(t, "tcp", g.redis.Addr())

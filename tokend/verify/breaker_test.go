@@ -144,7 +144,7 @@ func TestAStoreThatFailsAtOnceIsAskedByEveryLogin(t *testing.T) {
 	}
 	for name, store := range map[string]func(*fixture) lookup{"away": func(*fixture) lookup { return away }, "slow": slow} {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFixture(t, verify.Config{Hears: func() bool { return false }})
+			f := newFixture(t, verify.Config{Heard: func() time.Time { return time.Time{} }})
 			secret := f.mint(t, token.Record{})
 			f.expect(t, secret, verify.OK)
 			f.source.replace(store(f))

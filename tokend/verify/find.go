@@ -15,10 +15,11 @@ import (
 // the store, and while the store cannot say from the cache for a while longer.
 func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record, error) {
 	settings, key := v.settings.Load(), string(digest[:])
-	hears := v.hears() // before: what is heard of later is not in the cache yet
-	kept, outcome, seen := v.cached(ctx, digest, key)
+	heard := v.heard() // before: what is heard of later is not in the cache yet
+	kept, outcome, there := v.cached(ctx, digest, key)
+	doubted := !heard.After(there.Since) // of changes by other daemons it may know nothing
 	age := v.now().Sub(kept.Read)
-	if outcome == hit && (age >= settings.TTL || age < -clockLeap || !hears || kept.Read.Before(v.since())) {
+	if outcome == hit && (doubted || age >= settings.TTL || age < -clockLeap || kept.Read.Before(v.since())) {
 		outcome = old
 	}
 	v.metrics.cacheAsked(outcome)
@@ -28,12 +29,12 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 	case hitUnknown:
 		return token.Record{}, token.ErrNotFound
 	}
-	if outcome == buried || outcome == failed || outcome == tampered {
+	if doubted || outcome == buried || outcome == failed || outcome == tampered {
 		// A look-up that is under way may have begun before rights were taken away: by another
 		// daemon, so that this one has not heard of it, or while the cache could not say.
-		v.flights.Forget(key + string(seen))
+		v.flights.Forget(key + string(there.Seen))
 	}
-	record, err := v.lookup(ctx, digest, key, seen, outcome != buried)
+	record, err := v.lookup(ctx, digest, key, there.Seen, outcome != buried)
 	switch {
 	case err == nil:
 		return record, nil
@@ -76,37 +77,37 @@ func pause(ctx context.Context) bool {
 	}
 }
 
-// cached asks both caches, and returns for a fill what was seen. Whatever goes wrong there
-// is a miss.
-func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) (s sighting, o outcome, seen []byte) {
+// cached asks both caches, and returns what is there, as it is and read. Whatever goes wrong
+// there is a miss.
+func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) (s sighting, o outcome, e cache.Entry) {
 	if e, _ := v.unknown.Get(ctx, key); e.Value != nil {
-		return s, hitUnknown, nil
+		return s, hitUnknown, e
 	}
 	e, err := v.records.Get(ctx, key)
 	switch {
 	case errors.Is(err, cache.ErrTampered):
 		v.log.WarnContext(ctx, "cached record is not believed", "err", err)
-		return s, tampered, e.Seen
+		return s, tampered, e
 	case err != nil:
 		v.log.DebugContext(ctx, "cache cannot say", "err", err)
-		return s, failed, nil
+		return s, failed, e
 	case e.Buried:
-		return s, buried, nil
+		return s, buried, e
 	case e.Value == nil:
-		return s, miss, e.Seen
+		return s, miss, e
 	}
 	s, err = decode(e.Value)
 	if errors.Is(err, errEncoding) { // the daemons are being upgraded
-		return sighting{}, miss, e.Seen
+		return sighting{}, miss, e
 	}
 	if err == nil {
 		err = mustBe(s.Record, digest)
 	}
 	if err != nil {
 		v.log.WarnContext(ctx, "cached record cannot be read", "err", err)
-		return sighting{}, tampered, e.Seen
+		return sighting{}, tampered, e
 	}
-	return s, hit, e.Seen
+	return s, hit, e
 }
 
 // lookup asks the store, once for all who ask for the same digest at the same

@@ -16,7 +16,7 @@ import (
 func TestWhoHearsOfNoChangesAsksTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hears := true
-		f := newFixture(t, verify.Config{Hears: func() bool { return hears }})
+		f := newFixture(t, verify.Config{Heard: heardIf(&hears)})
 		secret := f.mint(t, token.Record{})
 		f.expect(t, secret, verify.OK)
 		for _, c := range []struct {
@@ -31,6 +31,16 @@ func TestWhoHearsOfNoChangesAsksTheStore(t *testing.T) {
 			}
 		}
 	})
+}
+
+// heardIf is that all is heard of, or nothing.
+func heardIf(hears *bool) func() time.Time {
+	return func() (until time.Time) {
+		if *hears {
+			until = time.Now()
+		}
+		return until
+	}
 }
 
 // TestOfWhatWasReadBeforeTheStoreIsAsked: a backup was put back, in which the token may not be,
@@ -72,7 +82,7 @@ func TestOfWhatWasReadBeforeTheStoreIsAsked(t *testing.T) {
 func TestAChangeThatIsHeardOfAfterTheCacheHasAnsweredIsNotMissed(t *testing.T) {
 	hears := true
 	records := &interrupted{Memory: newMemory(t)}
-	f := newFixture(t, verify.Config{Cache: records, Hears: func() bool { return hears }})
+	f := newFixture(t, verify.Config{Cache: records, Heard: heardIf(&hears)})
 	secret := f.mint(t, token.Record{})
 	f.expect(t, secret, verify.OK)
 	f.revoke(t, secret)
@@ -101,5 +111,63 @@ func (i *interrupted) Get(ctx context.Context, key string) (cache.Entry, error) 
 	if i.answered != nil {
 		i.answered()
 	}
+	return e, err
+}
+
+// TestOfWhatTheCacheMayLackTheStoreIsAsked: another server is used for it, at which others may
+// have put up no tombstone yet. Who asks then joins no look-up that began before.
+func TestOfWhatTheCacheMayLackTheStoreIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		records := &another{Memory: newMemory(t)}
+		heard := time.Now()
+		f := newFixture(t, verify.Config{Cache: records, Heard: func() time.Time { return heard }})
+		secret := f.mint(t, token.Record{})
+		f.expect(t, secret, verify.OK)
+		expect := func(want verify.Reason, asks int) {
+			t.Helper()
+			if n := f.source.asks(func() { f.expect(t, secret, want) }); n != asks {
+				t.Errorf("%d look-ups, want %d", n, asks)
+			}
+		}
+		expect(verify.OK, 0)
+		records.since = heard
+		expect(verify.OK, 1)
+		f.source.replace(away)
+		expect(verify.OK, 1) // as what is too old
+		f.source.replace(nil)
+		heard = heard.Add(1)
+		expect(verify.OK, 0)
+		heard = records.since
+
+		for _, s := range []token.Secret{secret, f.mint(t, token.Record{})} { // which is in no cache
+			begun, goOn := make(chan struct{}), make(chan struct{})
+			f.source.replace(func(ctx context.Context, d token.Digest) (token.Record, error) {
+				r, err := f.source.Store.Lookup(ctx, d)
+				close(begun)
+				<-goOn
+				return r, err
+			})
+			go f.reason(t, s)
+			<-begun
+			f.source.replace(nil)
+			f.revoke(t, s) // by another daemon, whose tombstone is at the other server
+			if n := f.source.asks(func() { f.expect(t, s, verify.Revoked) }); n != 1 {
+				t.Errorf("%d look-ups after a revoke, want one", n)
+			}
+			close(goOn)
+			synctest.Wait()
+		}
+	})
+}
+
+// another is a cache that may lack tombstones.
+type another struct {
+	*cache.Memory
+	since time.Time
+}
+
+func (a *another) Get(ctx context.Context, key string) (cache.Entry, error) {
+	e, err := a.Memory.Get(ctx, key)
+	e.Since = a.since
 	return e, err
 }

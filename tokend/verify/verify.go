@@ -43,9 +43,10 @@ type Config struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
 	Now        func() time.Time      // nil: time.Now
-	// Hears reports whether changes by others are heard of, and passed to Forget. While
-	// they are not, the store is asked as if every record were too old. Nil: always.
-	Hears func() bool
+	// Heard is until when all changes by others were heard of, and passed to Forget, by
+	// time.Now. Zero: they are not heard of. Where the cache may lack tombstones of later
+	// ones, the store is asked as if every record were too old. Nil: always until now.
+	Heard func() time.Time
 	// Since is from when on the store is the one that it is now, by Now: of what was read
 	// before, it is asked as if every record were too old. Nil: always.
 	Since func() time.Time
@@ -83,7 +84,7 @@ type Verifier struct {
 	log      *slog.Logger
 	metrics  *metrics
 	now      func() time.Time
-	hears    func() bool
+	heard    func() time.Time
 	since    func() time.Time
 }
 
@@ -95,13 +96,13 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		source: cfg.Source, records: cfg.Cache, unknown: unknown, breaker: breaker{log: cfg.Logger},
-		log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier), now: cfg.Now, hears: cfg.Hears, since: cfg.Since,
+		log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier), now: cfg.Now, heard: cfg.Heard, since: cfg.Since,
 	}
 	if v.now == nil {
 		v.now = time.Now
 	}
-	if v.hears == nil {
-		v.hears = func() bool { return true }
+	if v.heard == nil {
+		v.heard = time.Now
 	}
 	if v.since == nil {
 		v.since = func() time.Time { return time.Time{} }

@@ -59,8 +59,8 @@ func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool,
 }
 
 // passing is what an error says that is another each time: this side of a connection, whose
-// port is its own, and the time.
-var passing = regexp.MustCompile(`\S+->|[0-9]+`)
+// port is its own, times, and numbers that stand by themselves.
+var passing = regexp.MustCompile(`\S+->|\d+-\d+-\d+T\S+|\b\d+:\d+:\d+\b| \d+(?:[ ,;)]|$)`)
 
 // Forget makes every check that begins after it has returned see the change that was
 // made to these tokens. There are none where something else was changed, such as a key of
@@ -99,12 +99,18 @@ func (s *Store) Watch(ctx context.Context, forget Forget) {
 	}
 }
 
-// Hears reports whether Watch knows what the other daemons have changed, but for the last
-// moments. If not, what was read before may be wrong by now.
-func (s *Store) Hears() bool {
+// Heard is until when Watch knows what the other daemons have changed, by this machine's
+// clock. Zero: it has not been told lately, and what was read before may be wrong by now.
+func (s *Store) Heard() time.Time {
 	asked := s.asked.Load()
-	return asked != nil && time.Since(*asked) < Deaf
+	if asked == nil || time.Since(*asked) >= Deaf {
+		return time.Time{}
+	}
+	return *asked
 }
+
+// Hears reports whether Watch knows that, but for the last moments.
+func (s *Store) Hears() bool { return !s.Heard().IsZero() }
 
 // WatchErr is nil while Hears, else it says why not.
 func (s *Store) WatchErr() error {

@@ -1,0 +1,265 @@
+package cache_test
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tokend/cache"
+	"tokend/tokend/e2e/servers"
+)
+
+// TestTheReplicaThatTakesOverIsThePrimary: beside the new epoch a Sentinel tells the old address,
+// until all other replicas follow.
+func TestTheReplicaThatTakesOverIsThePrimary(t *testing.T) {
+	old, now := startServer(t), startServer(t)
+	leader, other := told(now.Addr(), 2), told(old.Addr(), 1)
+	host, port, err := net.SplitHostPort(old.Addr())
+	must(t, err)
+	leader[master] = "*6\r\n" + text("ip") + text(host) + text("port") + text(port) + text("config-epoch") + text("2")
+	r := runRedis(t, cache.RedisConfig{
+		Address: cache.Address{Servers: []string{liar(t, leader, false), liar(t, other, false)}, Sentinel: "name"}, Keys: keys,
+	})
+	put(t, r, newKey(), "v", time.Hour)
+	if len(entries(t, now)) == 0 || len(entries(t, old)) > 0 {
+		t.Error("the old one is asked")
+	}
+}
+
+// TestTheAddressIsAskedForAfterTheEpoch, or a new epoch stood beside the old address, where a
+// Sentinel has another server take over between the two questions.
+func TestTheAddressIsAskedForAfterTheEpoch(t *testing.T) {
+	t.Parallel()
+	one, two := startServer(t), startServer(t)
+	before, after := min(one.Addr(), two.Addr()), max(one.Addr(), two.Addr()) // of equal epochs the first would stay
+	var asked atomic.Int64
+	sentinel := turncoat(t, func(request string) map[string]string {
+		if strings.Contains(request, "sentinel") && asked.Add(1) == 1 {
+			return told(before, 1)
+		}
+		return told(after, 2)
+	}, false)
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{sentinel}, Sentinel: "name"}, Keys: keys})
+	eventually(t, "it was asked again", func() bool { return asked.Load() >= 6 })
+	eventually(t, "it is used", r.Used)
+	put(t, r, newKey(), "v", time.Hour)
+	now := two
+	if one.Addr() == after {
+		now = one
+	}
+	if len(entries(t, now)) == 0 {
+		t.Error("the old one is asked")
+	}
+}
+
+// TestOfOneEpochAllTakeTheSameServer, in whatever order they ask.
+func TestOfOneEpochAllTakeTheSameServer(t *testing.T) {
+	t.Parallel()
+	sentinels := []string{liar(t, told(startServer(t).Addr(), 1), false), liar(t, told(startServer(t).Addr(), 1), false)}
+	one := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: sentinels, Sentinel: "name"}, Keys: keys})
+	two := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{sentinels[1], sentinels[0]}, Sentinel: "name"}, Keys: keys})
+	for range 10 {
+		key := newKey()
+		put(t, one, key, "v", time.Hour)
+		expect(t, two, key, "v")
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// TestASentinelThatHangsKeepsNoOtherWaiting: a daemon that hears late of another primary would
+// use the old one on.
+func TestASentinelThatHangsKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	server := startServer(t)
+	var good, bad atomic.Int64
+	count := func(n *atomic.Int64) string {
+		return turncoat(t, func(asked string) map[string]string {
+			if strings.Contains(asked, "sentinel") {
+				n.Add(1)
+			}
+			return told(server.Addr(), 1)
+		}, false)
+	}
+	hangs, err := servers.StartProxy("tcp", count(&bad))
+	must(t, err)
+	t.Cleanup(func() { must(t, hangs.Close()) })
+	away := lines{with: []byte("a Sentinel is of no use")}
+	runRedis(t, cache.RedisConfig{
+		Address: cache.Address{Servers: []string{hangs.Addr(), count(&good)}, Sentinel: "name"}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&away, nil)),
+	})
+	hangs.Hang()
+	eventually(t, "it is found out", func() bool { return away.n.Load() > 0 })
+	before := good.Load()
+	hung := bad.Load()
+	eventually(t, "the other one is asked again and again", func() bool { return good.Load() > before+20 })
+	if n := bad.Load() - hung; n > 0 {
+		t.Errorf("the one that hangs was asked %d times: nothing was shown", n)
+	}
+}
+
+// follow is a cache that follows two Sentinels, which say what the caller lets them.
+func follow(t *testing.T, primary string) (r *cache.Redis, say func(primary string, epoch int)) {
+	t.Helper()
+	var now atomic.Pointer[map[string]string]
+	say = func(primary string, epoch int) {
+		said := told(primary, epoch)
+		now.Store(&said)
+	}
+	say(primary, 1)
+	says := func(string) map[string]string { return *now.Load() }
+	address := cache.Address{Servers: []string{turncoat(t, says, false), turncoat(t, says, false)}, Sentinel: "name"}
+	return runRedis(t, cache.RedisConfig{Address: address, Keys: keys}), say
+}
+
+// TestOfAnotherPrimaryItIsSaidSinceWhen: it may lack what others have revoked, who learn a
+// moment later that it is the primary. What is asked while it becomes that is no exception.
+func TestOfAnotherPrimaryItIsSaidSinceWhen(t *testing.T) {
+	t.Parallel()
+	both := []*servers.Redis{startServer(t), startServer(t)}
+	var others []*cache.Redis
+	for _, server := range both {
+		others = append(others, runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{server.Addr()}}, Keys: keys}))
+	}
+	r, say := follow(t, both[0].Addr())
+	for round := range 6 {
+		now, next := round%2, (round+1)%2
+		eventually(t, "it is used", r.Used)
+		names := make([]string, 50)
+		for i := range names {
+			names[i] = newKey()
+			put(t, others[next], names[i], "v", time.Hour)
+		}
+		inter(t, others[now], time.Hour, names...)
+		var over atomic.Bool
+		var asking sync.WaitGroup
+		var doubted, believed atomic.Int64
+		said := time.Now()
+		for from := range 8 {
+			asking.Go(func() {
+				for i := from; !over.Load(); i++ {
+					e, err := r.Get(t.Context(), names[i%len(names)])
+					switch {
+					case err != nil || e.Value == nil:
+					case e.Since.Before(said.Add(2 * time.Second)):
+						believed.Add(1)
+					default:
+						doubted.Add(1)
+					}
+				}
+			})
+		}
+		time.Sleep(20 * time.Millisecond)
+		say(both[next].Addr(), round+2)
+		eventually(t, "the other one is asked", func() bool { return doubted.Load() > 0 })
+		over.Store(true)
+		asking.Wait()
+		if n := believed.Load(); n > 0 {
+			t.Errorf("round %d: %d answers of the other one are said to lack nothing", round, n)
+		}
+	}
+}
+
+// TestWhatWasBuriedAtTheOldPrimaryAloneIsPending.
+func TestWhatWasBuriedAtTheOldPrimaryAloneIsPending(t *testing.T) {
+	t.Parallel()
+	old, now := startServer(t), startServer(t)
+	proxy, err := servers.StartProxy("tcp", old.Addr())
+	must(t, err)
+	t.Cleanup(func() { must(t, proxy.Close()) })
+	r, say := follow(t, proxy.Addr())
+	proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
+		if fromClient && strings.Contains(string(chunk), "buried") { // the next one takes over
+			say(now.Addr(), 2)
+			return 300 * time.Millisecond
+		}
+		return 0
+	})
+	if err := r.Bury(t.Context(), time.Hour, "k"); !errors.Is(err, cache.ErrPending) {
+		t.Errorf("it says %v", err)
+	}
+	eventually(t, "the old one has it", func() bool { return len(entries(t, old)) > 0 })
+	eventually(t, "the next one is used", r.Used)
+	if len(entries(t, now)) == 0 {
+		t.Error("the next one has not")
+	}
+}
+
+// TestWhatWasWrittenToTheOldPrimaryIsWrittenAgain, where the next one took over while the cache
+// was about to be used again.
+func TestWhatWasWrittenToTheOldPrimaryIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	old, now := startServer(t), startServer(t)
+	proxy, err := servers.StartProxy("tcp", old.Addr())
+	must(t, err)
+	t.Cleanup(func() { must(t, proxy.Close()) })
+	r, say := follow(t, proxy.Addr())
+	inter(t, r, time.Hour, "k")
+	proxy.Cut()
+	eventually(t, "it is off", func() bool { _ = found(r, "x"); return !r.Used() })
+	var again atomic.Bool
+	proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
+		if fromClient && strings.Contains(string(chunk), "buried") && again.CompareAndSwap(false, true) {
+			say(now.Addr(), 2)
+			return 300 * time.Millisecond
+		}
+		return 0
+	})
+	proxy.Heal()
+	eventually(t, "it is used", r.Used)
+	if !again.Load() {
+		t.Fatal("nothing was written to the old one: nothing was shown")
+	}
+	if len(entries(t, now)) == 0 {
+		t.Error("the next one has nothing of what was revoked")
+	}
+}
+
+// TestTheSentinelThatKnowsBestIsBelieved: the others hear of a new primary later. What they
+// say counts if that one says nothing for long.
+func TestTheSentinelThatKnowsBestIsBelieved(t *testing.T) {
+	t.Parallel()
+	primary, before := startServer(t), startServer(t)
+	best, err := servers.StartProxy("tcp", liar(t, told(primary.Addr(), 2), false))
+	must(t, err)
+	t.Cleanup(func() { must(t, best.Close()) })
+	other := liar(t, told(before.Addr(), 1), false)
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{other, best.Addr()}, Sentinel: "name"}, Keys: keys})
+	asked := func(server *servers.Redis) int { return len(entries(t, server)) }
+	for range 20 {
+		put(t, r, newKey(), "v", time.Hour)
+		time.Sleep(20 * time.Millisecond)
+	}
+	best.Cut()
+	time.Sleep(500 * time.Millisecond)
+	put(t, r, newKey(), "v", time.Hour)
+	if asked(primary) < 21 || asked(before) > 0 {
+		t.Errorf("the primary has %d entries, the other %d", asked(primary), asked(before))
+	}
+	eventually(t, "they are believed", func() bool {
+		_ = found(r, newKey()) // which leaves a claim
+		return asked(before) > 0
+	})
+
+	off := lines{with: []byte("another server is the primary now")}
+	r = runRedis(t, cache.RedisConfig{
+		Address: cache.Address{Servers: []string{other, best.Addr()}, Sentinel: "name"}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&off, nil)),
+	})
+	n := asked(before)
+	put(t, r, newKey(), "v", time.Hour)
+	if asked(before) == n {
+		t.Error("who knows nothing better does not believe it")
+	}
+	n = asked(before)
+	best.Heal()
+	eventually(t, "the cache is turned off until the other one has what was revoked", func() bool { return off.n.Load() > 0 })
+	eventually(t, "it is used again", r.Used)
+	put(t, r, newKey(), "v", time.Hour)
+	if asked(before) > n {
+		t.Error("the server before is used on")
+	}
+}
