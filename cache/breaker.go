@@ -29,7 +29,7 @@ type breaker struct {
 	log     *slog.Logger
 	clear   atomic.Bool               // on, and no failure is remembered
 	offAt   atomic.Pointer[time.Time] // when it was turned off last, which is another pointer each time
-	tripped chan struct{}             // gets one when the cache was turned off
+	tripped chan struct{}             // gets one when turnOff or a failure has turned the cache off
 
 	mu       sync.Mutex
 	off      bool
@@ -45,7 +45,8 @@ type breaker struct {
 // newBreaker returns one that is off.
 func newBreaker(log *slog.Logger, why error) *breaker {
 	b := &breaker{log: log, tripped: make(chan struct{}, 1), off: true, why: why, said: causes{}, fresh: true}
-	b.stamp()
+	b.offAt.Store(&time.Time{}) // a server that was not used yet lacks nothing
+	b.said.isNew(why)
 	return b
 }
 
@@ -92,13 +93,16 @@ func (b *breaker) failed(ctx context.Context, err error) {
 	}
 }
 
-// turnOff turns the cache off at once. If it is off, what was done to have it on counts no more.
+// turnOff turns the cache off at once. If it is off, what was done to have it on counts no more,
+// and it is tried again at once.
 func (b *breaker) turnOff(ctx context.Context, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.off {
 		b.stamp()
+		b.wait, b.fresh = 0, true
 		b.remain(ctx, explain(err))
+		b.signal()
 		return
 	}
 	b.clear.Store(false)
@@ -117,6 +121,10 @@ func (b *breaker) trip(ctx context.Context, err error) {
 	clear(b.said)
 	b.said.isNew(b.why)
 	b.log.WarnContext(ctx, "the cache is not used until it works again: every login asks the store", "err", b.why)
+	b.signal()
+}
+
+func (b *breaker) signal() {
 	select {
 	case b.tripped <- struct{}{}:
 	default:
@@ -153,7 +161,7 @@ func (b *breaker) remain(ctx context.Context, err error) {
 
 // passing is what an error says that is another each time: this side of a connection, whose
 // port is its own, times, and numbers that stand by themselves.
-var passing = regexp.MustCompile(`\S+->|\d+-\d+-\d+T\S+|\b\d+:\d+:\d+\b| \d+(?:[ ,;)]|$)`)
+var passing = regexp.MustCompile(`\S+->|\d+-\d+-\d+T\S+| \d\d:\d\d:\d\d\b| \d+(?:[ ,;)]|$)`)
 
 // causes are those that were logged.
 type causes map[string]bool

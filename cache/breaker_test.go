@@ -103,6 +103,21 @@ func TestARedisThatFailsAgainAndAgainIsTriedSeldom(t *testing.T) {
 	}
 }
 
+// TestAnotherServerIsTriedAtOnce, however long the one before was away.
+func TestAnotherServerIsTriedAtOnce(t *testing.T) {
+	b := cache.NewBreaker()
+	for range 20 {
+		b.Next()
+	}
+	b.TurnOff(errors.New("another one"))
+	if wait := b.Next(); wait > 50*time.Millisecond {
+		t.Errorf("it is tried after %s", wait)
+	}
+	if err := b.Err(); err == nil || err.Error() != "another one" {
+		t.Errorf("it is off because of %v", err)
+	}
+}
+
 // TestEachCauseIsLoggedOnce, as long as the cache is off: servers may fail in turn, and each
 // connection has a port of its own.
 func TestEachCauseIsLoggedOnce(t *testing.T) {
@@ -110,21 +125,21 @@ func TestEachCauseIsLoggedOnce(t *testing.T) {
 	b := cache.NewBreakerThatLogs(slog.NewTextHandler(&said, nil))
 	outage := func() {
 		for port := range 10 {
-			for _, server := range []string{"redis-1:6379", "redis-2:6379", "10.0.0.1:6379", "10.0.0.2:6379"} {
+			for _, server := range []string{"redis-1:6379", "redis-2:6379", "10.0.0.1:6379", "10.0.0.2:6379", "[2001:100:1::1]:6379", "[2001:100:2::1]:6379"} {
 				b.Still(fmt.Errorf("write tcp 127.0.0.1:%d->%s: broken pipe, after %d tries, at 12:00:%02d (2026-11-29T12:00:%02dZ)", 40000+port, server, port, port, port))
 			}
 		}
 	}
 	outage()
-	if n := said.n.Load(); n != 4 {
+	if n := said.n.Load(); n != 6 {
 		t.Errorf("%d lines, want one for each server", n)
 	}
 	b.TurnOn()
 	b.TurnOff(errors.New("again"))
 	b.Still(errors.New("again")) // which was said
 	outage()
-	if n := said.n.Load(); n != 8 {
-		t.Errorf("%d lines with those of the next outage, want 8", n)
+	if n := said.n.Load(); n != 12 {
+		t.Errorf("%d lines with those of the next outage, want 12", n)
 	}
 }
 

@@ -26,6 +26,8 @@ func (b Breaker) TurnOn() { b.b.turnOn(context.Background(), func() bool { retur
 
 func (b Breaker) On() bool { return b.b.err() == nil }
 
+func (b Breaker) Err() error { return b.b.err() }
+
 func (b Breaker) Worked() { b.b.worked() }
 
 func (b Breaker) Failed(err error) { b.b.failed(context.Background(), err) }

@@ -102,6 +102,33 @@ func TestASentinelThatHangsKeepsNoOtherWaiting(t *testing.T) {
 	}
 }
 
+// TestAServerThatWasAwayIsInDoubt, as it may lack what others have revoked, until they agree.
+func TestAServerThatWasAwayIsInDoubt(t *testing.T) {
+	t.Parallel()
+	way, err := servers.StartProxy("tcp", startServer(t).Addr())
+	must(t, err)
+	t.Cleanup(func() { must(t, way.Close()) })
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{way.Addr()}}, Keys: keys})
+	since := func() time.Time {
+		put(t, r, "k", "v", time.Hour)
+		e, err := r.Get(t.Context(), "k")
+		must(t, err)
+		return e.Since
+	}
+	if since().After(time.Now()) {
+		t.Error("it is in doubt before it was away")
+	}
+	cut := time.Now()
+	way.Cut()
+	eventually(t, "it is off", func() bool { _ = found(r, "k"); return !r.Used() })
+	way.Heal()
+	eventually(t, "it is used", r.Used)
+	if since().Before(cut.Add(3 * time.Second)) {
+		t.Error("it is not in doubt after it was away")
+	}
+	inter(t, r, time.Hour, newKey()) // where all look
+}
+
 // follow is a cache that follows two Sentinels, which say what the caller lets them.
 func follow(t *testing.T, primary string) (r *cache.Redis, say func(primary string, epoch int)) {
 	t.Helper()
@@ -189,6 +216,105 @@ func TestWhatWasBuriedAtTheOldPrimaryAloneIsPending(t *testing.T) {
 	}
 }
 
+// TestWhatIsBuriedWhileDaemonsMayDifferIsPending: another one may look at the old primary still.
+func TestWhatIsBuriedWhileDaemonsMayDifferIsPending(t *testing.T) {
+	t.Parallel()
+	old, now := startServer(t), startServer(t)
+	r, say := follow(t, old.Addr())
+	agree := func() bool { return r.Bury(t.Context(), time.Hour, newKey()) == nil }
+	if agree() {
+		t.Error("at the start they agree")
+	}
+	eventually(t, "they agree", agree)
+	say(now.Addr(), 2)
+	eventually(t, "the new one is asked", func() bool { return !r.Used() })
+	changed := time.Now()
+	eventually(t, "it is used", r.Used)
+	if time.Since(changed) < 900*time.Millisecond {
+		t.Error("the others had no time to put up there what was revoked")
+	}
+	if agree() {
+		t.Error("they agree at once")
+	}
+	eventually(t, "they agree again", agree)
+}
+
+// TestWhoHearsOfTooFewSentinelsIsAlone: another server may be the primary. Its tombstones are
+// pending, of the others' it is in doubt, and says so.
+func TestWhoHearsOfTooFewSentinelsIsAlone(t *testing.T) {
+	t.Parallel()
+	server := startServer(t)
+	var sentinels []string
+	var ways []*servers.Proxy
+	for range 3 {
+		way, err := servers.StartProxy("tcp", liar(t, told(server.Addr(), 1), false))
+		must(t, err)
+		t.Cleanup(func() { must(t, way.Close()) })
+		ways, sentinels = append(ways, way), append(sentinels, way.Addr())
+	}
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: sentinels, Sentinel: "name"}, Keys: keys})
+	put(t, r, "k", "v", time.Hour)
+	agree := func() bool { return r.Bury(t.Context(), time.Hour, newKey()) == nil }
+	doubted := func() bool {
+		e, err := r.Get(t.Context(), "k")
+		must(t, err)
+		return e.Since.After(time.Now())
+	}
+	well := func() bool { return agree() && !doubted() && r.Err() == nil }
+	eventually(t, "all is well", well)
+	ways[0].Cut()
+	time.Sleep(1500 * time.Millisecond)
+	if !well() {
+		t.Error("two of three do not do")
+	}
+	ways[1].Hang()
+	eventually(t, "it is in doubt", func() bool { return !agree() && doubted() })
+	eventually(t, "it says so", func() bool {
+		return r.Used() && r.Err() != nil && strings.Contains(r.Err().Error(), "too few Sentinels") && strings.Contains(r.Err().Error(), ways[1].Addr())
+	})
+	ways[1].Heal()
+	eventually(t, "all is well again", well)
+}
+
+// TestAClusterHasAnotherPrimary: it may lack what was revoked, and gets that, though no
+// connection had to be made anew.
+func TestAClusterHasAnotherPrimary(t *testing.T) {
+	t.Parallel()
+	set, err := servers.StartRedisCluster()
+	must(t, err)
+	t.Cleanup(func() { must(t, set.Stop()) })
+	replica, err := set.AddReplica()
+	must(t, err)
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: set.Addrs(), Cluster: true}, Keys: keys})
+	names := make([]string, 30) // some of which are the replica's
+	for i := range names {
+		names[i] = newKey()
+	}
+	inter(t, r, time.Hour, names...)
+	size := func() int {
+		n, err := replica.Exec(t.Context(), "DBSIZE")
+		must(t, err)
+		return int(n.(int64))
+	}
+	eventually(t, "the replica has its share", func() bool { return size() > 1 })
+	began := time.Now()
+	eventually(t, "it takes over", func() bool {
+		_, err := replica.Exec(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER")
+		return err == nil
+	})
+	_, err = replica.Exec(t.Context(), "FLUSHALL") // as if it had not heard of them yet
+	must(t, err)
+	eventually(t, "it has them again", func() bool { return size() > 1 })
+	eventually(t, "it is used", r.Used)
+	key := newKey()
+	put(t, r, key, "v", time.Hour)
+	e, err := r.Get(t.Context(), key)
+	must(t, err)
+	if e.Since.Before(began.Add(3 * time.Second)) {
+		t.Error("what it lacks of others' is not in doubt")
+	}
+}
+
 // TestWhatWasWrittenToTheOldPrimaryIsWrittenAgain, where the next one took over while the cache
 // was about to be used again.
 func TestWhatWasWrittenToTheOldPrimaryIsWrittenAgain(t *testing.T) {
@@ -198,7 +324,7 @@ func TestWhatWasWrittenToTheOldPrimaryIsWrittenAgain(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { must(t, proxy.Close()) })
 	r, say := follow(t, proxy.Addr())
-	inter(t, r, time.Hour, "k")
+	_ = r.Bury(t.Context(), time.Hour, "k") // which is pending
 	proxy.Cut()
 	eventually(t, "it is off", func() bool { _ = found(r, "x"); return !r.Used() })
 	var again atomic.Bool

@@ -29,9 +29,6 @@ const (
 	lookEvery = time.Second
 	// mostFills is how many may be under way at once.
 	mostFills = 64
-	// agreeWithin is how long after the cache was turned off others may put up tombstones where
-	// this process does not look any more: they learn later that another server is the primary.
-	agreeWithin = 2 * time.Second
 	// warm is how many connections are made before the cache is used. Making one takes
 	// longer than a login waits, where the server is far away.
 	warm = 2 * atOnce
@@ -99,8 +96,10 @@ type Redis struct {
 	graves    *graves
 	breaker   *breaker
 	full      fullness
-	fills     chan struct{} // has one for each fill that is under way
-	newConn   chan struct{} // gets one when a connection was made
+	switched  atomic.Pointer[time.Time] // when another server became the primary
+	primaries []string                  // of a Cluster, as Run knows them
+	fills     chan struct{}             // has one for each fill that is under way
+	newConn   chan struct{}             // gets one when a connection was made
 	log       *slog.Logger
 	now       func() time.Time
 }
@@ -133,7 +132,7 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	}
 	if cfg.Sentinel != "" {
 		r.sentinels = newSentinels(cfg.Address, options)
-		r.sentinels.changed = func(ctx context.Context) { r.breaker.turnOff(ctx, errNotPrimary) } // until it has all tombstones
+		r.sentinels.changed = r.change
 		options.Addrs, options.Dialer = []string{cfg.Sentinel}, r.sentinels.connect
 	}
 	r.client = newClient(options)
@@ -146,6 +145,7 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 		r.now = time.Now
 	}
 	r.breaker = newBreaker(r.log, errNotTried)
+	r.switched.Store(&time.Time{})
 	r.keys.Store(&cfg.Keys)
 	registerMetrics(cfg.Registerer, r)
 	return r, nil
@@ -169,10 +169,14 @@ func (r *Redis) SetKeys(k Keys) (changed bool) {
 	return len(before.Seals) == 0 || len(k.Seals) == 0 || before.Seals[0].Number != k.Seals[0].Number
 }
 
-// Err is nil while the cache is used and takes what it is given, else why not.
+// Err is nil while the cache is used, whatever it says is believed, and it takes what it is
+// given, else why not.
 func (r *Redis) Err() error {
 	if err := r.breaker.err(); err != nil {
 		return err
+	}
+	if r.sentinels != nil && r.sentinels.silent() {
+		return explain(r.sentinels.silence())
 	}
 	if r.full.is.Load() {
 		return errFull
@@ -210,7 +214,7 @@ func (r *Redis) Get(ctx context.Context, key string) (Entry, error) {
 	case string(seen) == tombstone:
 		return Entry{Buried: true}, nil
 	}
-	there := Entry{Seen: seen, Since: off.Add(agreeWithin)}
+	there := Entry{Seen: seen, Since: r.agreed(*off)}
 	switch {
 	case ofOthers:
 		return there, ErrTampered
@@ -335,8 +339,8 @@ func (r *Redis) Bury(ctx context.Context, life time.Duration, keys ...string) er
 		r.breaker.turnOff(ctx, err)
 		return fmt.Errorf("%w: %w", ErrPending, err)
 	}
-	if r.breaker.offAt.Load() != off { // the server that was told may be used no more
-		return fmt.Errorf("%w: %w", ErrPending, errMeanwhile)
+	if r.breaker.offAt.Load() != off || time.Now().Before(r.agreed(*r.switched.Load())) { // others may look elsewhere
+		return fmt.Errorf("%w: %w", ErrPending, errNotPrimary)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,7 +35,12 @@ func (r *Redis) Run(ctx context.Context) {
 			continue
 		}
 		select {
+		case <-r.breaker.tripped: // this is the try
+		default:
+		}
+		select {
 		case <-ctx.Done():
+		case <-r.breaker.tripped: // there is another server to try
 		case <-time.After(r.breaker.next()):
 			if err := r.recover(ctx); err != nil && !errors.Is(err, errMeanwhile) && ctx.Err() == nil {
 				r.breaker.still(ctx, explain(err))
@@ -58,7 +64,7 @@ func (r *Redis) look(ctx context.Context) {
 		default:
 		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !errors.Is(err, errMeanwhile) && ctx.Err() == nil {
 		r.breaker.turnOff(ctx, err)
 	}
 }
@@ -80,6 +86,11 @@ func (r *Redis) recover(ctx context.Context) error {
 		if err := r.write(ctx, names); err != nil {
 			return err
 		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Until(r.switched.Load().Add(handOver))):
+		}
 		still := func() bool { return r.breaker.offAt.Load() == off } // if not, what was written may be elsewhere
 		if r.breaker.turnOn(ctx, func() bool { return r.graves.pending() == 0 && still() }) {
 			return nil
@@ -96,8 +107,17 @@ func (r *Redis) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	const name = prefix + "probe"
-	if err := r.everywhere(ctx, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }); err != nil {
+	var asked servers
+	if err := r.everywhere(ctx, func(ctx context.Context, c *redis.Client) error {
+		asked.add(c.Options().Addr)
+		return c.Ping(ctx).Err()
+	}); err != nil {
 		return err
+	}
+	before := r.primaries
+	if r.primaries = asked.names; before != nil && !slices.Equal(before, asked.names) {
+		r.change(ctx, errNotPrimary)
+		return errMeanwhile
 	}
 	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, wrongType) {
 		return err

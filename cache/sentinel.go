@@ -25,7 +25,7 @@ const askSentinelsEvery = 100 * time.Millisecond
 const rememberEpoch = 10 * time.Second
 
 var (
-	errNoPrimary  = errors.New("no Sentinel says which server is the primary")
+	errNoPrimary  = errors.New("too few Sentinels say which server is the primary")
 	errNotPrimary = errors.New("another server is the primary now")
 )
 
@@ -36,7 +36,7 @@ type sentinels struct {
 	set     string
 	all     []*sentinel
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	changed func(context.Context) // is called when the primary is another
+	changed func(ctx context.Context, why error) // is called when the primary is another, or is known at last
 	unasked sync.WaitGroup
 
 	learning sync.Mutex
@@ -46,8 +46,9 @@ type sentinels struct {
 type sentinel struct {
 	address string
 	client  *redis.SentinelClient
-	why     atomic.Pointer[error] // it says nothing of use; nil: it does
-	once    sync.Once             // it was asked
+	said    atomic.Pointer[time.Time] // when it last named a primary; nil: never
+	why     atomic.Pointer[error]     // it did not; nil: it did
+	once    sync.Once                 // it was asked
 }
 
 // newSentinels are those of the options, whose client is to use connect for its connections.
@@ -87,7 +88,19 @@ func (s *sentinels) connect(ctx context.Context, network, _ string) (net.Conn, e
 	return conn, nil
 }
 
-// silence says why none of them says anything.
+// silent reports whether fewer than half of them have named a primary lately: another one may
+// be that by now.
+func (s *sentinels) silent() bool {
+	n := 0
+	for _, one := range s.all {
+		if said := one.said.Load(); said != nil && time.Since(*said) < uselessFor {
+			n++
+		}
+	}
+	return 2*n < len(s.all)
+}
+
+// silence says why too few of them say anything.
 func (s *sentinels) silence() error {
 	err := errNoPrimary
 	for _, one := range s.all {
@@ -120,6 +133,7 @@ func (s *sentinels) watchOne(ctx context.Context, log *slog.Logger, one *sentine
 		}
 		if err == nil {
 			s.learn(ctx, said)
+			one.said.Store(&said.when)
 			one.why.Store(nil)
 		} else {
 			one.why.Store(&err)
@@ -182,13 +196,17 @@ func (s *sentinels) learn(ctx context.Context, said named) {
 		(said.epoch < known.epoch || said.epoch == known.epoch && said.primary > known.primary) {
 		return
 	}
-	if known == nil || known.primary == said.primary {
+	if known != nil && known.primary == said.primary {
 		s.known.Store(&said)
 		return
 	}
-	s.changed(ctx) // before, or an answer of the new one would be believed
+	why := errNotPrimary
+	if known == nil {
+		why = errNotTried
+	}
+	s.changed(ctx, why) // before, or an answer of the new one would be believed
 	s.known.Store(&said)
-	s.changed(ctx) // what was done meanwhile, for the cache to be used again, was done to the one before
+	s.changed(ctx, why) // what was done meanwhile, for the cache to be used again, was done to the one before
 }
 
 // ask asks one for the epoch and then for the address: while it has a replica take over, the

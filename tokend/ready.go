@@ -75,7 +75,7 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 	}
 	if n.redis != nil {
 		if err := n.redis.Err(); err != nil {
-			r.weak, r.errs = append(r.weak, "the cache is not used, or full"), append(r.errs, fmt.Errorf("cache: %w", err))
+			r.weak, r.errs = append(r.weak, "the cache is not used, in doubt, or full"), append(r.errs, fmt.Errorf("cache: %w", err))
 		}
 	}
 	s, ofMany := n.store.(shared)

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	cacheIsUnused = "the cache is not used, or full"
+	cacheIsUnused = "the cache is not used, in doubt, or full"
 	changesUnsaid = "changes by other daemons are not heard of, so that every login asks the database first"
 )
 

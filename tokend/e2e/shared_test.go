@@ -75,7 +75,7 @@ func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {
 	for _, n := range g.nodes[1:] {
 		n.toStore.Delay(nil)
 	}
-	if text, err := cut.readyz(t.Context()); err != nil || text != "degraded: the cache is not used, or full; the log says more" {
+	if text, err := cut.readyz(t.Context()); err != nil || text != "degraded: the cache is not used, in doubt, or full; the log says more" {
 		t.Errorf("%q, %v", text, err)
 	}
 	cut.toCache.Heal()

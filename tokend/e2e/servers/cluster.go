@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,6 +12,8 @@ import (
 type RedisCluster struct {
 	nodes []*Redis
 	tls   bool
+
+	replicas []*Redis
 }
 
 // StartRedisCluster starts them. The settings are those of all, whatever starts them.
@@ -57,6 +60,36 @@ func (c *RedisCluster) begin(settings []string) error {
 	return nil
 }
 
+// AddReplica starts one of the first primary, which stays even if it takes that one's place.
+func (c *RedisCluster) AddReplica() (replica *Redis, err error) {
+	replica, err = (&Redis{tls: c.tls, like: c.first(), own: c.first().own}).begin(nil)
+	if err != nil {
+		return nil, fmt.Errorf("start a replica: %w", err)
+	}
+	c.replicas = append(c.replicas, replica)
+	ctx := context.Background()
+	id, err := c.first().Exec(ctx, "CLUSTER", "MYID")
+	if err == nil {
+		_, err = replica.Exec(ctx, "CLUSTER", "MEET", "127.0.0.1", c.first().port)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start a replica: %w", err)
+	}
+	return replica, errors.Join(
+		replica.process.await(func(ctx context.Context) error { // until it has heard of that one
+			_, err := replica.Exec(ctx, "CLUSTER", "REPLICATE", id)
+			return err
+		}),
+		replica.process.await(func(ctx context.Context) error {
+			info, err := replica.Exec(ctx, "INFO", "replication")
+			if err == nil && !strings.Contains(fmt.Sprint(info), "master_link_status:up") {
+				err = errors.New("it has not all of its primary yet")
+			}
+			return err
+		}),
+	)
+}
+
 // inCluster asks a node whether it sees all three and every slot.
 func (r *Redis) inCluster(ctx context.Context) error {
 	answer, err := r.Exec(ctx, "CLUSTER", "INFO")
@@ -89,4 +122,4 @@ func (c *RedisCluster) Addrs() []string { return addrs(c.nodes) }
 func (c *RedisCluster) Nodes() []*Redis { return c.nodes }
 
 // Stop ends all of them and removes what they had.
-func (c *RedisCluster) Stop() error { return stopAll(c.nodes) }
+func (c *RedisCluster) Stop() error { return stopAll(slices.Concat(c.replicas, c.nodes)) }

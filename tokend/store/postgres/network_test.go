@@ -182,6 +182,35 @@ func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 	}
 }
 
+// TestHeardIsUntilWhenItWasAsked, not when the answer came.
+func TestHeardIsUntilWhenItWasAsked(t *testing.T) {
+	t.Parallel()
+	const late = 500 * time.Millisecond
+	database, proxy := newName(t, "current"), newProxy(t)
+	s := open(t, urlBy(database, proxy))
+	proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
+		if fromClient {
+			return 0
+		}
+		return late
+	})
+	told(t, s)
+	var last time.Time
+	for range 3 {
+		await(t, "something new", func() bool {
+			heard := s.Heard()
+			if heard.IsZero() || !heard.After(last) {
+				return false
+			}
+			if ago := time.Since(heard); ago < late {
+				t.Errorf("it was asked %s ago, and the answer takes %s", ago, late)
+			}
+			last = heard
+			return true
+		})
+	}
+}
+
 // TestAnswerThatComesLateIsAsOldAsItsQuestion: what was changed while it was on its way is not
 // in it. Each takes longer here than what was heard is believed.
 func TestAnswerThatComesLateIsAsOldAsItsQuestion(t *testing.T) {

@@ -60,7 +60,7 @@ func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool,
 
 // passing is what an error says that is another each time: this side of a connection, whose
 // port is its own, times, and numbers that stand by themselves.
-var passing = regexp.MustCompile(`\S+->|\d+-\d+-\d+T\S+|\b\d+:\d+:\d+\b| \d+(?:[ ,;)]|$)`)
+var passing = regexp.MustCompile(`\S+->|\d+-\d+-\d+T\S+| \d\d:\d\d:\d\d\b| \d+(?:[ ,;)]|$)`)
 
 // Forget makes every check that begins after it has returned see the change that was
 // made to these tokens. There are none where something else was changed, such as a key of
