@@ -2,8 +2,7 @@ package cache
 
 import (
 	"context"
-	"slices"
-	"sync"
+	"errors"
 	"time"
 )
 
@@ -32,15 +31,16 @@ func (r *Redis) agreed(changed time.Time) time.Time {
 	return changed.Add(agreeWithin)
 }
 
-// servers are those that were asked, in order.
-type servers struct {
-	mu    sync.Mutex
-	names []string
+// alone returns nil if all daemons look for tombstones where this one puts them up, else why
+// that is not known.
+func (r *Redis) alone() error {
+	switch {
+	case r.sentinels != nil && r.sentinels.silent():
+		return r.sentinels.silence()
+	case time.Now().Before(r.agreed(*r.switched.Load())):
+		return errDiffer
+	}
+	return nil
 }
 
-func (s *servers) add(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i, _ := slices.BinarySearch(s.names, name)
-	s.names = slices.Insert(s.names, i, name)
-}
+var errDiffer = errors.New("which server is the primary is known for some seconds only, and other daemons may look at another one")

@@ -109,11 +109,13 @@ func TestAServerThatWasAwayIsInDoubt(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { must(t, way.Close()) })
 	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{way.Addr()}}, Keys: keys})
-	since := func() time.Time {
-		put(t, r, "k", "v", time.Hour)
-		e, err := r.Get(t.Context(), "k")
-		must(t, err)
-		return e.Since
+	since := func() (since time.Time) {
+		eventually(t, "an answer", func() bool {
+			e, err := r.Get(t.Context(), "k")
+			since = e.Since
+			return err == nil
+		})
+		return since
 	}
 	if since().After(time.Now()) {
 		t.Error("it is in doubt before it was away")
@@ -237,6 +239,8 @@ func TestWhatIsBuriedWhileDaemonsMayDifferIsPending(t *testing.T) {
 		t.Error("they agree at once")
 	}
 	eventually(t, "they agree again", agree)
+	say(now.Addr(), 4) // the old one was it meanwhile
+	eventually(t, "that is noticed", func() bool { return !r.Used() && !agree() })
 }
 
 // TestWhoHearsOfTooFewSentinelsIsAlone: another server may be the primary. Its tombstones are
@@ -257,10 +261,10 @@ func TestWhoHearsOfTooFewSentinelsIsAlone(t *testing.T) {
 	agree := func() bool { return r.Bury(t.Context(), time.Hour, newKey()) == nil }
 	doubted := func() bool {
 		e, err := r.Get(t.Context(), "k")
-		must(t, err)
-		return e.Since.After(time.Now())
+		return err != nil || e.Since.After(time.Now())
 	}
 	well := func() bool { return agree() && !doubted() && r.Err() == nil }
+	half := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: sentinels[1:], Sentinel: "name"}, Keys: keys})
 	eventually(t, "all is well", well)
 	ways[0].Cut()
 	time.Sleep(1500 * time.Millisecond)
@@ -272,47 +276,11 @@ func TestWhoHearsOfTooFewSentinelsIsAlone(t *testing.T) {
 	eventually(t, "it says so", func() bool {
 		return r.Used() && r.Err() != nil && strings.Contains(r.Err().Error(), "too few Sentinels") && strings.Contains(r.Err().Error(), ways[1].Addr())
 	})
+	if err := half.Err(); err != nil {
+		t.Errorf("one of two does not do: %v", err)
+	}
 	ways[1].Heal()
 	eventually(t, "all is well again", well)
-}
-
-// TestAClusterHasAnotherPrimary: it may lack what was revoked, and gets that, though no
-// connection had to be made anew.
-func TestAClusterHasAnotherPrimary(t *testing.T) {
-	t.Parallel()
-	set, err := servers.StartRedisCluster()
-	must(t, err)
-	t.Cleanup(func() { must(t, set.Stop()) })
-	replica, err := set.AddReplica()
-	must(t, err)
-	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: set.Addrs(), Cluster: true}, Keys: keys})
-	names := make([]string, 30) // some of which are the replica's
-	for i := range names {
-		names[i] = newKey()
-	}
-	inter(t, r, time.Hour, names...)
-	size := func() int {
-		n, err := replica.Exec(t.Context(), "DBSIZE")
-		must(t, err)
-		return int(n.(int64))
-	}
-	eventually(t, "the replica has its share", func() bool { return size() > 1 })
-	began := time.Now()
-	eventually(t, "it takes over", func() bool {
-		_, err := replica.Exec(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER")
-		return err == nil
-	})
-	_, err = replica.Exec(t.Context(), "FLUSHALL") // as if it had not heard of them yet
-	must(t, err)
-	eventually(t, "it has them again", func() bool { return size() > 1 })
-	eventually(t, "it is used", r.Used)
-	key := newKey()
-	put(t, r, key, "v", time.Hour)
-	e, err := r.Get(t.Context(), key)
-	must(t, err)
-	if e.Since.Before(began.Add(3 * time.Second)) {
-		t.Error("what it lacks of others' is not in doubt")
-	}
 }
 
 // TestWhatWasWrittenToTheOldPrimaryIsWrittenAgain, where the next one took over while the cache

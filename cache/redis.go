@@ -66,7 +66,7 @@ return 1`)
 
 // ErrPending says that tombstones are not in the shared cache yet. They are kept in
 // mind, and written before anything is believed that the cache says.
-var ErrPending = errors.New("the shared cache could not be told yet")
+var ErrPending = errors.New("not all daemons may see it in the shared cache yet")
 
 var (
 	errNotTried = errors.New("it was not tried yet")
@@ -149,18 +149,6 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	r.keys.Store(&cfg.Keys)
 	registerMetrics(cfg.Registerer, r)
 	return r, nil
-}
-
-// newClient is the client for one server, or a Cluster's. Of a Cluster's servers
-// it would ask with each command what they know of commands (COMMAND), as long as none says so:
-// that is not in the time of the command, and all that tokend sends has its key where others do.
-func newClient(o *redis.UniversalOptions) redis.UniversalClient {
-	if !o.IsClusterMode {
-		return redis.NewUniversalClient(o)
-	}
-	cluster := o.Cluster()
-	cluster.DisableRoutingPolicies = true
-	return redis.NewClusterClient(cluster)
 }
 
 // SetKeys takes over other keys, and reports whether another one seals now.
@@ -329,7 +317,6 @@ func (r *Redis) Bury(ctx context.Context, life time.Duration, keys ...string) er
 		names[i] = k.name(key)
 	}
 	r.graves.dig(names, life)
-	off := r.breaker.offAt.Load()
 	if err := r.breaker.err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrPending, err)
 	}
@@ -339,8 +326,8 @@ func (r *Redis) Bury(ctx context.Context, life time.Duration, keys ...string) er
 		r.breaker.turnOff(ctx, err)
 		return fmt.Errorf("%w: %w", ErrPending, err)
 	}
-	if r.breaker.offAt.Load() != off || time.Now().Before(r.agreed(*r.switched.Load())) { // others may look elsewhere
-		return fmt.Errorf("%w: %w", ErrPending, errNotPrimary)
+	if err := r.alone(); err != nil {
+		return fmt.Errorf("%w: %w", ErrPending, err)
 	}
 	return nil
 }

@@ -144,13 +144,16 @@ func (r *Redis) everywhere(ctx context.Context, ask func(context.Context, *redis
 			return at(c.Options().Addr, ask(ctx, c))
 		})
 	}
-	err := ask(ctx, r.client.(*redis.Client))
-	if r.sentinels != nil && !errors.Is(err, errNoPrimary) {
-		if known := r.sentinels.known.Load(); known != nil {
-			return at(known.primary, err)
-		}
+	one := r.client.(*redis.Client)
+	if r.sentinels == nil {
+		return ask(ctx, one)
 	}
-	return err
+	known := r.sentinels.known.Load() // it may be another one when there is an answer
+	err := ask(ctx, one)
+	if known == nil {
+		return err
+	}
+	return at(known.primary, err)
 }
 
 // at has the error say at which server it was.

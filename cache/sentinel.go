@@ -196,7 +196,7 @@ func (s *sentinels) learn(ctx context.Context, said named) {
 		(said.epoch < known.epoch || said.epoch == known.epoch && said.primary > known.primary) {
 		return
 	}
-	if known != nil && known.primary == said.primary {
+	if known != nil && known.primary == said.primary && known.epoch == said.epoch { // else another one was it meanwhile
 		s.known.Store(&said)
 		return
 	}

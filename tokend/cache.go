@@ -96,7 +96,7 @@ func (n *node) forget(ctx context.Context, digests ...token.Digest) error {
 	if !errors.Is(err, cache.ErrPending) {
 		return err
 	}
-	n.log.WarnContext(ctx, "the cache could not be told of a change: it waits until all daemons know of it from the database", "err", err)
+	n.log.WarnContext(ctx, "a change waits until all daemons know of it from the database: they may not see it in the cache yet", "err", err)
 	time.Sleep(postgres.Deaf)
 	return nil
 }
