@@ -29,7 +29,7 @@ type breaker struct {
 	log     *slog.Logger
 	clear   atomic.Bool               // on, and no failure is remembered
 	offAt   atomic.Pointer[time.Time] // when it was turned off last, which is another pointer each time
-	tripped chan struct{}             // gets one when turnOff or a failure has turned the cache off
+	tripped chan struct{}             // gets one when the cache was turned off, or is to be tried at once
 
 	mu       sync.Mutex
 	off      bool

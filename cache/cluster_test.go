@@ -9,15 +9,20 @@ import (
 	"tokend/tokend/e2e/servers"
 )
 
-// TestAClusterHasAnotherPrimary: it may lack what was revoked, and gets that, though no
-// connection had to be made anew.
-func TestAClusterHasAnotherPrimary(t *testing.T) {
-	t.Parallel()
+func startClusterWithReplica(t *testing.T) (set *servers.RedisCluster, replica *servers.Redis) {
+	t.Helper()
 	set, err := servers.StartRedisCluster()
 	must(t, err)
 	t.Cleanup(func() { must(t, set.Stop()) })
-	replica, err := set.AddReplica()
+	replica, err = set.AddReplica()
 	must(t, err)
+	return set, replica
+}
+
+// TestAClusterHasAnotherPrimary: it may lack what was revoked, and gets that again.
+func TestAClusterHasAnotherPrimary(t *testing.T) {
+	t.Parallel()
+	set, replica := startClusterWithReplica(t)
 	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: set.Addrs(), Cluster: true}, Keys: keys})
 	names := make([]string, 30) // some of which are the replica's
 	for i := range names {
@@ -35,7 +40,7 @@ func TestAClusterHasAnotherPrimary(t *testing.T) {
 		_, err := replica.Exec(t.Context(), "CLUSTER", "FAILOVER", "TAKEOVER")
 		return err == nil
 	})
-	_, err = replica.Exec(t.Context(), "FLUSHALL") // as if it had not heard of them yet
+	_, err := replica.Exec(t.Context(), "FLUSHALL") // as if it had not heard of them yet
 	must(t, err)
 	eventually(t, "it has them again", func() bool { return size() > 1 })
 	eventually(t, "it is used", r.Used)
@@ -51,11 +56,7 @@ func TestAClusterHasAnotherPrimary(t *testing.T) {
 // TestAReplicaThatHangsIsNoMatter: the primaries of the Cluster have all keys.
 func TestAReplicaThatHangsIsNoMatter(t *testing.T) {
 	t.Parallel()
-	set, err := servers.StartRedisCluster()
-	must(t, err)
-	t.Cleanup(func() { must(t, set.Stop()) })
-	replica, err := set.AddReplica()
-	must(t, err)
+	set, replica := startClusterWithReplica(t)
 	off := lines{with: []byte("the cache is not used")}
 	r := runRedis(t, cache.RedisConfig{
 		Address: cache.Address{Servers: set.Addrs(), Cluster: true}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&off, nil)),

@@ -17,7 +17,7 @@ import (
 // TestAFarRedisIsUsed: its answers take most of the time that they may, and making a
 // connection takes several.
 func TestAFarRedisIsUsed(t *testing.T) {
-	proxy := newProxy(t, redis)
+	proxy := startProxy(t, redis.Addr())
 	key := newKey()
 	put(t, newRedis(t, redis), key, "v", time.Hour)
 	proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
@@ -47,7 +47,7 @@ func TestAFarRedisIsUsed(t *testing.T) {
 // TestAClaimThatIsLateIsNoFailure: many come at once where strangers have wrong tokens, and
 // what is there is found all the same.
 func TestAClaimThatIsLateIsNoFailure(t *testing.T) {
-	proxy := newProxy(t, redis)
+	proxy := startProxy(t, redis.Addr())
 	key := newKey()
 	put(t, newRedis(t, redis), key, "v", time.Hour)
 	turnedOff := lines{with: []byte("the cache is not used")}

@@ -37,7 +37,7 @@ func (r *Redis) alone() error {
 	switch {
 	case r.sentinels != nil && r.sentinels.silent():
 		return r.sentinels.silence()
-	case time.Now().Before(r.agreed(*r.switched.Load())):
+	case time.Since(*r.switched.Load()) < agreeWithin:
 		return errDiffer
 	}
 	return nil

@@ -85,9 +85,7 @@ func TestASentinelThatHangsKeepsNoOtherWaiting(t *testing.T) {
 			return told(server.Addr(), 1)
 		}, false)
 	}
-	hangs, err := servers.StartProxy("tcp", count(&bad))
-	must(t, err)
-	t.Cleanup(func() { must(t, hangs.Close()) })
+	hangs := startProxy(t, count(&bad))
 	away := lines{with: []byte("a Sentinel is of no use")}
 	runRedis(t, cache.RedisConfig{
 		Address: cache.Address{Servers: []string{hangs.Addr(), count(&good)}, Sentinel: "name"}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&away, nil)),
@@ -105,9 +103,7 @@ func TestASentinelThatHangsKeepsNoOtherWaiting(t *testing.T) {
 // TestAServerThatWasAwayIsInDoubt, as it may lack what others have revoked, until they agree.
 func TestAServerThatWasAwayIsInDoubt(t *testing.T) {
 	t.Parallel()
-	way, err := servers.StartProxy("tcp", startServer(t).Addr())
-	must(t, err)
-	t.Cleanup(func() { must(t, way.Close()) })
+	way := startProxy(t, startServer(t).Addr())
 	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{way.Addr()}}, Keys: keys})
 	since := func() (since time.Time) {
 		eventually(t, "an answer", func() bool {
@@ -197,9 +193,7 @@ func TestOfAnotherPrimaryItIsSaidSinceWhen(t *testing.T) {
 func TestWhatWasBuriedAtTheOldPrimaryAloneIsPending(t *testing.T) {
 	t.Parallel()
 	old, now := startServer(t), startServer(t)
-	proxy, err := servers.StartProxy("tcp", old.Addr())
-	must(t, err)
-	t.Cleanup(func() { must(t, proxy.Close()) })
+	proxy := startProxy(t, old.Addr())
 	r, say := follow(t, proxy.Addr())
 	proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
 		if fromClient && strings.Contains(string(chunk), "buried") { // the next one takes over
@@ -251,9 +245,7 @@ func TestWhoHearsOfTooFewSentinelsIsAlone(t *testing.T) {
 	var sentinels []string
 	var ways []*servers.Proxy
 	for range 3 {
-		way, err := servers.StartProxy("tcp", liar(t, told(server.Addr(), 1), false))
-		must(t, err)
-		t.Cleanup(func() { must(t, way.Close()) })
+		way := startProxy(t, liar(t, told(server.Addr(), 1), false))
 		ways, sentinels = append(ways, way), append(sentinels, way.Addr())
 	}
 	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: sentinels, Sentinel: "name"}, Keys: keys})
@@ -288,9 +280,7 @@ func TestWhoHearsOfTooFewSentinelsIsAlone(t *testing.T) {
 func TestWhatWasWrittenToTheOldPrimaryIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	old, now := startServer(t), startServer(t)
-	proxy, err := servers.StartProxy("tcp", old.Addr())
-	must(t, err)
-	t.Cleanup(func() { must(t, proxy.Close()) })
+	proxy := startProxy(t, old.Addr())
 	r, say := follow(t, proxy.Addr())
 	_ = r.Bury(t.Context(), time.Hour, "k") // which is pending
 	proxy.Cut()
@@ -318,9 +308,7 @@ func TestWhatWasWrittenToTheOldPrimaryIsWrittenAgain(t *testing.T) {
 func TestTheSentinelThatKnowsBestIsBelieved(t *testing.T) {
 	t.Parallel()
 	primary, before := startServer(t), startServer(t)
-	best, err := servers.StartProxy("tcp", liar(t, told(primary.Addr(), 2), false))
-	must(t, err)
-	t.Cleanup(func() { must(t, best.Close()) })
+	best := startProxy(t, liar(t, told(primary.Addr(), 2), false))
 	other := liar(t, told(before.Addr(), 1), false)
 	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{other, best.Addr()}, Sentinel: "name"}, Keys: keys})
 	asked := func(server *servers.Redis) int { return len(entries(t, server)) }

@@ -64,8 +64,8 @@ if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1`)
 
-// ErrPending says that tombstones are not in the shared cache yet. They are kept in
-// mind, and written before anything is believed that the cache says.
+// ErrPending says that tombstones are not in the shared cache yet, or not where all daemons
+// look. They are kept in mind, and written before anything is believed that the cache says.
 var ErrPending = errors.New("not all daemons may see it in the shared cache yet")
 
 var (

@@ -200,10 +200,10 @@ func TestKeysAreNotPrinted(t *testing.T) {
 	}
 }
 
-// newProxy is a way to the server that can be cut off.
-func newProxy(t *testing.T, server *servers.Redis) *servers.Proxy {
+// startProxy is a way to the server that can be cut off.
+func startProxy(t *testing.T, target string) *servers.Proxy {
 	t.Helper()
-	proxy, err := servers.StartProxy("tcp", server.Addr())
+	proxy, err := servers.StartProxy("tcp", target)
 	must(t, err)
 	t.Cleanup(func() { must(t, proxy.Close()) })
 	return proxy

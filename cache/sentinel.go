@@ -154,7 +154,7 @@ type useless struct {
 	said  causes
 }
 
-// uselessFor is how long that lasts before it is logged: one may be late now and then.
+// uselessFor is how long that lasts before it counts, and is logged: one may be late now and then.
 const uselessFor = time.Second
 
 var errSilent = errors.New("a Sentinel does not say which server is the primary")

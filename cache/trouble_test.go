@@ -213,7 +213,7 @@ func TestARedisThatTakesNothingIsNotUsed(t *testing.T) {
 // TestATombstoneThatArrivesLateIsThere: the network keeps it until the caller has given up.
 func TestATombstoneThatArrivesLateIsThere(t *testing.T) {
 	server := startServer(t)
-	proxy := newProxy(t, server)
+	proxy := startProxy(t, server.Addr())
 	one := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys})
 	two := newRedis(t, server)
 	put(t, two, "k", "v", time.Hour)
@@ -293,7 +293,7 @@ func TestVeryManyAreBuriedAtOnce(t *testing.T) {
 // the tombstones are on their way of which was known until then.
 func TestWhatIsBuriedDuringTheRecoveryIsWritten(t *testing.T) {
 	server := startServer(t)
-	proxy := newProxy(t, server)
+	proxy := startProxy(t, server.Addr())
 	one := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys})
 	two := newRedis(t, server)
 	for _, key := range []string{"before", "meanwhile"} {

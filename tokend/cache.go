@@ -89,8 +89,8 @@ func (n *node) heard(ctx context.Context, digests ...token.Digest) error {
 }
 
 // forget is told of a change by this daemon, which is reported done when it returns. Where
-// the shared cache could not be told, the others hear of it from the store within that
-// time, or believe nothing any more that they cannot ask it.
+// the shared cache could not be told, or others may look elsewhere, they hear of it from the
+// store within that time, or believe nothing any more that they cannot ask it.
 func (n *node) forget(ctx context.Context, digests ...token.Digest) error {
 	err := n.verifier.Forget(ctx, digests...)
 	if !errors.Is(err, cache.ErrPending) {
