@@ -25,9 +25,9 @@ func (n *node) openCache(ctx context.Context) (records verify.Cache, tier string
 	if !ok {
 		return nil, "", errors.New("[cache] url: a Redis is for several daemons over a PostgreSQL database")
 	}
-	keys, err := readKeys(ctx, s, cfg.TTL+cfg.Stale)
+	kept, err := s.CacheKeys(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, "", fmt.Errorf("read the keys of the cache: %w", err)
 	}
 	url, err := config.ParseRedis(cfg.URL)
 	if err != nil {
@@ -41,7 +41,7 @@ func (n *node) openCache(ctx context.Context) (records verify.Cache, tier string
 			SentinelPassword: passwordIn(n.log, "[cache] sentinel_password_file", cfg.SentinelPasswordFile),
 			CAFile:           cfg.CAFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
 		},
-		Keys: keys, Logger: n.log, Registerer: n.registry, Now: s.Now,
+		Keys: asKeys(kept, cfg.TTL+cfg.Stale), Logger: n.log, Registerer: n.registry, Now: s.Now,
 	})
 	if err != nil { // which names the key or the file
 		return nil, "", err
@@ -49,13 +49,9 @@ func (n *node) openCache(ctx context.Context) (records verify.Cache, tier string
 	return n.redis, "redis", nil
 }
 
-// readKeys reads the cache's secrets from the store. The key that sealed before the newest
+// asKeys are the cache's secrets as the store keeps them. The key that sealed before the newest
 // opens as long as something that it has sealed may be believed.
-func readKeys(ctx context.Context, s shared, life time.Duration) (keys cache.Keys, err error) {
-	kept, err := s.CacheKeys(ctx)
-	if err != nil {
-		return keys, fmt.Errorf("read the keys of the cache: %w", err)
-	}
+func asKeys(kept []postgres.CacheKey, life time.Duration) (keys cache.Keys) {
 	var until time.Time
 	for _, k := range kept {
 		if k.Number == 0 {
@@ -65,7 +61,7 @@ func readKeys(ctx context.Context, s shared, life time.Duration) (keys cache.Key
 		keys.Seals = append(keys.Seals, cache.Seal{Number: k.Number, Key: k.Secret, Until: until})
 		until = k.Created.Add(life)
 	}
-	return keys, nil
+	return keys
 }
 
 // heard is told of the changes by all daemons. That a shared cache cannot be told of them
@@ -74,18 +70,15 @@ func (n *node) heard(ctx context.Context, digests ...token.Digest) error {
 	if err := n.verifier.Forget(ctx, digests...); err != nil && !errors.Is(err, cache.ErrPending) {
 		return err
 	}
-	if n.redis == nil {
-		return nil
-	}
+	return nil
+}
+
+// takeKeys is told the keys of the shared cache after each change, of which one may be theirs.
+func (n *node) takeKeys(ctx context.Context, kept []postgres.CacheKey) {
 	settings := n.verifier.Settings()
-	keys, err := readKeys(ctx, n.store.(shared), settings.TTL+settings.Stale)
-	if err != nil {
-		return err
-	}
-	if n.redis.SetKeys(keys) {
+	if n.redis.SetKeys(asKeys(kept, settings.TTL+settings.Stale)) {
 		n.log.InfoContext(ctx, "keys of the cache are replaced")
 	}
-	return nil
 }
 
 // forget is told of a change by this daemon, which is reported done when it returns. Where

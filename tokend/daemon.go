@@ -26,6 +26,7 @@ import (
 	"tokend/config"
 	"tokend/tokend/manage"
 	"tokend/tokend/socket"
+	"tokend/tokend/store/postgres"
 	"tokend/tokend/token"
 	"tokend/tokend/verify"
 	"tokend/tokend/web"
@@ -222,7 +223,11 @@ func (n *node) run(ctx context.Context) error {
 	group.Go(func() error { return n.reloadOnHangup(ctx) })
 	group.Go(func() error { n.lookAfter(ctx); return nil })
 	if s, ok := n.store.(shared); ok {
-		group.Go(func() error { s.Watch(ctx, n.heard); return nil })
+		var keys postgres.TakeKeys // there are none where nothing is shared
+		if n.redis != nil {
+			keys = n.takeKeys
+		}
+		group.Go(func() error { s.Watch(ctx, n.heard, keys); return nil })
 	}
 	if n.redis != nil {
 		group.Go(func() error { n.redis.Run(ctx); return nil })

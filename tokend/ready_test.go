@@ -107,7 +107,7 @@ func TestDegradedIsWhoLacksTheCacheOrTheNews(t *testing.T) {
 	expect("nothing has been asked", cacheIsUnused, changesUnsaid)
 	inBackground(t, n.redis.Run)
 	expect("the cache is there", changesUnsaid)
-	noNews := inBackground(t, func(ctx context.Context) { n.store.(shared).Watch(ctx, n.heard) })
+	noNews := inBackground(t, func(ctx context.Context) { n.store.(shared).Watch(ctx, n.heard, n.takeKeys) })
 	expect("all is there")
 	hold := func(most string) { // in bytes; 0: any number
 		t.Helper()
@@ -146,7 +146,8 @@ func TestAKeyThatWasReplacedEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	const life = 42 * time.Minute
-	keys, err := readKeys(t.Context(), s, life)
+	kept, err := s.CacheKeys(t.Context())
+	keys := asKeys(kept, life)
 	if err != nil || len(keys.Seals) != 2 {
 		t.Fatalf("%d keys, %v", len(keys.Seals), err)
 	}

@@ -35,7 +35,7 @@ type tokenStore interface {
 // hears of that now and why not, since when it is the one that it is, the time that all go
 // by, and the keys of a cache that they share.
 type shared interface {
-	Watch(ctx context.Context, forget postgres.Forget)
+	Watch(ctx context.Context, forget postgres.Forget, keys postgres.TakeKeys)
 	Hears() bool
 	Heard() time.Time
 	WatchErr() error

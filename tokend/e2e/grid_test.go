@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +39,8 @@ type node struct {
 	toStore *servers.Proxy
 	toCache *servers.Proxy // nil: to a set of servers
 
+	toPooler *servers.Proxy // nil: there is none
+
 	toSentinels []*servers.Proxy
 	admin       http.Client
 }
@@ -50,7 +51,8 @@ type gridSettings struct {
 	withStandby bool          // that has what the primary has acknowledged
 	postgres    []string
 	secure      bool // Redis is reached by TLS
-	sentinel    bool // Redis is a set of servers, which each daemon finds by another Sentinel first
+	sentinel    bool // Redis is a set of servers
+	pooled      bool // each daemon has a pooler before PostgreSQL
 	size        int  // 0: three
 	killed      bool // the daemons don't end cleanly
 }
@@ -110,8 +112,7 @@ func (g *grid) cacheOf(t *testing.T, n *node, s gridSettings) string {
 			proxy := startProxy(t, "tcp", address)
 			n.toSentinels, all = append(n.toSentinels, proxy), append(all, proxy.Addr())
 		}
-		first := len(g.nodes) % len(all)
-		return `url = "redis+sentinel://` + strings.Join(slices.Concat(all[first:], all[:first]), ",") + "/" + g.set.Name() + `"`
+		return `url = "redis+sentinel://` + strings.Join(all, ",") + "/" + g.set.Name() + `"`
 	}
 	n.toCache = startProxy(t, "tcp", g.redis.Addr())
 	if s.secure {
@@ -154,7 +155,17 @@ func (g *grid) startNode(t *testing.T, s gridSettings) *node {
 			t.Fatal(err)
 		}
 	}
-	reconfigure(t, n.site, "sqlite:"+n.site.Path("state/tokend.db"), "postgres://tokend@"+addresses+"/postgres?sslmode=disable"+attributes)
+	url := "postgres://tokend@" + addresses + "/postgres?sslmode=disable" + attributes
+	if s.pooled {
+		pooler, err := servers.StartPgBouncer(g.database, "default_pool_size = 5")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stopAtEnd(t, pooler.Stop)
+		n.toPooler = startProxy(t, "unix", pooler.Socket())
+		url = "postgres://tokend@" + n.toPooler.Addr() + "/postgres?sslmode=disable\"\ndirect_url = \"" + url
+	}
+	reconfigure(t, n.site, "sqlite:"+n.site.Path("state/tokend.db"), url)
 	n.admin = adminOf(n.site)
 	if !s.killed {
 		start(t, n.site)

@@ -1,10 +1,14 @@
 package e2e
 
 import (
+	"errors"
+	"sync"
 	"testing"
+	"time"
 
 	"tokend/tokend/e2e/rig"
 	"tokend/tokend/e2e/servers"
+	"tokend/tokend/web"
 )
 
 // TestDaemonsBehindAPoolerHearOfEachOther: it has fewer connections than they.
@@ -46,4 +50,50 @@ func TestDaemonsBehindAPoolerHearOfEachOther(t *testing.T) {
 	}
 	tokend(t, sites[1], "", "user", "disable", user)
 	waitForNo(t, sites, other)
+}
+
+// TestARevokeHoldsWhereThePoolerHangs: one daemon hears of it past its pooler alone, because the
+// other one, through which tokens are revoked one after the other, does not reach Redis.
+func TestARevokeHoldsWhereThePoolerHangs(t *testing.T) {
+	t.Parallel()
+	g := startGrid(t, gridSettings{size: 2, ttl: time.Second, stale: 5 * time.Minute, pooled: true})
+	revoking, asked := g.nodes[0], g.nodes[1]
+	made := make([]web.Created, 4)
+	for i := range made {
+		made[i] = revoking.mustCreate(t, "alice")
+	}
+	asked.waitReady(t)
+	for _, c := range made {
+		if yes, reason, err := asked.check("alice", c.Secret); err != nil || !yes {
+			t.Errorf("before the revoke: %s %v", reason, err)
+		}
+	}
+	revoking.toCache.Cut()
+	eventually(t, "Redis is found to be away", func() error {
+		state, err := revoking.readyz(t.Context())
+		if err == nil && state == "ready" {
+			err = errors.New(state)
+		}
+		return err
+	})
+	asked.toPooler.Hang()
+	time.Sleep(2 * time.Second) // what was read is older than ttl
+	for _, c := range made {
+		if yes, reason, err := asked.check("alice", c.Secret); err != nil || !yes {
+			t.Errorf("while the pooler hangs: %s %v", reason, err)
+		}
+	}
+	var all sync.WaitGroup
+	for _, c := range made {
+		all.Go(func() {
+			if err := revoking.revoke(t.Context(), c.Token.ID); err != nil {
+				t.Error(err)
+			}
+			if yes, _, err := asked.check("alice", c.Secret); err != nil || yes {
+				t.Errorf("behind the revoke: yes %t, %v", yes, err)
+			}
+		})
+		time.Sleep(300 * time.Millisecond)
+	}
+	all.Wait()
 }

@@ -92,6 +92,9 @@ func (b *PgBouncer) URL(database string) string {
 	return "postgres:///" + database + "?" + url.Values{"host": {b.dir}, "port": {"6432"}, "user": {"tokend"}}.Encode()
 }
 
+// Socket is the path of the one that it listens on.
+func (b *PgBouncer) Socket() string { return filepath.Join(b.dir, ".s.PGSQL.6432") }
+
 // Kill ends it by SIGKILL; Serve starts it again.
 func (b *PgBouncer) Kill() error { return b.process.end(syscall.SIGKILL, 0) }
 
@@ -100,3 +103,6 @@ func (b *PgBouncer) Stop() error {
 	// By SIGINT it would wait until the clients are done.
 	return errors.Join(b.process.end(syscall.SIGTERM, 10*time.Second), os.RemoveAll(b.dir))
 }
+
+// Pause lets it run no more, though it still has its connections, until it is killed.
+func (b *PgBouncer) Pause() error { return b.process.pause() }

@@ -112,20 +112,28 @@ func told(t *testing.T, s *postgres.Store) <-chan token.Digest {
 func watched(t *testing.T, s *postgres.Store, result func() error) <-chan token.Digest {
 	t.Helper()
 	digests := make(chan token.Digest, 1000)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
+	inBackground(t, func(ctx context.Context) {
 		s.Watch(ctx, func(_ context.Context, all ...token.Digest) error {
 			for _, d := range all {
 				digests <- d
 			}
 			return result()
-		})
+		}, nil)
+	})
+	return digests
+}
+
+// inBackground runs f until the end of the test.
+func inBackground(t *testing.T, f func(context.Context)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f(ctx)
 	}()
 	t.Cleanup(func() {
 		cancel()
 		<-ended
 	})
-	return digests
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"net"
 	"os"
 	"strconv"
@@ -129,11 +128,7 @@ func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
 	case err != nil:
 		return nil, err
 	}
-	if err = refusePooler(ctx, conn); err == nil && s.pooled {
-		err = s.compare(ctx, conn)
-		s.elsewhere.Store(errors.Is(err, errElsewhere))
-	}
-	if err != nil {
+	if err = refusePooler(ctx, conn); err != nil {
 		return nil, errors.Join(err, hangUp(ctx, conn))
 	}
 	return conn, nil
@@ -153,30 +148,6 @@ func refusePooler(ctx context.Context, conn *pgx.Conn) error {
 			err = errPooler
 		}
 		return err
-	})
-}
-
-// errElsewhere says what LISTEN on another database never would: it hears nothing.
-var errElsewhere = errors.New("[store] url and direct_url lead to different databases, or to different servers, so that neither is believed; let both name the same database on the same server, one through the pooler and one past it")
-
-// compare makes sure that the pools lead to the same database on the same server as the
-// connection: what is locked here is locked there, and on no copy. Anybody may do so.
-func (s *Store) compare(ctx context.Context, conn *pgx.Conn) error {
-	return within(ctx, otherTimeout, func(ctx context.Context) error {
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			lock := rand.Int64() //nolint:gosec // so that no other daemon has the same
-			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
-				return err
-			}
-			var free bool
-			if err := s.pool.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lock).Scan(&free); err != nil {
-				return err
-			}
-			if free {
-				return errElsewhere
-			}
-			return nil
-		})
 	})
 }
 

@@ -50,6 +50,21 @@ func (s *Store) CacheKeys(ctx context.Context) ([]CacheKey, error) {
 	})
 }
 
+// tellKeys reads them by the connection that hears of changes, which no pooler holds up.
+func tellKeys(ctx context.Context, conn *pgx.Conn, tell TakeKeys) error {
+	return within(ctx, otherTimeout, func(ctx context.Context) error {
+		keys, err := query(ctx, conn, scanKey, selectKeys)
+		if err == nil {
+			err = whole(keys)
+		}
+		if err != nil {
+			return fmt.Errorf("read the keys of the cache: %w", err)
+		}
+		tell(ctx, keys)
+		return nil
+	})
+}
+
 const selectKeys = `SELECT number, secret, created FROM cache_keys ORDER BY number DESC`
 
 // whole says what is missing where rows were lost. Made anew, a key would be another than

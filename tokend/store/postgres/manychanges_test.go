@@ -97,10 +97,11 @@ func TestAfterAPutBackTheCachesKeysAreReadAgain(t *testing.T) {
 	url := newDatabase(t, "current")
 	s := open(t, url)
 	mint(t, s)
+	_, err := s.CacheKeys(t.Context()) // makes them
+	check(err)
 	var calls atomic.Int64
-	_ = watched(t, s, func() error {
-		calls.Add(1)
-		return nil
+	inBackground(t, func(ctx context.Context) {
+		s.Watch(ctx, func(context.Context, ...token.Digest) error { return nil }, func(context.Context, []postgres.CacheKey) { calls.Add(1) })
 	})
 	await(t, "all", s.Hears)
 	before := calls.Load()
@@ -146,7 +147,7 @@ func TestOfALongTrailOnlyTheEndIsRead(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var watcher sync.WaitGroup
-	watcher.Go(func() { s.Watch(ctx, func(context.Context, ...token.Digest) error { return nil }) })
+	watcher.Go(func() { s.Watch(ctx, func(context.Context, ...token.Digest) error { return nil }, nil) })
 	await(t, "all", s.Hears)
 	time.Sleep(3 * time.Second) // the server tells of what was read with some delay
 	first := read()
@@ -173,23 +174,14 @@ func TestARotationIsHeardOf(t *testing.T) {
 	s := open(t, newDatabase(t, "current"))
 	_, err := s.CacheKeys(t.Context()) // makes them
 	check(err)
-	var calls atomic.Int64
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.Watch(ctx, func(context.Context, ...token.Digest) error {
-			calls.Add(1)
-			return nil
-		})
-	}()
+	var newest atomic.Uint32
+	inBackground(t, func(ctx context.Context) {
+		s.Watch(ctx, func(context.Context, ...token.Digest) error { return nil },
+			func(_ context.Context, keys []postgres.CacheKey) { newest.Store(keys[0].Number) })
+	})
 	await(t, "the first answer", s.Hears)
-	before := calls.Load()
 	check(s.RotateCacheKey(t.Context(), token.Event{At: created, Action: token.CacheRotated}))
-	await(t, "the rotation to be heard of", func() bool { return calls.Load() > before })
-	cancel()
-	<-ended
+	await(t, "the rotation to be heard of", func() bool { return newest.Load() == 2 })
 }
 
 // watchFor watches until all that has happened was told.
@@ -199,7 +191,7 @@ func watchFor(t *testing.T, s *postgres.Store, forget postgres.Forget) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.Watch(ctx, forget)
+		s.Watch(ctx, forget, nil)
 	}()
 	await(t, "all to be heard of", s.Hears)
 	cancel()

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +107,43 @@ func TestPoolerThatIsKilledAndComesBackIsUsedAgain(t *testing.T) {
 	}
 	revoke(t, s, token.Selection{ID: r.ID})
 	wantTold(t, "afterwards", heard, r.Digest)
+}
+
+// TestAPoolerThatHangsKeepsNothingFromBeingHeard, not even where the connection past it has to
+// be made anew; nor does one that is gone.
+func TestAPoolerThatHangsKeepsNothingFromBeingHeard(t *testing.T) {
+	t.Parallel()
+	for what, fail := range map[string]func(*servers.PgBouncer) error{"hangs": (*servers.PgBouncer).Pause, "is gone": (*servers.PgBouncer).Kill} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			database := newName(t, "current")
+			pooler, err := servers.StartPgBouncer(server)
+			check(err)
+			t.Cleanup(func() { check(errors.Join(pooler.Kill(), pooler.Stop())) })
+			s, past := openPooled(t, pooler, server, database), open(t, server.URL(database))
+			_, err = past.CacheKeys(t.Context()) // makes them
+			check(err)
+			var heard, newest atomic.Int64
+			inBackground(t, func(ctx context.Context) {
+				s.Watch(ctx, func(_ context.Context, all ...token.Digest) error { heard.Add(int64(len(all))); return nil },
+					func(_ context.Context, keys []postgres.CacheKey) { newest.Store(int64(keys[0].Number)) })
+			})
+			await(t, "the first answer", s.Hears)
+			check(fail(pooler))
+			for i := range int64(3) {
+				revoke(t, past, token.Selection{ID: mint(t, past).ID})
+				check(past.RotateCacheKey(t.Context(), token.Event{At: created, Action: token.CacheRotated}))
+				await(t, "what was changed", func() bool { return heard.Load() == i+1 && newest.Load() == i+2 })
+				run(t.Context(), server.URL(database), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+					WHERE datname = '`+database+`' AND pid <> pg_backend_pid()`)
+				for until := time.Now().Add(postgres.Deaf + time.Second); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+					if !s.Hears() {
+						t.Fatal("it hears of nothing")
+					}
+				}
+			}
+		})
+	}
 }
 
 // TestServerBehindThePoolerEndsConnections, which costs no login.

@@ -72,7 +72,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = s.checkURLs(ctx); err == nil { // before tables are made in the wrong database
+	if err = s.checkSame(ctx); err == nil { // before tables are made in the wrong database
 		err = s.upgrade(ctx)
 	}
 	if err == nil {
@@ -118,16 +118,6 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 		}
 	}
 	return s, nil
-}
-
-// checkURLs makes sure that tokend can connect to the server itself, and that both URLs
-// lead to the same database, where there are two.
-func (s *Store) checkURLs(ctx context.Context) error {
-	conn, err := s.connect(ctx) // which checks
-	if err != nil {
-		return err
-	}
-	return hangUp(ctx, conn)
 }
 
 // begin notes the server's time, and from which change on Watch is to tell: of those, too,

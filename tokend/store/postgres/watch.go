@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,17 +64,20 @@ func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool,
 var passing = regexp.MustCompile(`\S+->|\d+-\d+-\d+T\S+| \d\d:\d\d:\d\d\b| \d+(?:[ ,;)]|$)`)
 
 // Forget makes every check that begins after it has returned see the change that was
-// made to these tokens. There are none where something else was changed, such as a key of
-// the cache.
+// made to these tokens.
 type Forget func(context.Context, ...token.Digest) error
 
+// TakeKeys is told the secrets of the cache that the daemons share.
+type TakeKeys func(context.Context, []CacheKey)
+
 // Watch hears of every change that takes rights away, by whatever daemon, and has it
-// forgotten what was known of the tokens. What happened while the connection was away is
-// made up for when it is back. It returns when ctx ends.
-func (s *Store) Watch(ctx context.Context, forget Forget) {
+// forgotten what was known of the tokens; and, where keys is not nil, tells the secrets of the
+// shared cache, which may have been changed too. What happened while the connection was away is
+// made up for when it is back. It waits for no pooler, and returns when ctx ends.
+func (s *Store) Watch(ctx context.Context, forget Forget, keys TakeKeys) {
 	missed := map[string]bool{} // why, as far as it was said
 	for ctx.Err() == nil {
-		err := s.watch(ctx, forget, func() {
+		err := s.watch(ctx, forget, keys, func() {
 			if len(missed) > 0 {
 				s.log.InfoContext(ctx, "changes by other daemons are heard of again")
 			}
@@ -130,8 +134,27 @@ var errUnheard = errors.New("changes by other daemons are not heard of")
 // token that was made in it is unknown now, and nothing in the trail tells of it.
 func (s *Store) Since() time.Time { return *s.since.Load() }
 
-// watch does so with one connection, and calls heard whenever it has asked what is new.
-func (s *Store) watch(ctx context.Context, forget Forget, heard func()) (err error) {
+// watch does so until something fails, or the pools are found to lead elsewhere, and calls heard
+// whenever it has asked what is new.
+func (s *Store) watch(ctx context.Context, forget Forget, keys TakeKeys, heard func()) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	var finding sync.WaitGroup
+	defer finding.Wait()
+	defer stop(nil)
+	finding.Go(func() {
+		if err := s.findElsewhere(ctx); err != nil {
+			stop(err)
+		}
+	})
+	err := s.listen(ctx, forget, keys, heard)
+	if errors.Is(context.Cause(ctx), errElsewhere) {
+		err = errElsewhere
+	}
+	return err
+}
+
+// listen is watch with one connection.
+func (s *Store) listen(ctx context.Context, forget Forget, keys TakeKeys, heard func()) (err error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
@@ -144,7 +167,7 @@ func (s *Store) watch(ctx context.Context, forget Forget, heard func()) (err err
 		return err
 	}
 	for {
-		if err := s.catchUp(ctx, conn, forget); err != nil {
+		if err := s.catchUp(ctx, conn, forget, keys); err != nil {
 			return err
 		}
 		heard()
@@ -166,7 +189,7 @@ const (
 
 // catchUp has forgotten what was changed since the last time. The audit trail tells: its
 // numbers are in the order of the commits.
-func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) error {
+func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys TakeKeys) error {
 	asked := time.Now()
 	latest, same, now, err := s.latest(ctx, conn)
 	if err != nil {
@@ -195,11 +218,16 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget) erro
 		if err != nil {
 			return err
 		}
-		for more := true; more; more = len(digests) > 0 { // at least once: what was changed may be no token
+		for len(digests) > 0 {
 			some := digests[:min(len(digests), tokensAtOnce)]
 			digests = digests[len(some):]
 			if err := within(ctx, otherTimeout, func(ctx context.Context) error { return forget(ctx, some...) }); err != nil {
 				return fmt.Errorf("forget what was changed: %w", err)
+			}
+		}
+		if keys != nil {
+			if err := tellKeys(ctx, conn, keys); err != nil {
+				return err
 			}
 		}
 		s.heard.number, s.heard.at = last, 0
