@@ -146,12 +146,13 @@ func TestEachCauseIsLoggedOnce(t *testing.T) {
 // lines counts those that are written with the words.
 type lines struct {
 	with []byte
+	not  []byte // and none of these; nil: with all
 	n    atomic.Int64
 	last atomic.Int64 // when, in Unix nanoseconds
 }
 
 func (l *lines) Write(line []byte) (int, error) {
-	if bytes.Contains(line, l.with) {
+	if bytes.Contains(line, l.with) && (l.not == nil || !bytes.Contains(line, l.not)) {
 		l.n.Add(1)
 		l.last.Store(time.Now().UnixNano())
 	}

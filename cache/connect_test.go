@@ -237,10 +237,21 @@ func TestWhatKindOfRedisItIsIsSaid(t *testing.T) {
 	set, err := servers.StartRedisSentinelWithPassword("secret")
 	must(t, err)
 	t.Cleanup(func() { must(t, set.Stop()) })
+	open, err := servers.StartRedisSentinel()
+	must(t, err)
+	t.Cleanup(func() { must(t, open.Stop()) })
 	strict := startServer(t)
 	_, err = strict.Exec(t.Context(), "ACL", "SETUSER", "default", "off")
 	must(t, err)
+	_, err = redis.Exec(t.Context(), "ACL", "SETUSER", "less", "on", ">secret", "~*", "+ping", "+hello", "+auth", "+client|setname", "+get")
+	must(t, err)
 	for want, address := range map[string]cache.Address{
+		"in no Cluster; write redis://":                                                               {Servers: []string{redis.Addr()}, Cluster: true},
+		"or, where this Redis is in no Cluster, write redis://":                                       {Servers: []string{redis.Addr()}, Cluster: true, User: "less", Password: password("secret")},
+		"are Sentinels; write redis+sentinel://":                                                      {Servers: open.Addrs()[:1]},
+		" are Sentinels; write redis+sentinel://":                                                     {Servers: open.Addrs()[:1], Cluster: true},
+		"where Sentinels would want redis+sentinel://":                                                {Servers: set.Addrs()[:1], Password: password("wrong")},
+		"is the Sentinel running where":                                                               {Servers: []string{"127.0.0.1:1"}, Sentinel: "name"},
 		"one of a Cluster; write redis+cluster://":                                                    {Servers: cluster.Addrs()[:1]},
 		"are no Sentinels; write redis://":                                                            {Servers: []string{redis.Addr()}, Sentinel: "name"},
 		"the Sentinels want a password, or another one, or these are none; mend [cache] url, or sent": {Servers: set.Addrs(), Sentinel: set.Name()},

@@ -21,9 +21,11 @@ func explain(err error) error {
 	case ofSentinels && (strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "NOAUTH")):
 		remedy = "the Sentinels want a password, or another one, or these are none; mend [cache] url, or sentinel_password_file (after a change of a systemd credential, restart tokend)"
 	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
-		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (after a change of a systemd credential, restart tokend), or Redis' own rules"
+		remedy = "Redis admits no such user with that password; mend the user in [cache] url, password_file (after a change of a systemd credential, restart tokend), or Redis' own rules; is it a Redis, where Sentinels would want redis+sentinel://?"
 	case strings.Contains(err.Error(), "without any password configured for the default user"):
 		remedy = "Redis knows the password's user by a name; write it into [cache] url, as in redis://user@host:port"
+	case redis.HasErrorPrefix(err, "NOPERM") && strings.Contains(err.Error(), "'cluster"):
+		remedy = "the user may not ask for the Cluster's servers; give it +cluster|slots, or, where this Redis is in no Cluster, write redis:// (or redis+sentinel://) in [cache] url"
 	case redis.HasErrorPrefix(err, "NOPERM"), strings.Contains(err.Error(), "can't run this command"): // in a script
 		remedy = "the user lacks rights at Redis; docs/operate.md says which it needs"
 	case redis.HasErrorPrefix(err, "READONLY"):
@@ -32,6 +34,10 @@ func explain(err error) error {
 		remedy = "the Sentinels know no set of servers by the name in [cache] url"
 	case redis.HasErrorPrefix(err, "MOVED"):
 		remedy = "this Redis is one of a Cluster; write redis+cluster:// (or rediss+cluster://) in [cache] url"
+	case strings.Contains(err.Error(), "cluster support disabled"):
+		remedy = "this Redis is in no Cluster; write redis:// (or rediss://, or redis+sentinel:// and its Sentinels) in [cache] url"
+	case strings.Contains(err.Error(), "unknown command 'get'"), strings.Contains(err.Error(), "unknown command 'cluster'"):
+		remedy = "what [cache] url names are Sentinels; write redis+sentinel://host:port,host:port/name"
 	case strings.Contains(err.Error(), "unknown command 'sentinel'"):
 		remedy = "what [cache] url names are no Sentinels; write redis:// (or rediss://) for a Redis alone"
 	case redis.HasErrorPrefix(err, "CLUSTERDOWN"):
@@ -44,8 +50,10 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", errFull, err)
 	case isTimeout(err):
 		remedy = "Redis does not answer; is it running where [cache] url says, does a firewall let this machine through, and does it speak TLS if the url says so?"
+	case errors.Is(err, syscall.ECONNREFUSED) && ofSentinels:
+		remedy = "nobody listens there; is the Sentinel running where [cache] url says?"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		remedy = "nobody listens there; is Redis running where [cache] url says?"
+		remedy = "nobody listens there; is Redis running where [cache] url, the Sentinels or the Cluster say?"
 	default:
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -156,9 +157,11 @@ func (r *Redis) everywhere(ctx context.Context, ask func(context.Context, *redis
 	return at(known.primary, err)
 }
 
-// at has the error say at which server it was.
+// at has the error say at which server it was. One of a connection that could not be made says
+// so itself, and may be of the server that was asked before.
 func at(server string, err error) error {
-	if err == nil || server == "" || strings.Contains(err.Error(), server) {
+	dial, is := errors.AsType[*net.OpError](err)
+	if err == nil || server == "" || strings.Contains(err.Error(), server) || is && dial.Op == "dial" && dial.Addr != nil {
 		return err
 	}
 	return fmt.Errorf("%s: %w", server, err)

@@ -27,7 +27,8 @@ func TestASentinelSaysWhereThePrimaryIs(t *testing.T) {
 			must(t, err)
 			t.Cleanup(func() { must(t, set.Stop()) })
 			address := cache.Address{Servers: set.Addrs(), Sentinel: set.Name(), Password: password("secret"), TLS: name == "TLS", CAFile: set.Certificate()}
-			one := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
+			blamed := lines{with: []byte("dial tcp"), not: []byte("say?: dial tcp")} // for a connection to the one before
+			one := runRedis(t, cache.RedisConfig{Address: address, Keys: keys, Logger: slog.New(slog.NewTextHandler(&blamed, nil))})
 			two := runRedis(t, cache.RedisConfig{Address: address, Keys: keys})
 			put(t, one, "k", "v", time.Hour)
 			expect(t, two, "k", "v")
@@ -42,6 +43,9 @@ func TestASentinelSaysWhereThePrimaryIs(t *testing.T) {
 			}
 			eventually(t, "the replica has taken over", one.Used)
 			eventually(t, "the other one finds it", func() bool { return found(two, "revoked") == "(buried)" })
+			if n := blamed.n.Load(); n > 0 {
+				t.Errorf("the log blames the new primary %d times for what the one before does not do", n)
+			}
 		})
 	}
 }

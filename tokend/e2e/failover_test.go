@@ -12,11 +12,14 @@ import (
 )
 
 // TestNoNodeSaysYesBehindARevokeWhileRedisFailsOver, though each hears of the new primary at its
-// own time: the Sentinel that each asks first is another.
+// own time.
 func TestNoNodeSaysYesBehindARevokeWhileRedisFailsOver(t *testing.T) {
 	t.Parallel()
 	g := startGrid(t, gridSettings{sentinel: true})
-	for _, n := range g.nodes {
+	for i, n := range g.nodes {
+		for _, p := range n.toSentinels {
+			p.Delay(func(bool, []byte) time.Duration { return time.Duration(i) * 20 * time.Millisecond })
+		}
 		n.waitReady(t)
 	}
 	var over atomic.Bool
@@ -50,8 +53,12 @@ func TestNoNodeSaysYesBehindARevokeWhileRedisFailsOver(t *testing.T) {
 	}
 	for range 2 {
 		time.Sleep(time.Second)
+		before := revoked.Load()
 		g.failOver(t)
 		time.Sleep(3 * time.Second)
+		if revoked.Load() == before {
+			t.Error("nothing was revoked while another server became the primary: nothing was shown")
+		}
 	}
 	over.Store(true)
 	all.Wait()

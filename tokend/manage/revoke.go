@@ -69,7 +69,11 @@ func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, w
 		digests = append(digests, r.Digest)
 	}
 	if err != nil {
-		return nil, m.unsure(ctx, digests, notFound(err, missing))
+		err = notFound(err, missing)
+		if len(digests) == 0 && !errors.Is(err, token.ErrNotFound) {
+			err = fmt.Errorf("%w; nothing was revoked", err)
+		}
+		return nil, m.unsure(ctx, digests, err)
 	}
 	for _, r := range records {
 		if r.Revoked.Equal(now) { // not before
