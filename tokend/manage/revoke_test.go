@@ -3,6 +3,8 @@ package manage_test
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +43,28 @@ func TestARevokedTokenIsKeptAsRevoked(t *testing.T) {
 		if !f.kept(t, bystander.Digest()).Revoked.IsZero() {
 			t.Errorf("%s: another's token was revoked", way)
 		}
+	}
+}
+
+// TestARevokeThatWasNotMadeSaysSo, and one that may have been does not.
+func TestARevokeThatWasNotMadeSaysSo(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for way, revoke := range waysToRevoke {
+		f := newFixture(t, manage.Limits{})
+		secret, record := f.create(t, "alice", "")
+		if _, err := revoke(ended, f, secret, record); err == nil || !strings.Contains(err.Error(), "nothing was revoked") || !f.kept(t, secret.Digest()).Revoked.IsZero() {
+			t.Errorf("%s: %v", way, err)
+		}
+	}
+	f := newFixture(t, manage.Limits{})
+	_, record := f.create(t, "alice", "")
+	f.Manager = manage.New(manage.Config{
+		Store: unsureStore{f.store, token.ErrUnsure}, Logger: slog.New(slog.DiscardHandler),
+		Forget: func(context.Context, ...token.Digest) error { return nil },
+	})
+	if _, err := f.Revoke(t.Context(), actor, record.ID); !errors.Is(err, token.ErrUnsure) || strings.Contains(err.Error(), "nothing was revoked") {
+		t.Errorf("it may have been made: %v", err)
 	}
 }
 

@@ -112,6 +112,57 @@ func TestSourceTellsAllInOrder(t *testing.T) {
 	}
 }
 
+// TestOfADamagedWALNothingIsRead: what SQLite reads of it is the beginning, without a word.
+func TestOfADamagedWALNothingIsRead(t *testing.T) {
+	const header, frame = 32, 24 + 4096
+	flip := func(at func(size int) int) func([]byte) []byte {
+		return func(wal []byte) []byte {
+			wal[at(len(wal))] ^= 1
+			return wal
+		}
+	}
+	fine := func(wal []byte) []byte { return wal }
+	const some = 10 // of the last frames, which may be of a change that was broken off
+	cut := func(wal []byte) []byte { return wal[:len(wal)-some*frame] }
+	for what, c := range map[string]struct {
+		change   func(wal []byte) []byte
+		with     bool // the -shm, too, is there
+		readable bool
+	}{
+		"whole":                     {fine, true, true},
+		"whole, bare":               {fine, false, true},
+		"cut":                       {cut, true, false},
+		"cut, bare":                 {cut, false, true}, // as after a change that was broken off
+		"cut within a frame":        {func(wal []byte) []byte { return wal[:len(wal)-some*frame-1] }, true, false},
+		"a bit in a late page":      {flip(func(size int) int { return size - some*frame - 1 }), false, false},
+		"a bit in a page":           {flip(func(int) int { return header + frame + 1000 }), false, false},
+		"a bit in a frame's salt":   {flip(func(int) int { return header + frame + 10 }), false, false},
+		"a bit in the header's sum": {flip(func(int) int { return 31 }), false, false},
+		"a change that was broken off": {func(wal []byte) []byte {
+			wal = append(wal, wal[len(wal)-frame:]...)
+			copy(wal[len(wal)-frame+4:], []byte{0, 0, 0, 0}) // it ends nothing
+			return wal
+		}, true, true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			path := newPath(t)
+			closeStore(t, open(t, path))
+			leaveWAL(t, path)
+			wal, err := os.ReadFile(path + "-wal")
+			check(err)
+			check(os.WriteFile(path+"-wal", c.change(wal), 0o600))
+			if !c.with {
+				check(os.Remove(path + "-shm"))
+			}
+			if c.readable {
+				check(openSource(t, path).Close())
+				return
+			}
+			wantSentence(t, refusal(t, path), "is damaged, or was cut short: the last changes in it cannot be read", "restore all files of a backup")
+		})
+	}
+}
+
 // TestSourceIsNotChanged, with what a killed daemon has left or without.
 func TestSourceIsNotChanged(t *testing.T) {
 	for _, c := range crashes {
