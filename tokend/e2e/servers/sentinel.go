@@ -181,10 +181,26 @@ func (s *RedisSentinel) Primary(ctx context.Context) (*Redis, error) {
 	return nil, fmt.Errorf("the sentinels name %v", named)
 }
 
-// Failover has a replica take the primary's place, which goes on as a replica.
-func (s *RedisSentinel) Failover(ctx context.Context) error {
-	_, err := s.sentinels[0].Exec(ctx, "SENTINEL", "FAILOVER", s.Name())
-	return err
+// Failover has a replica take the primary's place, which goes on as a replica, and returns it
+// when all sentinels name it. Sentinels that are to hurry may need several tries to agree on one.
+func (s *RedisSentinel) Failover(ctx context.Context) (*Redis, error) {
+	old, err := s.Primary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var last error // of the sentinel that was told to
+	for asked := (time.Time{}); ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		if time.Since(asked) > 5*time.Second { // one that takes long is given up
+			asked = time.Now()
+			_, last = s.sentinels[0].Exec(ctx, "SENTINEL", "FAILOVER", s.Name())
+		}
+		if now, err := s.Primary(ctx); err == nil && now != old {
+			return now, nil
+		}
+	}
+	return nil, fmt.Errorf("no replica has become the primary: %w", errors.Join(ctx.Err(), last))
 }
 
 // Stop ends all of them and removes what they had.

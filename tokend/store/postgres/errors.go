@@ -80,7 +80,7 @@ func explain(err error) error {
 		case strings.Contains(said, "authentication failed"):
 			return fmt.Errorf("%s: %w", mendPassword, err)
 		}
-		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: does it have this database, and is PostgreSQL running behind it?: %w", err)
+		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: does it have this database, and the password of now in its list of users, and is PostgreSQL running behind it?: %w", err)
 	case readOnly:
 		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in [store] url (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, err)
 	case diskFull:

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store/postgres"
@@ -176,6 +177,13 @@ func TestPoolerThatLeadsToAStandbySaysNoYes(t *testing.T) {
 	}
 	await(t, "the two servers to be told apart", func() bool { return log.count("let both name the same database") > 0 })
 	wantTold(t, "past the pooler", heard, r.Digest)
+	time.Sleep(2 * time.Second) // it is looked at again
+	if n := log.count("let both name the same database"); n != 1 {
+		t.Errorf("the log says it %d times", n)
+	}
+	if err := s.WatchErr(); err != nil {
+		t.Errorf("changes are heard of: %v", err)
+	}
 }
 
 // TestALookUpOnAStandbyIsNone: the pooler was turned to one, which doesn't know yet what was

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/store"
 	"tokend/tokend/token"
@@ -30,33 +31,39 @@ const keptKeys = 2
 // CacheKeys returns the secrets of the shared cache, the newest first and number 0 last.
 // The first who asks makes them; if there are only some, it is an error.
 func (s *Store) CacheKeys(ctx context.Context) ([]CacheKey, error) {
-	return read(ctx, s, store.CacheKeys, func(ctx context.Context) ([]CacheKey, error) {
-		keys, err := query(ctx, s.pool, scanKey, selectKeys)
-		switch {
-		case err != nil:
-			return nil, err
-		case len(keys) > 0:
-			return keys, whole(keys)
-		}
-		// Of two who make them, the second waits for the first and finds them there.
-		if _, err := s.pool.Exec(ctx, `INSERT INTO cache_keys (number, secret, created)
-			VALUES (0, $1, clock_timestamp()), (1, $2, clock_timestamp()) ON CONFLICT DO NOTHING`, newSecret(), newSecret()); err != nil {
-			return nil, err
-		}
-		if keys, err = query(ctx, s.pool, scanKey, selectKeys); err != nil {
-			return nil, err
-		}
-		return keys, whole(keys)
-	})
+	return read(ctx, s, store.CacheKeys, func(ctx context.Context) ([]CacheKey, error) { return cacheKeys(ctx, s.pool) })
 }
 
-// tellKeys reads them by the connection that hears of changes, which no pooler holds up.
+func cacheKeys(ctx context.Context, db executor) ([]CacheKey, error) {
+	keys, err := query(ctx, db, scanKey, selectKeys)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(keys) > 0:
+		return keys, whole(keys)
+	}
+	// Of two who make them, the second waits for the first and finds them there.
+	if _, err := db.Exec(ctx, `INSERT INTO cache_keys (number, secret, created)
+		VALUES (0, $1, clock_timestamp()), (1, $2, clock_timestamp()) ON CONFLICT DO NOTHING`, newSecret(), newSecret()); err != nil {
+		return nil, err
+	}
+	if keys, err = query(ctx, db, scanKey, selectKeys); err != nil {
+		return nil, err
+	}
+	return keys, whole(keys)
+}
+
+// executor is what a pool and a connection have in common.
+type executor interface {
+	querier
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// tellKeys reads them by the connection that hears of changes, which no pooler holds up. A
+// backup that was put back may have none.
 func tellKeys(ctx context.Context, conn *pgx.Conn, tell TakeKeys) error {
 	return within(ctx, otherTimeout, func(ctx context.Context) error {
-		keys, err := query(ctx, conn, scanKey, selectKeys)
-		if err == nil {
-			err = whole(keys)
-		}
+		keys, err := cacheKeys(ctx, conn)
 		if err != nil {
 			return fmt.Errorf("read the keys of the cache: %w", err)
 		}

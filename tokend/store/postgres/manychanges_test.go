@@ -3,6 +3,8 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -107,6 +109,43 @@ func TestAfterAPutBackTheCachesKeysAreReadAgain(t *testing.T) {
 	before := calls.Load()
 	run(t.Context(), url, `SET session_replication_role = replica; DELETE FROM events`)
 	await(t, "the watcher's word", func() bool { return calls.Load() > before })
+}
+
+// TestAfterAPutBackTheCachesKeysAreReadUntilTheyAre: they cannot be at first, the trail is quiet,
+// and the backup is from before there were any.
+func TestAfterAPutBackTheCachesKeysAreReadUntilTheyAre(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	s := open(t, url)
+	mint(t, s)
+	was, err := s.CacheKeys(t.Context())
+	check(err)
+	var told atomic.Pointer[[]postgres.CacheKey]
+	inBackground(t, func(ctx context.Context) {
+		s.Watch(ctx, func(context.Context, ...token.Digest) error { return nil }, func(_ context.Context, keys []postgres.CacheKey) { told.Store(&keys) })
+	})
+	await(t, "all", s.Hears)
+	holder := connect(t.Context(), url)
+	_, err = holder.Exec(t.Context(), `BEGIN; LOCK TABLE cache_keys; DELETE FROM cache_keys`)
+	check(err)
+	told.Store(nil)
+	run(t.Context(), url, `SET session_replication_role = replica; DELETE FROM events`)
+	await(t, "a failure", func() bool {
+		return s.WatchErr() != nil && strings.Contains(s.WatchErr().Error(), "read the keys of the cache")
+	})
+	_, err = holder.Exec(t.Context(), `COMMIT`)
+	check(err)
+	check(holder.Close(t.Context()))
+	await(t, "what is heard of again", s.Hears)
+	keys := told.Load()
+	if keys == nil || len(*keys) != 2 || (*keys)[1].Secret == was[1].Secret {
+		t.Errorf("it hears again, and was told of %v", keys)
+	}
+	now, err := s.CacheKeys(t.Context())
+	check(err)
+	if keys != nil && !slices.Equal(*keys, now) {
+		t.Error("it was told of others than there are")
+	}
 }
 
 // TestATrailThatHasGrownAgainIsNotTheSame, though it is no shorter when it is looked at again:

@@ -79,6 +79,11 @@ func TestChangesThatAreHeardOfAreCounted(t *testing.T) {
 			t.Errorf("%s is %v, want 3", name, got)
 		}
 	}
+	run(t.Context(), url, `SET session_replication_role = replica; DELETE FROM events WHERE number = (SELECT max(number) FROM events)`)
+	wantTold(t, "put back", heard, before.Digest, first.Digest)
+	if got := metric(count); got != 3 {
+		t.Errorf("of what was heard of before, the lag is told again: %v, want 3", got)
+	}
 }
 
 // TestConnectionsInUseAreExported while queries wait for a table.

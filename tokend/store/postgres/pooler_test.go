@@ -223,63 +223,6 @@ func TestChangeThatNobodyWaitsForIsCanceledThroughThePooler(t *testing.T) {
 	}
 }
 
-// TestURLsMustLeadToTheSameDatabase: on another nobody would be told of changes.
-func TestURLsMustLeadToTheSameDatabase(t *testing.T) {
-	t.Parallel()
-	primary, err := servers.StartPostgreSQL("fsync=off")
-	check(err)
-	t.Cleanup(func() { check(primary.Stop()) })
-	check(open(t, primary.URL("postgres")).Close())
-	copied, err := primary.Standby() // with the same numbers of everything
-	check(err)
-	t.Cleanup(func() { check(copied.Stop()) })
-	check(copied.Promote())
-	pooler := newPooler(t, primary)
-	run(t.Context(), primary.URL("postgres"), `CREATE DATABASE other`)
-	for _, direct := range []string{primary.URL("other"), copied.URL("postgres")} {
-		_, err := postgres.Open(t.Context(), postgres.Config{URL: pooler.URL("postgres"), Direct: direct})
-		if err == nil || !strings.Contains(err.Error(), "let both name the same database on the same server") {
-			t.Errorf("%s: %v", direct, err)
-		}
-	}
-	conn := connect(t.Context(), primary.URL("other"))
-	var tables int
-	check(conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables))
-	check(conn.Close(t.Context()))
-	if tables > 0 {
-		t.Errorf("%d tables were made in the wrong database", tables)
-	}
-	_, err = postgres.Open(t.Context(), postgres.Config{URL: pooler.URL("postgres"), Direct: "postgres://tokend@127.0.0.1:1/postgres"})
-	if err == nil || !strings.Contains(err.Error(), `past the pooler, by [store] direct_url, to database "postgres" on 127.0.0.1:1:`) {
-		t.Errorf("nobody is there: %v", err)
-	}
-	check(openPooled(t, pooler, primary, "postgres").Ping(t.Context()))
-}
-
-// TestNothingIsAskedOfAnotherDatabase that a pooler has come to lead to, once that is known;
-// nor is anything changed there.
-func TestNothingIsAskedOfAnotherDatabase(t *testing.T) {
-	database, other := newName(t, "current"), newName(t, "current")
-	pooler := newPooler(t, server)
-	s := openPooled(t, pooler, server, database)
-	told(t, s)
-	r := mint(t, s)
-	await(t, "the first answer", s.Hears)
-	check(pooler.Lead(database, server, other))
-	run(t.Context(), server.URL(database), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE datname = '`+database+`' AND pid <> pg_backend_pid()`)
-	const words = "[store] url and direct_url lead to different databases"
-	await(t, "that to be known", func() bool {
-		err := s.Ping(t.Context())
-		return err != nil && strings.Contains(err.Error(), words)
-	})
-	_, err := s.Lookup(t.Context(), r.Digest)
-	wantSentence(t, "a look-up", err, words)
-	wantSentence(t, "a change", s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}), words)
-	check(pooler.Lead(database, server, database))
-	await(t, "the right one", func() bool { _, err := s.Lookup(t.Context(), r.Digest); return err == nil })
-}
-
 // TestAPoolerIsNotTakenForTheServer, not even one that lets pass for nothing what tokend asks
 // of its session, and has room for one client alone: whoever listens there hears nothing.
 func TestAPoolerIsNotTakenForTheServer(t *testing.T) {

@@ -43,6 +43,7 @@ type Config struct {
 type Store struct {
 	pool    *pgxpool.Pool
 	logins  *pgxpool.Pool // that nothing else waits for
+	past    *pgxpool.Pool // the pooler, to prove where that leads; nil: there is none
 	direct  *pgxpool.Config
 	pooled  bool // whether the pools don't lead to the server itself
 	log     *slog.Logger
@@ -51,6 +52,7 @@ type Store struct {
 	watched *watchMetrics
 	began   time.Time                 // the server's time
 	heard   place                     // the last entry of the audit trail that Watch knows of
+	again   bool                      // all that was changed lately has to be told, and is not yet
 	asked   atomic.Pointer[time.Time] // when Watch last asked for it
 	lost    atomic.Pointer[error]     // why it could not, the last time
 	since   atomic.Pointer[time.Time] // see Since
@@ -72,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = s.checkSame(ctx); err == nil { // before tables are made in the wrong database
+	if err = s.checkURLs(ctx); err == nil { // before tables are made in the wrong database
 		err = s.upgrade(ctx)
 	}
 	if err == nil {
@@ -104,6 +106,11 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{log: log, direct: direct, pooled: cfg.Direct != ""}
 	if s.pooled {
 		anySession(settings)
+		past := direct.Copy()
+		past.MaxConns, past.AfterConnect = provingConnections, refusePooler
+		if s.past, err = pgxpool.NewWithConfig(ctx, past); err != nil {
+			return nil, fmt.Errorf("open the database: %w", err)
+		}
 	}
 	connections := max(cfg.Connections, 2)
 	for pool, most := range map[**pgxpool.Pool]int{&s.logins: connections / 2, &s.pool: connections - connections/2} {
@@ -118,6 +125,19 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// checkURLs makes sure that tokend can connect to the server itself, and that both URLs
+// lead to the same database, where there are two.
+func (s *Store) checkURLs(ctx context.Context) error {
+	conn, err := s.connect(ctx)
+	if err == nil {
+		err = hangUp(ctx, conn)
+	}
+	if err == nil {
+		err = s.checkSame(ctx)
+	}
+	return err
 }
 
 // begin notes the server's time, and from which change on Watch is to tell: of those, too,
@@ -156,7 +176,7 @@ func (s *Store) Close() error {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		for _, pool := range []*pgxpool.Pool{s.logins, s.pool} {
+		for _, pool := range []*pgxpool.Pool{s.logins, s.pool, s.past} {
 			if pool != nil {
 				pool.Close()
 			}

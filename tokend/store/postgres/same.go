@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -12,53 +14,82 @@ import (
 // errElsewhere says what LISTEN on another database never would: it hears nothing.
 var errElsewhere = errors.New("[store] url and direct_url lead to different databases, or to different servers, so that neither is believed; let both name the same database on the same server, one through the pooler and one past it")
 
-// checkSame makes sure that the pools lead to the same database on the same server as
-// direct connections do, where there is a pooler.
-func (s *Store) checkSame(ctx context.Context) error {
-	conn, err := s.connect(ctx)
-	if err != nil {
+const (
+	// provedWithin is how long a change waits for that to be known.
+	provedWithin = 500 * time.Millisecond
+	// provingConnections is how many there are past the pooler for it.
+	provingConnections = 2
+)
+
+// prove makes sure that the transaction, which is one through the pooler, is in the database
+// that changes are heard of from: what it locks is locked there, and in no copy. Anybody may do so.
+func (s *Store) prove(ctx context.Context, tx pgx.Tx) error {
+	lock := rand.Int64() //nolint:gosec // so that no other daemon has the same
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
 		return err
 	}
-	if s.pooled {
-		err = s.compare(ctx, conn)
-		s.elsewhere.Store(errors.Is(err, errElsewhere))
+	var free bool
+	if err := s.past.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lock).Scan(&free); err != nil {
+		return fmt.Errorf("past the pooler, by [store] direct_url, to %s: %w", describe(s.direct.ConnConfig), err)
 	}
-	return errors.Join(err, hangUp(ctx, conn))
+	if !free {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, `SELECT`); err != nil { // it has ended, and with it the lock
+		return err
+	}
+	return errElsewhere
 }
 
-// findElsewhere returns errElsewhere if that is so, and nil as soon as it is not, or ctx ends.
-// A pooler that does not answer keeps it busy, and nobody else.
-func (s *Store) findElsewhere(ctx context.Context) error {
-	for s.pooled && ctx.Err() == nil {
-		err := s.checkSame(ctx)
-		if err == nil || errors.Is(err, errElsewhere) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(reconnectAfter + rand.N(reconnectAfter)): //nolint:gosec // so that not all come at once
-		}
+// checkSame proves it of a transaction that does nothing else. As long as that cannot be done,
+// what was found the last time holds.
+func (s *Store) checkSame(ctx context.Context) error {
+	if !s.pooled {
+		return nil
+	}
+	err := within(ctx, otherTimeout, func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.prove(ctx, tx) })
+	})
+	if err == nil || errors.Is(err, errElsewhere) {
+		s.elsewhere.Store(err != nil)
+	}
+	return err
+}
+
+// checkChange refuses a change that would be made elsewhere: nobody would hear of it, and it
+// would be lost. Where nothing answers past the pooler, nothing is heard of either, and all
+// daemons ask what it leads to.
+func (s *Store) checkChange(ctx context.Context, tx pgx.Tx) error {
+	if !s.pooled {
+		return nil
+	}
+	err := within(ctx, provedWithin, func(ctx context.Context) error { return s.prove(ctx, tx) })
+	if errors.Is(err, errElsewhere) {
+		s.elsewhere.Store(true)
+		return err
 	}
 	return nil
 }
 
-// compare makes sure that the pools lead to the same database on the same server as the
-// connection: what is locked here is locked there, and on no copy. Anybody may do so.
-func (s *Store) compare(ctx context.Context, conn *pgx.Conn) error {
-	return within(ctx, otherTimeout, func(ctx context.Context) error {
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			lock := rand.Int64() //nolint:gosec // so that no other daemon has the same
-			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
-				return err
-			}
-			var free bool
-			if err := s.pool.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lock).Scan(&free); err != nil {
-				return err
-			}
-			if free {
-				return errElsewhere
-			}
-			return nil
-		})
-	})
+// watchPooler looks each second at where the pooler leads, until ctx ends. One that does not
+// answer keeps nobody else waiting.
+func (s *Store) watchPooler(ctx context.Context) {
+	for said := false; s.pooled && ctx.Err() == nil; {
+		err := s.checkSame(ctx)
+		switch elsewhere := s.elsewhere.Load(); {
+		case elsewhere && !said:
+			// What was read lately may be of the other one.
+			read := s.Now()
+			s.since.Store(&read)
+			s.log.WarnContext(ctx, "nothing is asked or changed through the pooler any more", "err", cmp.Or(err, errElsewhere))
+			said = true
+		case said && !elsewhere:
+			s.log.InfoContext(ctx, "the pooler leads to the right database again")
+			said = false
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(heartbeat):
+		}
+	}
 }

@@ -75,6 +75,9 @@ type TakeKeys func(context.Context, []CacheKey)
 // shared cache, which may have been changed too. What happened while the connection was away is
 // made up for when it is back. It waits for no pooler, and returns when ctx ends.
 func (s *Store) Watch(ctx context.Context, forget Forget, keys TakeKeys) {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { s.watchPooler(ctx) })
 	missed := map[string]bool{} // why, as far as it was said
 	for ctx.Err() == nil {
 		err := s.watch(ctx, forget, keys, func() {
@@ -134,27 +137,8 @@ var errUnheard = errors.New("changes by other daemons are not heard of")
 // token that was made in it is unknown now, and nothing in the trail tells of it.
 func (s *Store) Since() time.Time { return *s.since.Load() }
 
-// watch does so until something fails, or the pools are found to lead elsewhere, and calls heard
-// whenever it has asked what is new.
-func (s *Store) watch(ctx context.Context, forget Forget, keys TakeKeys, heard func()) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	var finding sync.WaitGroup
-	defer finding.Wait()
-	defer stop(nil)
-	finding.Go(func() {
-		if err := s.findElsewhere(ctx); err != nil {
-			stop(err)
-		}
-	})
-	err := s.listen(ctx, forget, keys, heard)
-	if errors.Is(context.Cause(ctx), errElsewhere) {
-		err = errElsewhere
-	}
-	return err
-}
-
-// listen is watch with one connection.
-func (s *Store) listen(ctx context.Context, forget Forget, keys TakeKeys, heard func()) (err error) {
+// watch does so with one connection, and calls heard whenever it has asked what is new.
+func (s *Store) watch(ctx context.Context, forget Forget, keys TakeKeys, heard func()) (err error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return err
@@ -195,8 +179,7 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 	if err != nil {
 		return err
 	}
-	another := latest.timeline != s.heard.timeline || latest.number < s.heard.number || !same
-	if another {
+	if latest.timeline != s.heard.timeline || latest.number < s.heard.number || !same {
 		if latest.timeline != s.heard.timeline {
 			s.log.WarnContext(ctx, "another server has taken over: all that was changed lately is looked at again")
 		} else {
@@ -204,16 +187,19 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 		}
 		s.logins.Reset() // no login may ask the one that was
 		s.pool.Reset()
+		if s.pooled {
+			s.past.Reset()
+		}
 		s.since.Store(&now)
 		number, err := before(ctx, conn, now.Add(-longestMemory), latest.number)
 		if err != nil {
 			return err
 		}
-		s.heard = place{number: number, timeline: latest.timeline}
+		s.heard, s.again = place{number: number, timeline: latest.timeline}, true
 	} else if now.Before(s.Since()) { // by a clock that was ahead, and nothing would be believed for so long
 		s.since.Store(&now)
 	}
-	for ; another || s.heard.number != latest.number; another = false { // the keys of the cache may be others
+	for s.again || s.heard.number != latest.number { // the keys of the cache may be others
 		digests, last, err := s.changed(ctx, conn, s.heard.number, latest.number, now)
 		if err != nil {
 			return err
@@ -231,6 +217,7 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 			}
 		}
 		s.heard.number, s.heard.at = last, 0
+		s.again = s.again && last != latest.number
 	}
 	s.heard = latest
 	s.asked.Store(&asked)
@@ -283,7 +270,7 @@ func (s *Store) changed(ctx context.Context, conn *pgx.Conn, from, to int64, now
 		_, err = pgx.ForEachRow(rows, []any{&at, &digest}, func() error {
 			d, err := asDigest(digest)
 			digests = append(digests, d)
-			if at.After(s.began) { // else nobody was there to hear of it
+			if at.After(s.began) && !s.again { // else nobody was there to hear of it, or it was heard of before
 				s.watched.heard(now.Sub(at))
 			}
 			return err

@@ -172,7 +172,10 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		if err != nil {
 			return nothing, err
 		}
-		value, err := f(ctx, tx)
+		var value T
+		if err = s.checkChange(ctx, tx); err == nil {
+			value, err = f(ctx, tx)
+		}
 		if err != nil {
 			rollback(ctx, tx)
 			return nothing, err

@@ -1,0 +1,129 @@
+package postgres_test
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/token"
+)
+
+// TestURLsMustLeadToTheSameDatabase: on another nobody would be told of changes.
+func TestURLsMustLeadToTheSameDatabase(t *testing.T) {
+	t.Parallel()
+	primary, err := servers.StartPostgreSQL("fsync=off")
+	check(err)
+	t.Cleanup(func() { check(primary.Stop()) })
+	check(open(t, primary.URL("postgres")).Close())
+	copied, err := primary.Standby() // with the same numbers of everything
+	check(err)
+	t.Cleanup(func() { check(copied.Stop()) })
+	check(copied.Promote())
+	pooler := newPooler(t, primary)
+	run(t.Context(), primary.URL("postgres"), `CREATE DATABASE other`)
+	for _, direct := range []string{primary.URL("other"), copied.URL("postgres")} {
+		_, err := postgres.Open(t.Context(), postgres.Config{URL: pooler.URL("postgres"), Direct: direct})
+		if err == nil || !strings.Contains(err.Error(), "let both name the same database on the same server") {
+			t.Errorf("%s: %v", direct, err)
+		}
+	}
+	conn := connect(t.Context(), primary.URL("other"))
+	var tables int
+	check(conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`).Scan(&tables))
+	check(conn.Close(t.Context()))
+	if tables > 0 {
+		t.Errorf("%d tables were made in the wrong database", tables)
+	}
+	_, err = postgres.Open(t.Context(), postgres.Config{URL: pooler.URL("postgres"), Direct: "postgres://tokend@127.0.0.1:1/postgres"})
+	if err == nil || !strings.Contains(err.Error(), `past the pooler, by [store] direct_url, to database "postgres" on 127.0.0.1:1:`) {
+		t.Errorf("nobody is there: %v", err)
+	}
+	check(openPooled(t, pooler, primary, "postgres").Ping(t.Context()))
+}
+
+// TestNothingIsAskedOfAnotherDatabase that a pooler has come to lead to, once that is known;
+// nor is anything changed there.
+func TestNothingIsAskedOfAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	database, other := newName(t, "current"), newName(t, "current")
+	pooler := newPooler(t, server)
+	s := openPooled(t, pooler, server, database)
+	told(t, s)
+	r := mint(t, s)
+	await(t, "the first answer", s.Hears)
+	since := s.Since()
+	check(pooler.Lead(database, server, other))
+	const words = "[store] url and direct_url lead to different databases"
+	await(t, "that to be known", func() bool {
+		err := s.Ping(t.Context())
+		return err != nil && strings.Contains(err.Error(), words)
+	})
+	if !s.Since().After(since) {
+		t.Error("what was read there is believed")
+	}
+	refused := func(when string) {
+		t.Helper()
+		_, err := s.Lookup(t.Context(), r.Digest)
+		wantSentence(t, when+", a look-up", err, words)
+		wantSentence(t, when+", a change", s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}), words)
+	}
+	refused("once it is known")
+	check(pooler.Kill())
+	time.Sleep(time.Second) // nobody can find out now
+	check(pooler.Serve())
+	refused("after it was away")
+	for range 5 { // whoever is finding out is disturbed
+		run(t.Context(), server.URL(database), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = '`+database+`' AND pid <> pg_backend_pid()`)
+		refused("while connections end")
+		time.Sleep(100 * time.Millisecond)
+	}
+	check(pooler.Lead(database, server, database))
+	await(t, "the right one", func() bool { _, err := s.Lookup(t.Context(), r.Digest); return err == nil })
+}
+
+// TestAConnectionThatEndsIsNoOtherDatabase: with it, what is locked to find that out is locked
+// no more.
+func TestAConnectionThatEndsIsNoOtherDatabase(t *testing.T) {
+	t.Parallel()
+	database, proxy := newName(t, "current"), newProxy(t)
+	pooler := newPooler(t, server)
+	var log lines
+	s, err := postgres.Open(t.Context(), postgres.Config{
+		URL: pooler.URL(database), Direct: urlBy(database, proxy), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	for range 2 {
+		await(t, "the first answer", s.Hears)
+		proxy.Hang()
+		time.Sleep(1500 * time.Millisecond) // it is being found out where the pooler leads
+		run(t.Context(), server.URL(database), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = '`+database+`' AND pid <> pg_backend_pid() AND state = 'idle in transaction'`)
+		proxy.Heal()
+		time.Sleep(500 * time.Millisecond)
+		check(s.Ping(t.Context()))
+	}
+	if n := log.count("nothing is asked or changed through the pooler"); n > 0 {
+		t.Errorf("%d times it is taken for that", n)
+	}
+}
+
+// TestNoChangeIsMadeInAnotherDatabase, though nobody has found out yet that the pooler leads there.
+func TestNoChangeIsMadeInAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	database, other := newName(t, "current"), newName(t, "current")
+	pooler := newPooler(t, server)
+	s := openPooled(t, pooler, server, database)
+	r := mint(t, s)
+	check(pooler.Lead(database, server, other))
+	err := s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created})
+	wantSentence(t, "a new token", err, "[store] url and direct_url lead to different databases")
+	check(pooler.Lead(database, server, database))
+	told(t, s)
+	await(t, "the right one", func() bool { return revokeNow(t, s, r) == nil })
+}
