@@ -62,9 +62,9 @@ func (s *Source) open(ctx context.Context) error {
 	mode := readOnlyAll
 	if holdsChanges(s.db.path + "-wal") {
 		mode = readOnlyAlone // which makes no -shm, and reads none that a killed daemon left
-		if err := s.db.checkWhole(); err != nil {
-			return err
-		}
+	}
+	if err := s.db.checkWhole(); err != nil {
+		return err
 	}
 	if err := s.db.remember(mode); err != nil {
 		return err

@@ -138,6 +138,14 @@ func TestOfADamagedWALNothingIsRead(t *testing.T) {
 		"a bit in a page":           {flip(func(int) int { return header + frame + 1000 }), false, false},
 		"a bit in a frame's salt":   {flip(func(int) int { return header + frame + 10 }), false, false},
 		"a bit in the header's sum": {flip(func(int) int { return 31 }), false, false},
+		"a bit in its salt":         {flip(func(int) int { return 17 }), true, false},
+		"a bit in its salt, bare":   {flip(func(int) int { return 17 }), false, false},
+		"a bit in its page size":    {flip(func(int) int { return 10 }), false, false},
+		"zeros":                     {func(wal []byte) []byte { return make([]byte, len(wal)) }, false, false},
+		"cut to the header":         {func(wal []byte) []byte { return wal[:header] }, true, false},
+		"cut to nothing":            {func([]byte) []byte { return nil }, true, false},
+		"gone":                      {fine, true, false},
+		"cut to nothing, bare":      {func([]byte) []byte { return nil }, false, true},
 		"a change that was broken off": {func(wal []byte) []byte {
 			wal = append(wal, wal[len(wal)-frame:]...)
 			copy(wal[len(wal)-frame+4:], []byte{0, 0, 0, 0}) // it ends nothing
@@ -151,6 +159,9 @@ func TestOfADamagedWALNothingIsRead(t *testing.T) {
 			wal, err := os.ReadFile(path + "-wal")
 			check(err)
 			check(os.WriteFile(path+"-wal", c.change(wal), 0o600))
+			if what == "gone" {
+				check(os.Remove(path + "-wal"))
+			}
 			if !c.with {
 				check(os.Remove(path + "-shm"))
 			}
@@ -158,7 +169,7 @@ func TestOfADamagedWALNothingIsRead(t *testing.T) {
 				check(openSource(t, path).Close())
 				return
 			}
-			wantSentence(t, refusal(t, path), "is damaged, or was cut short: the last changes in it cannot be read", "restore all files of a backup")
+			wantSentence(t, refusal(t, path), "is damaged, was cut short or is gone: not all changes in it can be read", "restore all files of a backup")
 		})
 	}
 }
@@ -200,7 +211,12 @@ func TestSourceIsNotChanged(t *testing.T) {
 func TestWALWithNothingWholeStays(t *testing.T) {
 	path := newPath(t)
 	closeStore(t, open(t, path))
-	check(os.WriteFile(path+"-wal", make([]byte, 5000), 0o600))
+	leaveWAL(t, path)
+	wal, err := os.ReadFile(path + "-wal")
+	check(err)
+	const header, frame = 32, 24 + 4096
+	copy(wal[header+4:], []byte{0, 0, 0, 0}) // a change that was broken off
+	check(errors.Join(os.WriteFile(path+"-wal", wal[:header+frame], 0o600), os.Remove(path+"-shm")))
 	before := content(t, path)
 	source := openSource(t, path)
 	told(t, source)

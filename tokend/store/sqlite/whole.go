@@ -12,64 +12,86 @@ import (
 
 const frameHeader = 24
 
-// checkWhole refuses a -wal of which SQLite would read only the beginning, without a word:
-// damaged, or cut short, it lacks changes that were acknowledged. The frames of each are followed by
-// one that ends it, and what is wrong before such a one, or before the last that the -shm tells of,
-// was there once. See https://sqlite.org/walformat.html.
+// checkWhole refuses a -wal of which SQLite would read only the beginning, or nothing, without a
+// word: damaged, cut short or gone, it lacks changes that were acknowledged. Each of these ends with
+// a frame that says so, and the -shm, where there is one, tells of the last. See
+// https://sqlite.org/walformat.html.
 func (s *Store) checkWhole() error {
-	file, err := os.Open(s.path + "-wal")
-	if errors.Is(err, fs.ErrNotExist) {
+	wal, err := scanWAL(s.path + "-wal")
+	if err != nil {
+		return err
+	}
+	index := indexed(s.path + "-shm")
+	lacks := index.number > 0 && (index.salt != wal.last.salt || wal.read < index.number)
+	if !lacks && wal.sound && wal.read == wal.last.number {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	defer file.Close() //nolint:errcheck // it was only read
-	read, told, err := readWAL(bufio.NewReaderSize(file, 1<<20))
-	if err != nil {
-		return err
-	}
-	if index, err := os.ReadFile(s.path + "-shm"); err == nil && len(index) >= 48 && [8]byte(index[32:40]) == told.salt {
-		told.number = max(told.number, binary.NativeEndian.Uint32(index[16:]))
-	}
-	if read < told.number {
-		return fmt.Errorf("%s-wal is damaged, or was cut short: the last changes in it cannot be read (frames %d to %d); restore all files of a backup, or, to do without these changes, start the daemon over this database and stop it again", s.path, read+1, told.number)
-	}
-	return nil
+	return fmt.Errorf("%s-wal is damaged, was cut short or is gone: not all changes in it can be read (of %d frames, %d); restore all files of a backup, or, to do without these changes, start the daemon over this database and stop it again",
+		s.path, max(wal.last.number, index.number), wal.read)
 }
 
-// readWAL returns up to which frame SQLite reads, and the last frame that ends a change.
-func readWAL(r io.Reader) (read uint32, last frame, err error) {
+// indexed is the last frame that the -shm tells of; number 0: it tells of none. Its header is
+// there twice, which are the same unless it is garbage.
+func indexed(path string) frame {
+	var head [96]byte
+	file, err := os.Open(path)
+	if err != nil {
+		return frame{}
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	if _, err := io.ReadFull(file, head[:]); err != nil || [48]byte(head[:48]) != [48]byte(head[48:]) {
+		return frame{}
+	}
+	return frame{number: binary.NativeEndian.Uint32(head[16:]), salt: [8]byte(head[32:])}
+}
+
+// walState is what is in a -wal.
+type walState struct {
+	sound bool   // its header is whole, or there is nothing behind it
+	read  uint32 // up to which frame SQLite reads
+	last  frame  // that ends a change
+}
+
+func scanWAL(path string) (w walState, err error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return walState{sound: true}, nil
+	}
+	if err != nil {
+		return w, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	r := bufio.NewReaderSize(file, 1<<20)
 	var head [walHeader]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return 0, last, ignoreEnd(err)
+		return walState{sound: true}, ignoreEnd(err)
 	}
-	var order binary.ByteOrder = binary.LittleEndian
+	sum := checksum{order: binary.LittleEndian}
 	if head[3]&1 != 0 {
-		order = binary.BigEndian
+		sum.order = binary.BigEndian
 	}
-	sum := checksum{order: order}
 	sum.add(head[:24])
-	whole := sum.is(head[24:])
-	last = frame{page: binary.BigEndian.Uint32(head[8:]), salt: [8]byte(head[16:24])}
-	if last.page < 512 || last.page > 1<<16 {
-		return 0, last, nil // SQLite makes nothing of it either
+	w.last = frame{page: binary.BigEndian.Uint32(head[8:]), salt: [8]byte(head[16:])}
+	const magic = 0x377f0682 // and one more where the sums are of big-endian words
+	size := w.last.page
+	w.sound = sum.is(head[24:]) && binary.BigEndian.Uint32(head[:])&^1 == magic && size >= 512 && size <= 1<<16 && size&(size-1) == 0
+	if !w.sound {
+		_, err := r.Peek(1)
+		w.sound = errors.Is(err, io.EOF)
+		return w, nil
 	}
-	for there, number := make([]byte, frameHeader+last.page), uint32(1); ; number++ {
+	for there, number, whole := make([]byte, frameHeader+w.last.page), uint32(1), true; ; number++ {
 		if _, err := io.ReadFull(r, there); err != nil {
-			return read, last, ignoreEnd(err)
-		}
-		if [8]byte(there[8:16]) != last.salt { // of what was there before; nothing of now can follow
-			whole = false
-			continue
+			return w, ignoreEnd(err)
 		}
 		sum.add(there[:8])
 		sum.add(there[frameHeader:])
-		whole = whole && sum.is(there[16:])
-		if binary.BigEndian.Uint32(there[4:]) != 0 { // the size of the database after the change
-			last.number = number
+		now := [8]byte(there[8:]) == w.last.salt // else of what was there before
+		whole = whole && now && sum.is(there[16:])
+		if now && binary.BigEndian.Uint32(there[4:]) != 0 { // the size of the database after a change
+			w.last.number = number
 			if whole {
-				read = number
+				w.read = number
 			}
 		}
 	}
