@@ -158,7 +158,7 @@ func (m *Manager) explain(err error, record token.Record) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, token.ErrUnsure) {
 		return fmt.Errorf("%w; the token may have been made all the same, and nobody has its secret: revoke %s", err, record.ID)
 	}
-	return err // it says what was done, and what to do
+	return fmt.Errorf("%w; no token was made", err)
 }
 
 // described is what the audit trail says of a new token.

@@ -105,7 +105,7 @@ func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled 
 	now := token.Time(m.now())
 	digests, changed, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
 	if err != nil {
-		return m.unsure(ctx, digests, notFound(err, noSuchUser(user)))
+		return m.unsure(ctx, digests, unchanged(notFound(err, noSuchUser(user))))
 	}
 	switch {
 	case !changed: // somebody else did it before
@@ -115,6 +115,16 @@ func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled 
 		m.log.InfoContext(ctx, "user enabled", "user", user, "by", actor)
 	}
 	return m.forgetNow(ctx, digests)
+}
+
+// unchanged says so of an error that leaves nothing open.
+func unchanged(err error) error {
+	for _, other := range []error{token.ErrNotFound, token.ErrUnsure, context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, other) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w; nothing was changed", err)
 }
 
 func (m *Manager) forgetNow(ctx context.Context, digests []token.Digest) error {

@@ -47,7 +47,11 @@ func explain(err error) error {
 	if errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection) {
 		return fmt.Errorf("%w: no server of [store] url is the primary now, and a standby lags behind; promote one, or name the primary, or all of them and target_session_attrs=read-write: %w", store.ErrUnwritable, err)
 	}
-	if !errors.As(err, &e) {
+	answered := errors.As(err, &e)
+	if broken(err) && (!answered || e.Code == adminShutdown || e.Code == crashShutdown) {
+		return fmt.Errorf("the connection to PostgreSQL, or to the pooler before it, was ended meanwhile; is it being restarted? Try again: %w", err)
+	}
+	if !answered {
 		if ofTLS(err) {
 			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, is that still valid, does it name the host of the url, and does the server have TLS (ssl=on)?: %w", err)
 		}
@@ -86,7 +90,7 @@ func explain(err error) error {
 	case diskFull:
 		return fmt.Errorf("%w: the server's disk is full; free some space: %w", store.ErrUnwritable, err)
 	case noTable:
-		return fmt.Errorf("a table is missing; does [store] url, or the pooler that it names, lead to tokend's database? Start tokend again to make it, or restore a backup: %w", err)
+		return fmt.Errorf("a table is missing; does [store] url, or the pooler that it names, lead to tokend's database? Put a backup back, before any tokend is started; only where there were no tokens, start it again to make the tables: %w", err)
 	case noRights:
 		return fmt.Errorf("the database's user lacks rights; make it the owner of the database, or of tokend's tables in it: %w", err)
 	case tooManyConnected:

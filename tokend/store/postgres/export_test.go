@@ -45,6 +45,9 @@ func (s *Store) PreparedForLogins(ctx context.Context) (runs int, err error) {
 	return runs, s.logins.QueryRow(ctx, `SELECT coalesce(sum(generic_plans + custom_plans), 0) FROM pg_prepared_statements WHERE statement = $1`, lookupByDigest).Scan(&runs)
 }
 
+// ChangesInUse is how many connections for changes are.
+func (s *Store) ChangesInUse() int32 { return s.pool.Stat().AcquiredConns() }
+
 // Broken tells whether the error is of a connection that was there, so that another may do.
 func Broken(err error) bool { return broken(err) }
 

@@ -40,7 +40,11 @@ func Vacant(ctx context.Context, cfg Config) (name string, err error) {
 		return "", err
 	}
 	defer s.Close() //nolint:errcheck // it says nothing
-	if err := s.vacant(ctx); err != nil {
+	err = s.checkURLs(ctx)
+	if err == nil {
+		err = s.vacant(ctx)
+	}
+	if err != nil {
 		return "", fmt.Errorf("look at %s: %w", s, explain(err))
 	}
 	return s.String(), nil

@@ -236,3 +236,44 @@ func watchFor(t *testing.T, s *postgres.Store, forget postgres.Forget) {
 	cancel()
 	<-ended
 }
+
+// TestASecondPutBackIsNoticed, though the first was not looked at to its end, and the trail is no
+// shorter than where that begins.
+func TestASecondPutBackIsNoticed(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	s := open(t, url)
+	mint(t, s)
+	var broken atomic.Bool
+	_ = watched(t, s, func() error {
+		if broken.Load() {
+			return errors.New("the cache is broken")
+		}
+		return nil
+	})
+	check(revokeNow(t, s, mint(t, s)))
+	await(t, "all", s.Hears)
+	broken.Store(true)
+	putBack := func(trail string) {
+		t.Helper()
+		since := s.Since()
+		run(t.Context(), url, `SET session_replication_role = replica; `+trail)
+		await(t, "it", func() bool { return s.Since().After(since) })
+	}
+	putBack(`UPDATE events SET at = at - interval '1 hour'`)
+	putBack(`UPDATE events SET at = at - interval '1 hour'`)
+	broken.Store(false)
+	await(t, "all", s.Hears)
+}
+
+// TestAPutBackBeforeAnythingIsHeardIsNoticed: the daemon has just started.
+func TestAPutBackBeforeAnythingIsHeardIsNoticed(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	mint(t, open(t, url))
+	s := open(t, url)
+	since := s.Since()
+	run(t.Context(), url, `SET session_replication_role = replica; UPDATE events SET at = at - interval '1 hour'`)
+	told(t, s)
+	await(t, "it", func() bool { return s.Since().After(since) })
+}

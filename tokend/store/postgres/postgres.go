@@ -51,7 +51,8 @@ type Store struct {
 	metrics *store.Metrics
 	watched *watchMetrics
 	began   time.Time                 // the server's time
-	heard   place                     // the last entry of the audit trail that Watch knows of
+	seen    place                     // the newest entry of the audit trail when Watch last looked
+	told    int64                     // up to which number Watch has told of the entries
 	again   bool                      // all that was changed lately has to be told, and is not yet
 	asked   atomic.Pointer[time.Time] // when Watch last asked for it
 	lost    atomic.Pointer[error]     // why it could not, the last time
@@ -84,7 +85,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", s, explain(err)), s.Close())
 	}
 	s.metrics, s.watched = store.NewMetrics(cfg.Registerer), newWatchMetrics(cfg.Registerer, &s.clock)
-	registerPools(cfg.Registerer, map[string]*pgxpool.Pool{"logins": s.logins, "changes": s.pool})
+	pools := map[string]*pgxpool.Pool{"logins": s.logins, "changes": s.pool}
+	if s.pooled {
+		pools["past"] = s.past
+	}
+	registerPools(cfg.Registerer, pools)
 	return s, nil
 }
 
@@ -150,13 +155,13 @@ func (s *Store) begin(ctx context.Context) error {
 	latest, _, now, err := s.latest(ctx, conn)
 	s.began = now
 	s.since.Store(&now)
-	s.heard.timeline = latest.timeline
+	s.seen = latest
 	switch {
 	case err != nil:
 	case latest.timeline == "":
 		err = pgconn.ErrStandbyConnection
 	default:
-		s.heard.number, err = before(ctx, conn, now.Add(-longestMemory), latest.number)
+		s.told, err = before(ctx, conn, now.Add(-longestMemory), latest.number)
 	}
 	return errors.Join(err, hangUp(ctx, conn))
 }

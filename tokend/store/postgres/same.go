@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // errElsewhere says what LISTEN on another database never would: it hears nothing.
@@ -21,16 +21,18 @@ const (
 	provingConnections = 2
 )
 
-// prove makes sure that the transaction, which is one through the pooler, is in the database
-// that changes are heard of from: what it locks is locked there, and in no copy. Anybody may do so.
-func (s *Store) prove(ctx context.Context, tx pgx.Tx) error {
+// prove makes sure that both lead to the same database on the same server: what the transaction
+// locks is locked for the other, and in no copy. Anybody may do so. The other one has its own time.
+func prove(ctx context.Context, tx pgx.Tx, other *pgxpool.Pool, patience time.Duration) error {
 	lock := rand.Int64() //nolint:gosec // so that no other daemon has the same
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
 		return err
 	}
 	var free bool
-	if err := s.past.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lock).Scan(&free); err != nil {
-		return fmt.Errorf("past the pooler, by [store] direct_url, to %s: %w", describe(s.direct.ConnConfig), err)
+	if err := within(ctx, patience, func(ctx context.Context) error {
+		return other.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lock).Scan(&free)
+	}); err != nil {
+		return &unprovedError{err}
 	}
 	if !free {
 		return nil
@@ -41,19 +43,32 @@ func (s *Store) prove(ctx context.Context, tx pgx.Tx) error {
 	return errElsewhere
 }
 
-// checkSame proves it of a transaction that does nothing else. As long as that cannot be done,
-// what was found the last time holds.
+// unprovedError is that the other one did not answer.
+type unprovedError struct{ error }
+
+func (e *unprovedError) Unwrap() error { return e.error }
+
+// checkSame makes sure of it. As long as that cannot be done, what was found the last time holds.
 func (s *Store) checkSame(ctx context.Context) error {
 	if !s.pooled {
 		return nil
 	}
 	err := within(ctx, otherTimeout, func(ctx context.Context) error {
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.prove(ctx, tx) })
+		// Whoever does not answer keeps no connection for changes.
+		return pgx.BeginFunc(ctx, s.past, func(tx pgx.Tx) error { return prove(ctx, tx, s.pool, otherTimeout) })
 	})
 	if err == nil || errors.Is(err, errElsewhere) {
-		s.elsewhere.Store(err != nil)
+		s.lead(err != nil)
 	}
 	return err
+}
+
+// lead notes whether the pooler leads elsewhere.
+func (s *Store) lead(elsewhere bool) {
+	if !s.elsewhere.Swap(elsewhere) && elsewhere {
+		read := s.Now() // what was read lately may be of the other one
+		s.since.Store(&read)
+	}
 }
 
 // checkChange refuses a change that would be made elsewhere: nobody would hear of it, and it
@@ -63,12 +78,14 @@ func (s *Store) checkChange(ctx context.Context, tx pgx.Tx) error {
 	if !s.pooled {
 		return nil
 	}
-	err := within(ctx, provedWithin, func(ctx context.Context) error { return s.prove(ctx, tx) })
+	err := prove(ctx, tx, s.past, provedWithin)
 	if errors.Is(err, errElsewhere) {
-		s.elsewhere.Store(true)
-		return err
+		s.lead(true)
 	}
-	return nil
+	if _, unproved := errors.AsType[*unprovedError](err); unproved {
+		return nil
+	}
+	return err
 }
 
 // watchPooler looks each second at where the pooler leads, until ctx ends. One that does not
@@ -78,9 +95,6 @@ func (s *Store) watchPooler(ctx context.Context) {
 		err := s.checkSame(ctx)
 		switch elsewhere := s.elsewhere.Load(); {
 		case elsewhere && !said:
-			// What was read lately may be of the other one.
-			read := s.Now()
-			s.since.Store(&read)
 			s.log.WarnContext(ctx, "nothing is asked or changed through the pooler any more", "err", cmp.Or(err, errElsewhere))
 			said = true
 		case said && !elsewhere:

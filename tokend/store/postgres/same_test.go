@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,6 +114,50 @@ func TestAConnectionThatEndsIsNoOtherDatabase(t *testing.T) {
 	}
 }
 
+// TestAPoolerThatIsSlowIsWaitedFor, as the server itself is.
+func TestAPoolerThatIsSlowIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	database, pooler := newName(t, "current"), newPooler(t, server)
+	proxy, err := servers.StartProxy("unix", pooler.Socket())
+	check(err)
+	t.Cleanup(func() { check(proxy.Close()) })
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, proxy), Direct: server.URL(database)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	mint(t, s) // makes a connection
+	for late := range int64(6) {
+		var answers atomic.Int64
+		proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
+			if !fromClient && answers.Add(1) == late+1 {
+				return 700 * time.Millisecond
+			}
+			return 0
+		})
+		mint(t, s)
+	}
+}
+
+// TestWhatHangsPastThePoolerKeepsNoChangeWaiting: there may be one connection for changes.
+func TestWhatHangsPastThePoolerKeepsNoChangeWaiting(t *testing.T) {
+	t.Parallel()
+	database, proxy := newName(t, "current"), newProxy(t)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, server).URL(database), Direct: urlBy(database, proxy), Connections: 2})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	proxy.Hang()
+	used := 0
+	for range 400 {
+		used += int(s.ChangesInUse())
+		time.Sleep(10 * time.Millisecond)
+	}
+	if used > 40 {
+		t.Errorf("it is in use at %d of 400 looks, though nobody changes anything", used)
+	}
+	mint(t, s)
+}
+
 // TestNoChangeIsMadeInAnotherDatabase, though nobody has found out yet that the pooler leads there.
 func TestNoChangeIsMadeInAnotherDatabase(t *testing.T) {
 	t.Parallel()
@@ -122,7 +167,10 @@ func TestNoChangeIsMadeInAnotherDatabase(t *testing.T) {
 	r := mint(t, s)
 	check(pooler.Lead(database, server, other))
 	err := s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created})
-	wantSentence(t, "a new token", err, "[store] url and direct_url lead to different databases")
+	const words = "[store] url and direct_url lead to different databases"
+	wantSentence(t, "a new token", err, words)
+	_, err = s.Lookup(t.Context(), r.Digest)
+	wantSentence(t, "a look-up after that", err, words)
 	check(pooler.Lead(database, server, database))
 	told(t, s)
 	await(t, "the right one", func() bool { return revokeNow(t, s, r) == nil })

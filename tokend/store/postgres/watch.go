@@ -41,7 +41,7 @@ type place struct {
 	timeline string
 }
 
-// latest is the newest entry's place, whether the one that is heard of is still what it was,
+// latest is the newest entry's place, whether the one that was that is still what it was,
 // and the server's time.
 func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool, now time.Time, err error) {
 	asked := time.Now()
@@ -52,7 +52,7 @@ func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool,
 		SELECT coalesce(newest.number, 0), coalesce(newest.at, 0), $2::bigint = 0 OR $2 = coalesce((SELECT at FROM entry WHERE number = $1), 0),
 			clock_timestamp(), CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END
 		FROM (SELECT) AS always LEFT JOIN (SELECT * FROM entry ORDER BY number DESC LIMIT 1) AS newest ON true`,
-		s.heard.number, s.heard.at).Scan(&p.number, &p.at, &same, &now, &p.timeline)
+		s.seen.number, s.seen.at).Scan(&p.number, &p.at, &same, &now, &p.timeline)
 	if err == nil {
 		s.clock.set(now, asked)
 	}
@@ -179,8 +179,8 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 	if err != nil {
 		return err
 	}
-	if latest.timeline != s.heard.timeline || latest.number < s.heard.number || !same {
-		if latest.timeline != s.heard.timeline {
+	if latest.timeline != s.seen.timeline || latest.number < s.seen.number || !same {
+		if latest.timeline != s.seen.timeline {
 			s.log.WarnContext(ctx, "another server has taken over: all that was changed lately is looked at again")
 		} else {
 			s.log.WarnContext(ctx, "the database was put back to an earlier state: all that was changed lately is looked at again")
@@ -195,12 +195,13 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 		if err != nil {
 			return err
 		}
-		s.heard, s.again = place{number: number, timeline: latest.timeline}, true
+		s.told, s.again = number, true
 	} else if now.Before(s.Since()) { // by a clock that was ahead, and nothing would be believed for so long
 		s.since.Store(&now)
 	}
-	for s.again || s.heard.number != latest.number { // the keys of the cache may be others
-		digests, last, err := s.changed(ctx, conn, s.heard.number, latest.number, now)
+	s.seen = latest                          // also where the rest fails: it may be put back before it is tried again
+	for s.again || s.told != latest.number { // the keys of the cache may be others
+		digests, last, err := s.changed(ctx, conn, s.told, latest.number, now)
 		if err != nil {
 			return err
 		}
@@ -216,10 +217,9 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 				return err
 			}
 		}
-		s.heard.number, s.heard.at = last, 0
+		s.told = last
 		s.again = s.again && last != latest.number
 	}
-	s.heard = latest
 	s.asked.Store(&asked)
 	return nil
 }
