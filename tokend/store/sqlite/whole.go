@@ -26,7 +26,7 @@ func (s *Store) checkWhole() error {
 	if !lacks && wal.sound && wal.read == wal.last.number {
 		return nil
 	}
-	return fmt.Errorf("%s-wal is damaged, was cut short or is gone: not all changes in it can be read (of %d frames, %d); restore all files of a backup, or, to do without these changes, start the daemon over this database and stop it again",
+	return fmt.Errorf("%s-wal is damaged, cut short, gone, or another one than %[1]s-shm tells of: changes may be missing (of %d frames, %d are read); start the daemon over this database, look with tokend audit whether its last changes are there, and stop it again; if they are not, restore all files of a backup",
 		s.path, max(wal.last.number, index.number), wal.read)
 }
 
