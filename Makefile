@@ -49,7 +49,7 @@ tools:
 
 .PHONY: unit
 unit:
-	go test -race $$(go list ./... | grep -v /e2e)
+	go test -race -timeout 20m $$(go list ./... | grep -v /e2e)
 
 # What runs in parallel there waits for deadlines.
 .PHONY: e2e

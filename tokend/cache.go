@@ -81,6 +81,24 @@ func (n *node) takeKeys(ctx context.Context, kept []postgres.CacheKey) {
 	}
 }
 
+// rotateKey replaces the key that seals, and goes by the new one when it returns. It does not
+// where changes are not heard of: the next ones would not be, either.
+func (n *node) rotateKey(ctx context.Context, event token.Event) error {
+	s := n.store.(shared)
+	if err := s.WatchErr(); err != nil {
+		return fmt.Errorf("the key is not replaced while this daemon does not hear of changes, because it would not hear of the next key either; once /readyz says ready, try again: %w", err)
+	}
+	if err := s.RotateCacheKey(ctx, event); err != nil {
+		return err
+	}
+	kept, err := s.CacheKeys(ctx)
+	if err != nil {
+		return fmt.Errorf("the key is replaced, and this daemon goes by the one before until it hears of that: %w", err)
+	}
+	n.takeKeys(ctx, kept)
+	return nil
+}
+
 // forget is told of a change by this daemon, which is reported done when it returns. Where
 // the shared cache could not be told, or others may look elsewhere, they hear of it from the
 // store within that time, or believe nothing any more that they cannot ask it.

@@ -107,7 +107,7 @@ func (n *node) assemble(ctx context.Context) error {
 	}
 	var rotate func(context.Context, token.Event) error
 	if n.redis != nil {
-		rotate = n.store.(shared).RotateCacheKey
+		rotate = n.rotateKey
 	}
 	n.manager = manage.New(manage.Config{
 		Store: n.store, Forget: n.forget, Rotate: rotate,

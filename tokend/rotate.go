@@ -15,8 +15,8 @@ func newCache() *cobra.Command {
 		Short: "Replace the key that seals what is in Redis",
 		Long: `Replace the key that seals what is in Redis. Nobody is logged out: what the key
 before it has sealed is believed until it is too old ([cache] ttl and stale), and
-then the store is asked. Do it while all daemons reach the database: one that is cut
-off from it learns no new key, and cannot open what the others renew. If a key has
+then the store is asked. Do it while /readyz of all daemons says ready: one that does
+not hear of changes learns no new key, and cannot open what the others renew. If a key has
 leaked, rotate twice: the second time, the leaked one is thrown away.`,
 		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -96,4 +99,25 @@ func TestARevokeHoldsWhereThePoolerHangs(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 	}
 	all.Wait()
+}
+
+// TestAKeyIsNotReplacedWhereThatIsNotHeardOf: the daemon would go on with the one before.
+func TestAKeyIsNotReplacedWhereThatIsNotHeardOf(t *testing.T) {
+	t.Parallel()
+	g := startGrid(t, gridSettings{size: 1, pooled: true})
+	n := g.nodes[0]
+	n.waitReady(t)
+	rotate := func() error { return n.do(t.Context(), http.MethodPost, "/api/v1/cache/rotate-key", struct{}{}, nil) }
+	n.toStore.Cut()
+	eventually(t, "it hears of no changes", func() error {
+		if err := rotate(); err == nil || !strings.Contains(err.Error(), "while this daemon does not hear of changes") {
+			return fmt.Errorf("it is replaced: %w", err)
+		}
+		return nil
+	})
+	n.toStore.Heal()
+	n.waitReady(t)
+	if err := rotate(); err != nil {
+		t.Error(err)
+	}
 }

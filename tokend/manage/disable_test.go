@@ -2,6 +2,9 @@ package manage_test
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,4 +63,37 @@ func TestWhoCannotBeDisabledIsSaid(t *testing.T) {
 		refuses(t, "enable "+row.user, f.Enable(t.Context(), actor, row.user), row.kind, row.words)
 	}
 	same(t, "audit trail", f.events(t), []token.Event{})
+}
+
+// refusingStore changes nothing.
+type refusingStore struct{ manage.Store }
+
+func (refusingStore) SetDisabled(context.Context, string, bool, time.Time, token.Event) ([]token.Digest, bool, error) {
+	return nil, false, errRefused
+}
+
+func (refusingStore) Mint(context.Context, token.Record, token.Quota, token.Event) error {
+	return errRefused
+}
+
+var errRefused = errors.New("the disk is full")
+
+// TestAChangeThatWasNotMadeSaysSo, and one that may have been does not.
+func TestAChangeThatWasNotMadeSaysSo(t *testing.T) {
+	m := manage.New(manage.Config{Store: refusingStore{}, Logger: slog.New(slog.DiscardHandler)})
+	if err := m.Disable(t.Context(), actor, "alice"); err == nil || err.Error() != "the disk is full; nothing was changed" {
+		t.Errorf("disable: %v", err)
+	}
+	if _, _, err := m.Create(t.Context(), actor, manage.Request{User: "alice"}); err == nil || err.Error() != "the disk is full; no token was made" {
+		t.Errorf("create: %v", err)
+	}
+	f := newFixture(t, manage.Limits{})
+	f.create(t, "alice", "")
+	f.Manager = manage.New(manage.Config{
+		Store: unsureStore{f.store, errRefused}, Logger: slog.New(slog.DiscardHandler),
+		Forget: func(context.Context, ...token.Digest) error { return nil },
+	})
+	if err := f.Disable(t.Context(), actor, "alice"); err == nil || strings.Contains(err.Error(), "nothing was changed") || !strings.Contains(err.Error(), "it may have been done all the same") {
+		t.Errorf("it may have been made: %v", err)
+	}
 }

@@ -105,7 +105,11 @@ func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled 
 	now := token.Time(m.now())
 	digests, changed, err := m.store.SetDisabled(ctx, user, disabled, now, token.Event{At: now, Actor: actor, Action: action})
 	if err != nil {
-		return m.unsure(ctx, digests, unchanged(notFound(err, noSuchUser(user))))
+		err = notFound(err, noSuchUser(user))
+		if len(digests) == 0 {
+			err = unchanged(err)
+		}
+		return m.unsure(ctx, digests, err)
 	}
 	switch {
 	case !changed: // somebody else did it before

@@ -43,6 +43,8 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 			v.bury(ctx, key)
 		}
 		return token.Record{}, err
+	case errors.Is(err, token.ErrMisled):
+		return token.Record{}, err
 	}
 	for range retries { // it may fail for a moment only
 		if outcome != failed || !pause(ctx) {

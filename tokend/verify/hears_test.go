@@ -171,3 +171,19 @@ func (a *another) Get(ctx context.Context, key string) (cache.Entry, error) {
 	e.Since = a.since
 	return e, err
 }
+
+// TestWhereTheStoreIsAnotherNothingIsBelieved, not even for a while: it may have been read there.
+func TestWhereTheStoreIsAnotherNothingIsBelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		since := time.Now()
+		f := newFixture(t, verify.Config{Since: func() time.Time { return since }})
+		secret := f.mint(t, token.Record{})
+		f.expect(t, secret, verify.OK)
+		time.Sleep(time.Second)
+		since = time.Now()
+		f.source.replace(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrMisled })
+		f.expect(t, secret, verify.Unavailable)
+		f.source.replace(nil)
+		f.expect(t, secret, verify.OK)
+	})
+}

@@ -277,3 +277,25 @@ func TestAPutBackBeforeAnythingIsHeardIsNoticed(t *testing.T) {
 	told(t, s)
 	await(t, "it", func() bool { return s.Since().After(since) })
 }
+
+// TestWhoHeardOfNothingAsksAgain: meanwhile a backup may have been put back that has all that was
+// heard of before.
+func TestWhoHeardOfNothingAsksAgain(t *testing.T) {
+	t.Parallel()
+	database, proxy := newName(t, "current"), newProxy(t)
+	s := open(t, urlBy(database, proxy))
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	since := s.Since()
+	time.Sleep(2 * time.Second)
+	if s.Since() != since {
+		t.Error("all is asked for again while nothing happens")
+	}
+	proxy.Hang()
+	await(t, "that nothing is heard of", func() bool { return !s.Hears() })
+	proxy.Heal()
+	await(t, "an answer", s.Hears)
+	if !s.Since().After(since) {
+		t.Error("what was read meanwhile is believed")
+	}
+}

@@ -4,15 +4,18 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tokend/tokend/token"
 )
 
 // errElsewhere says what LISTEN on another database never would: it hears nothing.
-var errElsewhere = errors.New("[store] url and direct_url lead to different databases, or to different servers, so that neither is believed; let both name the same database on the same server, one through the pooler and one past it")
+var errElsewhere = fmt.Errorf("%w: [store] url and direct_url lead to different databases, or to different servers, so that neither is believed; let both name the same database on the same server, one through the pooler and one past it", token.ErrMisled)
 
 const (
 	// provedWithin is how long a change waits for that to be known.
@@ -55,7 +58,9 @@ func (s *Store) checkSame(ctx context.Context) error {
 	}
 	err := within(ctx, otherTimeout, func(ctx context.Context) error {
 		// Whoever does not answer keeps no connection for changes.
-		return pgx.BeginFunc(ctx, s.past, func(tx pgx.Tx) error { return prove(ctx, tx, s.pool, otherTimeout) })
+		return pgx.BeginFunc(ctx, s.past, func(tx pgx.Tx) error {
+			return cmp.Or(prove(ctx, tx, s.pool, otherTimeout), prove(ctx, tx, s.logins, otherTimeout))
+		})
 	})
 	if err == nil || errors.Is(err, errElsewhere) {
 		s.lead(err != nil)
@@ -63,8 +68,13 @@ func (s *Store) checkSame(ctx context.Context) error {
 	return err
 }
 
-// lead notes whether the pooler leads elsewhere.
+// lead notes whether the pooler leads elsewhere. As long as it does, connections that lead there
+// are of no use any more.
 func (s *Store) lead(elsewhere bool) {
+	if elsewhere {
+		s.logins.Reset()
+		s.pool.Reset()
+	}
 	if !s.elsewhere.Swap(elsewhere) && elsewhere {
 		read := s.Now() // what was read lately may be of the other one
 		s.since.Store(&read)

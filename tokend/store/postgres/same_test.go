@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -174,4 +175,34 @@ func TestNoChangeIsMadeInAnotherDatabase(t *testing.T) {
 	check(pooler.Lead(database, server, database))
 	told(t, s)
 	await(t, "the right one", func() bool { return revokeNow(t, s, r) == nil })
+}
+
+// TestAnyPoolThatLeadsElsewhereIsNoticed, and led back: here it is that of the logins, which
+// went to another pooler while the first was away.
+func TestAnyPoolThatLeadsElsewhereIsNoticed(t *testing.T) {
+	t.Parallel()
+	database, other := newName(t, "current"), newName(t, "current")
+	var ways []*servers.Proxy
+	for range 2 {
+		pooler := newPooler(t, server)
+		if len(ways) == 1 {
+			check(pooler.Lead(database, server, other))
+		}
+		proxy, err := servers.StartProxy("unix", pooler.Socket())
+		check(err)
+		t.Cleanup(func() { check(proxy.Close()) })
+		ways = append(ways, proxy)
+	}
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, ways...), Direct: server.URL(database)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	r := mint(t, s)
+	ways[0].Cut()
+	await(t, "a login that asks elsewhere", func() bool {
+		_, err := s.Lookup(t.Context(), r.Digest)
+		return errors.Is(err, token.ErrNotFound)
+	})
+	ways[0].Heal()
+	told(t, s)
+	await(t, "the right one", func() bool { _, err := s.Lookup(t.Context(), r.Digest); return err == nil })
 }

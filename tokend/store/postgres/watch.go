@@ -175,6 +175,7 @@ const (
 // numbers are in the order of the commits.
 func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys TakeKeys) error {
 	asked := time.Now()
+	since := s.since.Load()
 	latest, same, now, err := s.latest(ctx, conn)
 	if err != nil {
 		return err
@@ -196,8 +197,10 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 			return err
 		}
 		s.told, s.again = number, true
-	} else if now.Before(s.Since()) { // by a clock that was ahead, and nothing would be believed for so long
-		s.since.Store(&now)
+	} else if !s.Hears() || now.Before(*since) {
+		// Meanwhile a backup may have been put back that has all that was heard of before, and not
+		// what was read then. Or it is by a clock that was ahead, and nothing would be believed for so long.
+		s.since.CompareAndSwap(since, &now)
 	}
 	s.seen = latest                          // also where the rest fails: it may be put back before it is tried again
 	for s.again || s.told != latest.number { // the keys of the cache may be others

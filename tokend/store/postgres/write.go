@@ -165,7 +165,7 @@ func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at 
 }
 
 // write runs f in a transaction of the operation. What f returned is returned with the
-// error, too, if it is the commit that failed or was not waited for.
+// error, too, if it is the commit that was not answered, or not waited for.
 func write[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context, pgx.Tx) (T, error)) (T, error) {
 	return do(ctx, s, op, func(ctx context.Context) (nothing T, err error) {
 		tx, err := again(ctx, s.pool, func() (pgx.Tx, error) { return s.pool.BeginTx(ctx, beginChange) })
@@ -180,7 +180,10 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 			rollback(ctx, tx)
 			return nothing, err
 		}
-		return value, unsure(tx.Commit(ctx))
+		if err = unsure(tx.Commit(ctx)); err != nil && !errors.Is(err, token.ErrUnsure) {
+			return nothing, err
+		}
+		return value, err
 	})
 }
 
