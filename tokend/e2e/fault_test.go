@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ type fault struct {
 	name    string
 	inflict func(t *testing.T, g *grid)
 	again   func(t *testing.T, g *grid) // several times while it lasts; nil: nothing
+	every   time.Duration               // so often is it done again; 0: ten times a second
 	heal    func(t *testing.T, g *grid)
 
 	// through are the nodes through which tokens are revoked while it lasts; another one is
@@ -122,6 +124,7 @@ func (f fault) run(t *testing.T, g *grid, tr *traffic, line *string) {
 	tr.begin(r)
 	f.inflict(t, g)
 	repeating := f.repeat(t, g)
+	defer repeating() // also where a sign is not seen
 	for i, through := range f.through {
 		tr.revoke(t, victims[i], g.nodes[through])
 	}
@@ -164,14 +167,14 @@ func (f fault) repeat(t *testing.T, g *grid) (stop func()) {
 			select {
 			case <-enough:
 				return
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(cmp.Or(f.every, 100*time.Millisecond)):
 			}
 		}
 	}()
-	return func() {
+	return sync.OnceFunc(func() {
 		close(enough)
 		<-ended
-	}
+	})
 }
 
 // account is what a node has said of itself until then.

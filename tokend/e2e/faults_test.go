@@ -133,7 +133,7 @@ var secureFaults = []fault{
 	},
 	{
 		name: "the connections to a Redis with TLS ended, again and again", inflict: nothing, again: inRedis("CLIENT", "KILL", "TYPE", "normal"), heal: nothing, through: []int{1},
-		hit: everyNode, says: "ready",
+		every: 500 * time.Millisecond, hit: everyNode, says: "ready", // a handshake takes its time
 	},
 	{
 		name: "Redis with TLS restarted empty, and PostgreSQL killed then", inflict: both(both(killRedis, serveRedis), both(findAgain, killDatabase)), heal: serveDatabase,
