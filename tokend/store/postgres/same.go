@@ -58,8 +58,15 @@ func (s *Store) checkSame(ctx context.Context) error {
 	}
 	err := within(ctx, otherTimeout, func(ctx context.Context) error {
 		// Whoever does not answer keeps no connection for changes.
-		return pgx.BeginFunc(ctx, s.past, func(tx pgx.Tx) error {
-			return cmp.Or(prove(ctx, tx, s.pool, otherTimeout), prove(ctx, tx, s.logins, otherTimeout))
+		return pgx.BeginFunc(ctx, s.past, func(tx pgx.Tx) (unproved error) {
+			for _, pool := range []*pgxpool.Pool{s.logins, s.pool} { // one may lead elsewhere where the other says nothing
+				if err := prove(ctx, tx, pool, otherTimeout/2); errors.Is(err, errElsewhere) {
+					return err
+				} else if err != nil {
+					unproved = err
+				}
+			}
+			return unproved
 		})
 	})
 	if err == nil || errors.Is(err, errElsewhere) {
@@ -75,10 +82,11 @@ func (s *Store) lead(elsewhere bool) {
 		s.logins.Reset()
 		s.pool.Reset()
 	}
-	if !s.elsewhere.Swap(elsewhere) && elsewhere {
+	if elsewhere && !s.elsewhere.Load() {
 		read := s.Now() // what was read lately may be of the other one
 		s.since.Store(&read)
 	}
+	s.elsewhere.Store(elsewhere)
 }
 
 // checkChange refuses a change that would be made elsewhere: nobody would hear of it, and it

@@ -91,11 +91,13 @@ func TestNothingIsAskedOfAnotherDatabase(t *testing.T) {
 // no more.
 func TestAConnectionThatEndsIsNoOtherDatabase(t *testing.T) {
 	t.Parallel()
-	database, proxy := newName(t, "current"), newProxy(t)
-	pooler := newPooler(t, server)
+	database, pooler := newName(t, "current"), newPooler(t, server)
+	proxy, err := servers.StartProxy("unix", pooler.Socket())
+	check(err)
+	t.Cleanup(func() { check(proxy.Close()) })
 	var log lines
 	s, err := postgres.Open(t.Context(), postgres.Config{
-		URL: pooler.URL(database), Direct: urlBy(database, proxy), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		URL: urlBy(database, proxy), Direct: server.URL(database), Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	check(err)
 	t.Cleanup(func() { check(s.Close()) })

@@ -37,7 +37,7 @@ const longestMemory = 26 * time.Hour
 // another, or the entry's time.
 type place struct {
 	number   int64
-	at       int64 // the entry's time in microseconds; 0: not known
+	at       int64 // the entry's time in microseconds; 0: there is none
 	timeline string
 }
 
@@ -202,8 +202,9 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 		// what was read then. Or it is by a clock that was ahead, and nothing would be believed for so long.
 		s.since.CompareAndSwap(since, &now)
 	}
-	s.seen = latest                          // also where the rest fails: it may be put back before it is tried again
-	for s.again || s.told != latest.number { // the keys of the cache may be others
+	// Also where the rest fails: it may be put back before that is tried again.
+	s.seen = latest
+	for s.again || s.told != latest.number { // once at least, as the keys of the cache may be others
 		digests, last, err := s.changed(ctx, conn, s.told, latest.number, now)
 		if err != nil {
 			return err
