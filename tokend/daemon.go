@@ -100,7 +100,7 @@ func (n *node) assemble(ctx context.Context) error {
 		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry, Now: time.Now,
 	}
 	if s, ok := n.store.(shared); ok {
-		cfg.Now, cfg.Heard, cfg.Since = s.Now, s.Heard, s.Since
+		cfg.Now, cfg.Heard, cfg.Since, cfg.Proved = s.Now, s.Heard, s.Since, s.Proved
 	}
 	if n.verifier, err = verify.New(cfg); err != nil {
 		return err

@@ -39,7 +39,8 @@ type node struct {
 	toStore *servers.Proxy
 	toCache *servers.Proxy // nil: to a set of servers
 
-	toPooler *servers.Proxy // nil: there is none
+	pooler   *servers.PgBouncer // nil: there is none
+	toPooler *servers.Proxy
 
 	toSentinels []*servers.Proxy
 	admin       http.Client
@@ -162,7 +163,7 @@ func (g *grid) startNode(t *testing.T, s gridSettings) *node {
 			t.Fatal(err)
 		}
 		stopAtEnd(t, pooler.Stop)
-		n.toPooler = startProxy(t, "unix", pooler.Socket())
+		n.pooler, n.toPooler = pooler, startProxy(t, "unix", pooler.Socket())
 		url = "postgres://tokend@" + n.toPooler.Addr() + "/postgres?sslmode=disable\"\ndirect_url = \"" + url
 	}
 	reconfigure(t, n.site, "sqlite:"+n.site.Path("state/tokend.db"), url)

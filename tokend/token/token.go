@@ -16,6 +16,4 @@ var (
 	ErrTooMany = errors.New("too many tokens")
 	// ErrUnsure: the store did not answer to a change, which may have been made.
 	ErrUnsure = errors.New("it is not known whether it was done")
-	// ErrMisled: the store is found to be another one, and what was read lately may be of that.
-	ErrMisled = errors.New("the store is not the one that it was")
 )

@@ -39,11 +39,9 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 	case err == nil:
 		return record, nil
 	case errors.Is(err, token.ErrNotFound):
-		if outcome == old { // or it would be believed again when the store goes away
+		if outcome == old && !errors.Is(err, errForNow) { // or it would be believed again when the store goes away
 			v.bury(ctx, key)
 		}
-		return token.Record{}, err
-	case errors.Is(err, token.ErrMisled):
 		return token.Record{}, err
 	}
 	for range retries { // it may fail for a moment only
@@ -82,7 +80,7 @@ func pause(ctx context.Context) bool {
 // cached asks both caches, and returns what is there, as it is and read. Whatever goes wrong
 // there is a miss.
 func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) (s sighting, o outcome, e cache.Entry) {
-	if e, _ := v.unknown.Get(ctx, key); e.Value != nil {
+	if e, _ := v.unknown.Get(ctx, key); e.Value != nil && string(e.Value) == v.epoch() {
 		return s, hitUnknown, e
 	}
 	e, err := v.records.Get(ctx, key)
@@ -130,15 +128,18 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 		defer cancel()
 		// A store that ignores the deadline may keep this one past a tombstone's life.
 		defer context.AfterFunc(ctx, func() { v.flights.Forget(name) })()
+		begun, epoch := time.Now(), v.epoch()
 		s := sighting{Read: v.now()}
 		var err error
 		if s.Record, err = v.ask(ctx, digest); err == nil {
 			err = mustBe(s.Record, digest)
 		}
-		switch {
+		switch proved := v.proved(begun); {
+		case errors.Is(err, token.ErrNotFound) && !proved:
+			err = fmt.Errorf("%w, %w", err, errForNow)
 		case errors.Is(err, token.ErrNotFound):
-			_ = v.unknown.Fill(ctx, key, nil, []byte{}, unknownLife) // a memory cache never fails
-		case err == nil && fill && ctx.Err() == nil: // later, a tombstone may have come and gone
+			_ = v.unknown.Fill(ctx, key, nil, []byte(epoch), unknownLife) // a memory cache never fails
+		case err == nil && proved && fill && ctx.Err() == nil: // later, a tombstone may have come and gone
 			v.fill(ctx, key, seen, s)
 		}
 		return s.Record, err
@@ -153,6 +154,13 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 		return token.Record{}, fmt.Errorf("wait for the store: %w", ctx.Err())
 	}
 }
+
+// epoch names the time since which the store is the one that it is now: of what was unknown
+// before, it is asked again.
+func (v *Verifier) epoch() string { return v.since().String() }
+
+// errForNow is that an answer is not to be kept.
+var errForNow = errors.New("as far as is known now")
 
 // ofItsOwn is the context of a look-up, which whoever wanted it doesn't end.
 func ofItsOwn(ctx context.Context) (context.Context, context.CancelFunc) {

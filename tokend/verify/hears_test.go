@@ -172,18 +172,40 @@ func (a *another) Get(ctx context.Context, key string) (cache.Entry, error) {
 	return e, err
 }
 
-// TestWhereTheStoreIsAnotherNothingIsBelieved, not even for a while: it may have been read there.
-func TestWhereTheStoreIsAnotherNothingIsBelieved(t *testing.T) {
+// TestWhatIsNotOfTheStoreForSureIsNotKept: it holds for the login that asked, and what is cached
+// outlasts it.
+func TestWhatIsNotOfTheStoreForSureIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		proved := true
+		f := newFixture(t, verify.Config{
+			Settings: verify.Settings{TTL: time.Second, Stale: time.Minute},
+			Proved:   func(time.Time) bool { return proved },
+		})
+		kept, found := f.mint(t, token.Record{}), f.mint(t, token.Record{})
+		f.expect(t, kept, verify.OK)
+		time.Sleep(time.Second)
+		proved = false
+		f.expect(t, found, verify.OK)
+		f.source.replace(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrNotFound })
+		f.expect(t, kept, verify.Unknown)
+		f.expect(t, found, verify.Unknown) // it was not cached
+		f.source.replace(away)
+		f.expect(t, kept, verify.OK) // it is still, and was not noted as unknown
+		f.expect(t, found, verify.Unavailable)
+	})
+}
+
+// TestWhatWasUnknownBeforeTheStoreBecameAnotherIsAskedAgain: a backup may have been put back.
+func TestWhatWasUnknownBeforeTheStoreBecameAnotherIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		since := time.Now()
 		f := newFixture(t, verify.Config{Since: func() time.Time { return since }})
 		secret := f.mint(t, token.Record{})
-		f.expect(t, secret, verify.OK)
-		time.Sleep(time.Second)
-		since = time.Now()
-		f.source.replace(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrMisled })
-		f.expect(t, secret, verify.Unavailable)
+		f.source.replace(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrNotFound })
+		f.expect(t, secret, verify.Unknown)
 		f.source.replace(nil)
+		f.expect(t, secret, verify.Unknown)
+		since = since.Add(time.Millisecond)
 		f.expect(t, secret, verify.OK)
 	})
 }

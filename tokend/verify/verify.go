@@ -50,6 +50,9 @@ type Config struct {
 	// Since is from when on the store is the one that it is now, by Now: of what was read
 	// before, it is asked as if every record were too old. Nil: always.
 	Since func() time.Time
+	// Proved reports whether what was looked up since then, by time.Now, is of the store whose
+	// changes are heard of. What is not is never cached. Nil: it is.
+	Proved func(time.Time) bool
 }
 
 // Settings may change while the daemon runs.
@@ -86,6 +89,7 @@ type Verifier struct {
 	now      func() time.Time
 	heard    func() time.Time
 	since    func() time.Time
+	proved   func(time.Time) bool
 }
 
 // New returns a Verifier.
@@ -96,7 +100,7 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		source: cfg.Source, records: cfg.Cache, unknown: unknown, breaker: breaker{log: cfg.Logger},
-		log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier), now: cfg.Now, heard: cfg.Heard, since: cfg.Since,
+		log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier), now: cfg.Now, heard: cfg.Heard, since: cfg.Since, proved: cfg.Proved,
 	}
 	if v.now == nil {
 		v.now = time.Now
@@ -106,6 +110,9 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	if v.since == nil {
 		v.since = func() time.Time { return time.Time{} }
+	}
+	if v.proved == nil {
+		v.proved = func(time.Time) bool { return true }
 	}
 	v.Apply(cfg.Settings)
 	return v, nil

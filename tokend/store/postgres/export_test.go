@@ -48,6 +48,9 @@ func (s *Store) PreparedForLogins(ctx context.Context) (runs int, err error) {
 // ChangesInUse is how many connections for changes are.
 func (s *Store) ChangesInUse() int32 { return s.pool.Stat().AcquiredConns() }
 
+// Mark is the number of the lock that is held by whoever Watches.
+func (s *Store) Mark() int64 { return *s.mark.Load() }
+
 // Broken tells whether the error is of a connection that was there, so that another may do.
 func Broken(err error) bool { return broken(err) }
 

@@ -41,22 +41,24 @@ type Config struct {
 // ends with an error was not made; only where the context or the method's own time has
 // ended, or the connection broke, may it have been.
 type Store struct {
-	pool    *pgxpool.Pool
-	logins  *pgxpool.Pool // that nothing else waits for
-	past    *pgxpool.Pool // the pooler, to prove where that leads; nil: there is none
-	direct  *pgxpool.Config
-	pooled  bool // whether the pools don't lead to the server itself
-	log     *slog.Logger
-	clock   clock
-	metrics *store.Metrics
-	watched *watchMetrics
-	began   time.Time                 // the server's time
-	seen    place                     // the newest entry of the audit trail when Watch last looked
-	told    int64                     // up to which number Watch has told of the entries
-	again   bool                      // all that was changed lately has to be told, and is not yet
-	asked   atomic.Pointer[time.Time] // when Watch last asked for it
-	lost    atomic.Pointer[error]     // why it could not, the last time
-	since   atomic.Pointer[time.Time] // see Since
+	pool     *pgxpool.Pool
+	logins   *pgxpool.Pool // that nothing else waits for
+	past     *pgxpool.Pool // the pooler, to prove where that leads; nil: there is none
+	direct   *pgxpool.Config
+	pooled   bool // whether the pools don't lead to the server itself
+	log      *slog.Logger
+	clock    clock
+	metrics  *store.Metrics
+	watched  *watchMetrics
+	began    time.Time                 // the server's time
+	seen     place                     // the newest entry of the audit trail when Watch last looked
+	told     int64                     // up to which number Watch has told of the entries
+	again    bool                      // all that was changed lately has to be told, and is not yet
+	asked    atomic.Pointer[time.Time] // when Watch last asked for it
+	lost     atomic.Pointer[error]     // why it could not, the last time
+	since    atomic.Pointer[time.Time] // see Since
+	mark     atomic.Pointer[int64]     // what the session that Watches holds; nil: there is none
+	unproved atomic.Pointer[time.Time] // see Proved
 	// elsewhere is whether the pools were found to lead to another database than direct
 	// does: nothing is asked or changed there.
 	elsewhere atomic.Bool

@@ -61,6 +61,9 @@ func again[T any](ctx context.Context, pool *pgxpool.Pool, f func() (T, error)) 
 }
 
 func (s *Store) readOnce(ctx context.Context, digest token.Digest) (token.Record, error) {
+	if s.pooled {
+		return s.readThrough(ctx, digest)
+	}
 	rows, err := s.logins.Query(ctx, lookupByDigest, digest[:])
 	if err != nil {
 		return token.Record{}, err

@@ -15,10 +15,10 @@ import (
 )
 
 // errElsewhere says what LISTEN on another database never would: it hears nothing.
-var errElsewhere = fmt.Errorf("%w: [store] url and direct_url lead to different databases, or to different servers, so that neither is believed; let both name the same database on the same server, one through the pooler and one past it", token.ErrMisled)
+var errElsewhere = errors.New("[store] url and direct_url lead to different databases, or to different servers, so that nothing is asked or changed there; let both name the same database on the same server, one through the pooler and one past it")
 
 const (
-	// provedWithin is how long a change waits for that to be known.
+	// provedWithin is how long a change, or a look-up in doubt, waits for that to be known.
 	provedWithin = 500 * time.Millisecond
 	// provingConnections is how many there are past the pooler for it.
 	provingConnections = 2
@@ -82,11 +82,83 @@ func (s *Store) lead(elsewhere bool) {
 		s.logins.Reset()
 		s.pool.Reset()
 	}
-	if elsewhere && !s.elsewhere.Load() {
-		read := s.Now() // what was read lately may be of the other one
-		s.since.Store(&read)
-	}
 	s.elsewhere.Store(elsewhere)
+}
+
+// holdMark has the session that hears of changes hold a lock, by which what is read through the
+// pooler shows where it comes from: in another database, and in any copy, nobody holds it.
+func (s *Store) holdMark(ctx context.Context, conn *pgx.Conn) error {
+	if !s.pooled {
+		return nil
+	}
+	mark := rand.Int64() //nolint:gosec // so that no other session has the same
+	err := within(ctx, otherTimeout, func(ctx context.Context) error {
+		_, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, mark)
+		return err
+	})
+	if err == nil {
+		s.mark.Store(&mark)
+	}
+	return err
+}
+
+// lookupThrough looks a token up, and tries the mark, in one statement: nobody can turn the
+// pooler in between. Shared, as others who look something up where nobody holds it try it too.
+const lookupThrough = `SELECT r.*, p.free FROM (SELECT pg_try_advisory_xact_lock_shared($2) AS free) AS p
+	LEFT JOIN (` + lookupByDigest + `) AS r ON true`
+
+// readThrough is readOnce through the pooler.
+func (s *Store) readThrough(ctx context.Context, digest token.Digest) (token.Record, error) {
+	mark := s.mark.Load()
+	rows, err := s.logins.Query(ctx, lookupThrough, digest[:], mark)
+	if err != nil {
+		return token.Record{}, err
+	}
+	var free *bool // nil: there is no mark
+	record, err := pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (record token.Record, err error) {
+		if values := r.RawValues(); values[0] != nil {
+			return scanRecordAnd(r, &free)
+		} else if err = r.Scan(append(make([]any, len(values)-1), &free)...); err == nil {
+			err = token.ErrNotFound
+		}
+		return record, err
+	})
+	if free != nil && !*free || err != nil && !errors.Is(err, token.ErrNotFound) {
+		return record, err
+	}
+	if mark != nil {
+		if err := s.checkMark(ctx, mark); err != nil {
+			return token.Record{}, err
+		}
+	}
+	now := time.Now()
+	s.unproved.Store(&now)
+	return record, err
+}
+
+// checkMark finds out why nobody holds the mark behind the pooler. It is nil where the session
+// that did has ended.
+func (s *Store) checkMark(ctx context.Context, mark *int64) error {
+	var free bool
+	err := within(ctx, provedWithin, func(ctx context.Context) error {
+		return s.past.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock_shared($1)`, mark).Scan(&free)
+	})
+	switch {
+	case err == nil && !free:
+		s.lead(true)
+		return errElsewhere
+	case err == nil || s.mark.Load() != mark:
+		return nil
+	}
+	return fmt.Errorf("it cannot be found out whether the pooler leads to the same database as [store] direct_url: %w", err)
+}
+
+// Proved reports whether every look-up that began after that has shown that what it returned is
+// of the database whose changes are heard of. What has not is for now alone, and not to be
+// kept: a pooler may lead elsewhere while nothing answers past it.
+func (s *Store) Proved(since time.Time) bool {
+	unproved := s.unproved.Load()
+	return unproved == nil || unproved.Before(since)
 }
 
 // checkChange refuses a change that would be made elsewhere: nobody would hear of it, and it

@@ -1,9 +1,11 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -46,7 +48,7 @@ func TestURLsMustLeadToTheSameDatabase(t *testing.T) {
 	check(openPooled(t, pooler, primary, "postgres").Ping(t.Context()))
 }
 
-// TestNothingIsAskedOfAnotherDatabase that a pooler has come to lead to, once that is known;
+// TestNothingIsAskedOfAnotherDatabase that a pooler has come to lead to, from the first look-up on;
 // nor is anything changed there.
 func TestNothingIsAskedOfAnotherDatabase(t *testing.T) {
 	t.Parallel()
@@ -56,15 +58,37 @@ func TestNothingIsAskedOfAnotherDatabase(t *testing.T) {
 	told(t, s)
 	r := mint(t, s)
 	await(t, "the first answer", s.Hears)
-	since := s.Since()
-	check(pooler.Lead(database, server, other))
 	const words = "[store] url and direct_url lead to different databases"
+	another := connect(t.Context(), server.URL(other)) // a look-up by another daemon that is under way there
+	defer func() { check(another.Close(context.Background())) }()
+	_, err := another.Exec(t.Context(), `SELECT pg_advisory_lock_shared($1)`, s.Mark())
+	check(err)
+	begun, stop := time.Now(), make(chan struct{})
+	var logins sync.WaitGroup
+	for range 3 {
+		logins.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := s.Lookup(t.Context(), r.Digest); errors.Is(err, token.ErrNotFound) {
+					t.Error("it is asked elsewhere")
+					return
+				}
+			}
+		})
+	}
+	check(pooler.Lead(database, server, other))
 	await(t, "that to be known", func() bool {
 		err := s.Ping(t.Context())
 		return err != nil && strings.Contains(err.Error(), words)
 	})
-	if !s.Since().After(since) {
-		t.Error("what was read there is believed")
+	close(stop)
+	logins.Wait()
+	if !s.Proved(begun) {
+		t.Error("something was believed that may be of another database")
 	}
 	refused := func(when string) {
 		t.Helper()
@@ -179,12 +203,54 @@ func TestNoChangeIsMadeInAnotherDatabase(t *testing.T) {
 	await(t, "the right one", func() bool { return revokeNow(t, s, r) == nil })
 }
 
-// TestAnyPoolThatLeadsElsewhereIsNoticed, and led back: here it is that of the logins, which
-// went to another pooler while the first was away.
+// TestAnyPoolThatLeadsElsewhereIsNoticed, and led back: it went to another pooler while the
+// first was away, and the other pool did not. What was read there is not for sure.
 func TestAnyPoolThatLeadsElsewhereIsNoticed(t *testing.T) {
 	t.Parallel()
+	for what, ask := range map[string]func(*postgres.Store, token.Record) error{"of logins": lookUp, "of all else": list} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s, r, ways := openTwoWays(t)
+			begun := time.Now()
+			ways[0].Cut()
+			await(t, "an answer from elsewhere", func() bool { return errors.Is(ask(s, r), token.ErrNotFound) })
+			ways[0].Heal()
+			if what == "of logins" && s.Proved(begun) {
+				t.Error("that is for sure")
+			}
+			told(t, s)
+			await(t, "the right one", func() bool { return ask(s, r) == nil })
+			begun = time.Now()
+			if err := lookUp(s, r); err != nil || !s.Proved(begun) {
+				t.Errorf("the right one: %v, for sure %t", err, s.Proved(begun))
+			}
+		})
+	}
+}
+
+// TestAPoolThatSaysNothingHidesNoOther that leads elsewhere.
+func TestAPoolThatSaysNothingHidesNoOther(t *testing.T) {
+	t.Parallel()
+	s, r, ways := openTwoWays(t)
+	ways[0].Cut()
+	await(t, "an answer from elsewhere", func() bool { return errors.Is(list(s, r), token.ErrNotFound) })
+	ways[0].Heal()
+	await(t, "a login", func() bool { return lookUp(s, r) == nil })
+	ways[0].Hang()
+	told(t, s)
+	await(t, "that to be known", func() bool {
+		_, err := s.Records(t.Context(), token.Page{Limit: 1})
+		return err != nil && strings.Contains(err.Error(), "[store] url and direct_url lead to different databases")
+	})
+	ways[0].Heal()
+	await(t, "the right one", func() bool { return list(s, r) == nil })
+}
+
+// openTwoWays opens a database, with one token, through two poolers, of which the second leads
+// elsewhere.
+func openTwoWays(t *testing.T) (s *postgres.Store, r token.Record, ways []*servers.Proxy) {
+	t.Helper()
 	database, other := newName(t, "current"), newName(t, "current")
-	var ways []*servers.Proxy
 	for range 2 {
 		pooler := newPooler(t, server)
 		if len(ways) == 1 {
@@ -198,13 +264,20 @@ func TestAnyPoolThatLeadsElsewhereIsNoticed(t *testing.T) {
 	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, ways...), Direct: server.URL(database)})
 	check(err)
 	t.Cleanup(func() { check(s.Close()) })
-	r := mint(t, s)
-	ways[0].Cut()
-	await(t, "a login that asks elsewhere", func() bool {
-		_, err := s.Lookup(t.Context(), r.Digest)
-		return errors.Is(err, token.ErrNotFound)
-	})
-	ways[0].Heal()
-	told(t, s)
-	await(t, "the right one", func() bool { _, err := s.Lookup(t.Context(), r.Digest); return err == nil })
+	return s, mint(t, s), ways
+}
+
+// lookUp returns nil if it is found, and token.ErrNotFound if the answer is that it isn't.
+func lookUp(s *postgres.Store, r token.Record) error {
+	_, err := s.Lookup(context.Background(), r.Digest)
+	return err
+}
+
+// list is lookUp by the connections for all else.
+func list(s *postgres.Store, _ token.Record) error {
+	records, err := s.Records(context.Background(), token.Page{Limit: 1})
+	if err == nil && len(records) == 0 {
+		err = token.ErrNotFound
+	}
+	return err
 }

@@ -26,10 +26,13 @@ func query[T any](ctx context.Context, q querier, scan pgx.RowToFunc[T], text st
 	return pgx.CollectRows(rows, scan)
 }
 
-func scanRecord(r pgx.CollectableRow) (record token.Record, err error) {
+func scanRecord(r pgx.CollectableRow) (token.Record, error) { return scanRecordAnd(r) }
+
+// scanRecordAnd scans a record, and what stands behind it.
+func scanRecordAnd(r pgx.CollectableRow, more ...any) (record token.Record, err error) {
 	var digest []byte
-	err = r.Scan(&record.ID, &digest, &record.Owner, &record.Hint, &record.Label,
-		(*instant)(&record.Created), (*instant)(&record.Expires), (*instant)(&record.Revoked), &record.OwnerDisabled)
+	err = r.Scan(append([]any{&record.ID, &digest, &record.Owner, &record.Hint, &record.Label,
+		(*instant)(&record.Created), (*instant)(&record.Expires), (*instant)(&record.Revoked), &record.OwnerDisabled}, more...)...)
 	if err == nil {
 		record.Digest, err = asDigest(digest)
 	}

@@ -132,9 +132,10 @@ func (s *Store) WatchErr() error {
 
 var errUnheard = errors.New("changes by other daemons are not heard of")
 
-// Since is when, by the server's time, Watch began, or found that another server has taken
-// over or a backup was put back. What was read before may be of a state that is no more: a
-// token that was made in it is unknown now, and nothing in the trail tells of it.
+// Since is when, by the server's time, Watch began, or heard again of changes after it had been
+// deaf, or found that another server has taken over or a backup was put back. What was read
+// before may be of a state that is no more: a token that was made in it is unknown now, and
+// nothing in the trail tells of it.
 func (s *Store) Since() time.Time { return *s.since.Load() }
 
 // watch does so with one connection, and calls heard whenever it has asked what is new.
@@ -148,6 +149,10 @@ func (s *Store) watch(ctx context.Context, forget Forget, keys TakeKeys, heard f
 		_, err := conn.Exec(ctx, `LISTEN `+channel)
 		return err
 	}); err != nil {
+		return err
+	}
+	defer s.mark.Store(nil)
+	if err := s.holdMark(ctx, conn); err != nil {
 		return err
 	}
 	for {
