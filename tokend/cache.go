@@ -76,6 +76,7 @@ func (n *node) heard(ctx context.Context, digests ...token.Digest) error {
 // takeKeys is told the keys of the shared cache after each change, of which one may be theirs.
 func (n *node) takeKeys(ctx context.Context, kept []postgres.CacheKey) {
 	settings := n.verifier.Settings()
+	defer n.newestKey.Store(kept[0].Number)
 	if n.redis.SetKeys(asKeys(kept, settings.TTL+settings.Stale)) {
 		n.log.InfoContext(ctx, "keys of the cache are replaced")
 	}
@@ -88,14 +89,17 @@ func (n *node) rotateKey(ctx context.Context, event token.Event) error {
 	if err := s.WatchErr(); err != nil {
 		return fmt.Errorf("the key is not replaced while this daemon does not hear of changes, because it would not hear of the next key either; once /readyz says ready, try again: %w", err)
 	}
-	if err := s.RotateCacheKey(ctx, event); err != nil {
+	newest, err := s.RotateCacheKey(ctx, event)
+	if err != nil {
 		return err
 	}
-	kept, err := s.CacheKeys(ctx)
-	if err != nil {
-		return fmt.Errorf("the key is replaced, and this daemon goes by the one before until it hears of that: %w", err)
+	// Only who hears of changes takes keys over, so that nobody goes back to older ones.
+	for begun := time.Now(); n.newestKey.Load() < newest; {
+		if time.Since(begun) > postgres.Deaf || ctx.Err() != nil {
+			return errors.New("the key is replaced, and this daemon goes by the one before until it hears of that, which it should have by now: see the log")
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	n.takeKeys(ctx, kept)
 	return nil
 }
 

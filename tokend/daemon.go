@@ -48,6 +48,7 @@ type node struct {
 	reloaded   prometheus.Gauge
 	store      tokenStore
 	redis      *cache.Redis              // nil: the cache is this process' own
+	newestKey  atomic.Uint32             // the number of the one that seals there, as far as was heard
 	storeUp    atomic.Bool               // whether the store answered when it was asked the last time
 	storeSeen  atomic.Pointer[time.Time] // when it did
 	verifier   *verify.Verifier

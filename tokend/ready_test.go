@@ -17,7 +17,6 @@ import (
 	"tokend/config"
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/socket"
-	"tokend/tokend/token"
 )
 
 const (
@@ -135,27 +134,6 @@ func TestDegradedIsWhoLacksTheCacheOrTheNews(t *testing.T) {
 	}
 	if is := n.readiness(t.Context()); is.status() != http.StatusServiceUnavailable {
 		t.Errorf("with neither a store nor a cache it is %s", is)
-	}
-}
-
-// TestAKeyThatWasReplacedEnds when nothing is believed any more that it has sealed.
-func TestAKeyThatWasReplacedEnds(t *testing.T) {
-	n, _ := shares(t)
-	s := n.store.(shared)
-	if err := s.RotateCacheKey(t.Context(), token.Event{At: time.Now(), Action: token.CacheRotated}); err != nil {
-		t.Fatal(err)
-	}
-	const life = 42 * time.Minute
-	kept, err := s.CacheKeys(t.Context())
-	keys := asKeys(kept, life)
-	if err != nil || len(keys.Seals) != 2 {
-		t.Fatalf("%d keys, %v", len(keys.Seals), err)
-	}
-	if until := keys.Seals[0].Until; !until.IsZero() {
-		t.Errorf("the new one ends %v", until)
-	}
-	if left := time.Until(keys.Seals[1].Until); left > life || left < life-time.Minute {
-		t.Errorf("the one before ends in %v", left)
 	}
 }
 

@@ -43,7 +43,7 @@ type shared interface {
 	Proved(since time.Time) bool
 	Now() time.Time
 	CacheKeys(ctx context.Context) ([]postgres.CacheKey, error)
-	RotateCacheKey(ctx context.Context, event token.Event) error
+	RotateCacheKey(ctx context.Context, event token.Event) (newest uint32, err error)
 }
 
 var _ shared = (*postgres.Store)(nil)

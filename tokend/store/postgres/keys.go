@@ -87,31 +87,29 @@ func whole(keys []CacheKey) error {
 	return nil
 }
 
-// RotateCacheKey makes a new key that seals, and writes the event. The one before still
-// opens; older ones are removed.
-func (s *Store) RotateCacheKey(ctx context.Context, event token.Event) error {
-	_, err := write(ctx, s, store.RotateCacheKey, func(ctx context.Context, tx pgx.Tx) (none, error) {
+// RotateCacheKey makes a new key that seals, writes the event, and returns the key's number. The
+// one before still opens; older ones are removed.
+func (s *Store) RotateCacheKey(ctx context.Context, event token.Event) (newest uint32, err error) {
+	return write(ctx, s, store.RotateCacheKey, func(ctx context.Context, tx pgx.Tx) (newest uint32, err error) {
 		if err := insertEvent(ctx, tx, event); err != nil { // which has one rotate after another
-			return none{}, err
+			return 0, err
 		}
-		var newest int
 		if err := tx.QueryRow(ctx, `INSERT INTO cache_keys (number, secret, created)
 			SELECT coalesce(max(number), 0) + 1, $1, clock_timestamp() FROM cache_keys RETURNING number`, newSecret()).Scan(&newest); err != nil {
-			return none{}, err
+			return 0, err
 		}
-		if _, err := tx.Exec(ctx, `DELETE FROM cache_keys WHERE number > 0 AND number <= $1`, newest-keptKeys); err != nil {
-			return none{}, err
+		if _, err := tx.Exec(ctx, `DELETE FROM cache_keys WHERE number > 0 AND number <= $1`, int64(newest)-keptKeys); err != nil {
+			return 0, err
 		}
 		keys, err := query(ctx, tx, scanKey, selectKeys)
 		if err == nil {
 			err = whole(keys) // or this one alone would keep CacheKeys from making all
 		}
 		if err != nil {
-			return none{}, err
+			return 0, err
 		}
-		return none{}, notify(ctx, tx)
+		return newest, notify(ctx, tx)
 	})
-	return err
 }
 
 func newSecret() []byte {

@@ -45,8 +45,12 @@ func keysOf(t *testing.T, s *postgres.Store, numbers ...uint32) []postgres.Cache
 
 func rotate(t *testing.T, s *postgres.Store) {
 	t.Helper()
-	if err := s.RotateCacheKey(t.Context(), token.Event{At: created, Actor: "uid=0(root)", Action: token.CacheRotated}); err != nil {
+	newest, err := s.RotateCacheKey(t.Context(), token.Event{At: created, Actor: "uid=0(root)", Action: token.CacheRotated})
+	if err != nil {
 		t.Error(err)
+	}
+	if keys, err := s.CacheKeys(t.Context()); err != nil || keys[0].Number != newest {
+		t.Errorf("the newest is %d, %v, want %d", keys[0].Number, err, newest)
 	}
 }
 
@@ -150,7 +154,7 @@ func TestKeysThatAreLostAreSaidSo(t *testing.T) {
 		}
 		s := open()
 		run(t.Context(), url, `DELETE FROM cache_keys`)
-		if err := s.RotateCacheKey(t.Context(), token.Event{At: created, Action: token.CacheRotated}); err == nil || !strings.Contains(err.Error(), "lacks number 0") {
+		if _, err := s.RotateCacheKey(t.Context(), token.Event{At: created, Action: token.CacheRotated}); err == nil || !strings.Contains(err.Error(), "lacks number 0") {
 			t.Errorf("a rotation without any key: %v", err)
 		}
 		keysOf(t, s, 1, 0) // nothing is left of it

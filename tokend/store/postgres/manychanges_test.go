@@ -219,7 +219,7 @@ func TestARotationIsHeardOf(t *testing.T) {
 			func(_ context.Context, keys []postgres.CacheKey) { newest.Store(keys[0].Number) })
 	})
 	await(t, "the first answer", s.Hears)
-	check(s.RotateCacheKey(t.Context(), token.Event{At: created, Action: token.CacheRotated}))
+	rotate(t, s)
 	await(t, "the rotation to be heard of", func() bool { return newest.Load() == 2 })
 }
 

@@ -132,7 +132,7 @@ func TestAPoolerThatHangsKeepsNothingFromBeingHeard(t *testing.T) {
 			check(fail(pooler))
 			for i := range int64(3) {
 				revoke(t, past, token.Selection{ID: mint(t, past).ID})
-				check(past.RotateCacheKey(t.Context(), token.Event{At: created, Action: token.CacheRotated}))
+				rotate(t, past)
 				await(t, "what was changed", func() bool { return heard.Load() == i+1 && newest.Load() == i+2 })
 				run(t.Context(), server.URL(database), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 					WHERE datname = '`+database+`' AND pid <> pg_backend_pid()`)

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/tokend/token"
+)
+
+// TestARotationReturnsWhenTheNewKeySeals, though only who hears of changes takes it over.
+func TestARotationReturnsWhenTheNewKeySeals(t *testing.T) {
+	n, _ := shares(t)
+	s := n.store.(shared)
+	event := token.Event{At: time.Now(), Action: token.CacheRotated}
+	if err := n.rotateKey(t.Context(), event); err == nil || !strings.Contains(err.Error(), "the key is not replaced while this daemon does not hear of changes") {
+		t.Errorf("nobody listens: %v", err)
+	}
+	listens := func(watch func(context.Context)) (stop func()) {
+		stop = inBackground(t, watch)
+		for !s.Hears() {
+			time.Sleep(time.Millisecond)
+		}
+		return stop
+	}
+	stop := listens(func(ctx context.Context) { s.Watch(ctx, n.heard, n.takeKeys) })
+	for range 10 {
+		if err := n.rotateKey(t.Context(), event); err != nil {
+			t.Fatal(err)
+		}
+		if kept, err := s.CacheKeys(t.Context()); err != nil || n.newestKey.Load() != kept[0].Number {
+			t.Fatalf("key %d seals, %d is the newest, %v", n.newestKey.Load(), kept[0].Number, err)
+		}
+	}
+	stop()
+	listens(func(ctx context.Context) { s.Watch(ctx, n.heard, nil) })
+	if err := n.rotateKey(t.Context(), event); err == nil || !strings.Contains(err.Error(), "the key is replaced, and this daemon goes by the one before") {
+		t.Errorf("nobody takes keys over: %v", err)
+	}
+}
+
+// TestAKeyThatWasReplacedEnds when nothing is believed any more that it has sealed.
+func TestAKeyThatWasReplacedEnds(t *testing.T) {
+	n, _ := shares(t)
+	s := n.store.(shared)
+	if _, err := s.RotateCacheKey(t.Context(), token.Event{At: time.Now(), Action: token.CacheRotated}); err != nil {
+		t.Fatal(err)
+	}
+	const life = 42 * time.Minute
+	kept, err := s.CacheKeys(t.Context())
+	keys := asKeys(kept, life)
+	if err != nil || len(keys.Seals) != 2 {
+		t.Fatalf("%d keys, %v", len(keys.Seals), err)
+	}
+	if until := keys.Seals[0].Until; !until.IsZero() {
+		t.Errorf("the new one ends %v", until)
+	}
+	if left := time.Until(keys.Seals[1].Until); left > life || left < life-time.Minute {
+		t.Errorf("the one before ends in %v", left)
+	}
+}
