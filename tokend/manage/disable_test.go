@@ -66,26 +66,33 @@ func TestWhoCannotBeDisabledIsSaid(t *testing.T) {
 }
 
 // refusingStore changes nothing.
-type refusingStore struct{ manage.Store }
-
-func (refusingStore) SetDisabled(context.Context, string, bool, time.Time, token.Event) ([]token.Digest, bool, error) {
-	return nil, false, errRefused
+type refusingStore struct {
+	manage.Store
+	err error
 }
 
-func (refusingStore) Mint(context.Context, token.Record, token.Quota, token.Event) error {
-	return errRefused
+func (s refusingStore) SetDisabled(context.Context, string, bool, time.Time, token.Event) ([]token.Digest, bool, error) {
+	return nil, false, s.err
+}
+
+func (s refusingStore) Mint(context.Context, token.Record, token.Quota, token.Event) error {
+	return s.err
 }
 
 var errRefused = errors.New("the disk is full")
 
 // TestAChangeThatWasNotMadeSaysSo, and one that may have been does not.
 func TestAChangeThatWasNotMadeSaysSo(t *testing.T) {
-	m := manage.New(manage.Config{Store: refusingStore{}, Logger: slog.New(slog.DiscardHandler)})
+	m := manage.New(manage.Config{Store: refusingStore{err: errRefused}, Logger: slog.New(slog.DiscardHandler)})
 	if err := m.Disable(t.Context(), actor, "alice"); err == nil || err.Error() != "the disk is full; nothing was changed" {
 		t.Errorf("disable: %v", err)
 	}
 	if _, _, err := m.Create(t.Context(), actor, manage.Request{User: "alice"}); err == nil || err.Error() != "the disk is full; no token was made" {
 		t.Errorf("create: %v", err)
+	}
+	m = manage.New(manage.Config{Store: refusingStore{err: context.DeadlineExceeded}, Logger: slog.New(slog.DiscardHandler)})
+	if err := m.Disable(t.Context(), actor, "alice"); err == nil || err.Error() != "context deadline exceeded; it may have been done all the same, see the list" {
+		t.Errorf("disable, without an answer: %v", err) // of a user without tokens it may have been
 	}
 	f := newFixture(t, manage.Limits{})
 	f.create(t, "alice", "")

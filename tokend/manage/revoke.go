@@ -121,14 +121,20 @@ func (m *Manager) setDisabled(ctx context.Context, actor, user string, disabled 
 	return m.forgetNow(ctx, digests)
 }
 
-// unchanged says so of an error that leaves nothing open.
+// unchanged says whether anything was, where the store knows of no tokens.
 func unchanged(err error) error {
-	for _, other := range []error{token.ErrNotFound, token.ErrUnsure, context.DeadlineExceeded, context.Canceled} {
-		if errors.Is(err, other) {
-			return err
-		}
+	switch {
+	case errors.Is(err, token.ErrNotFound):
+		return err
+	case errors.Is(err, token.ErrUnsure), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return perhaps(err)
 	}
 	return fmt.Errorf("%w; nothing was changed", err)
+}
+
+// perhaps says that it is not known.
+func perhaps(err error) error {
+	return fmt.Errorf("%w; it may have been done all the same, see the list", err)
 }
 
 func (m *Manager) forgetNow(ctx context.Context, digests []token.Digest) error {
@@ -146,6 +152,5 @@ func (m *Manager) unsure(ctx context.Context, digests []token.Digest, err error)
 	if len(digests) == 0 {
 		return err
 	}
-	err = fmt.Errorf("%w; it may have been done all the same, see the list", err)
-	return errors.Join(err, m.forget(context.WithoutCancel(ctx), digests...))
+	return errors.Join(perhaps(err), m.forget(context.WithoutCancel(ctx), digests...))
 }

@@ -125,6 +125,9 @@ func (p *PostgreSQL) Kill() error {
 	return errors.Join(err, signal(children, syscall.SIGCONT))
 }
 
+// End has the server admit nobody any more, and end when all who are connected have left.
+func (p *PostgreSQL) End() error { return p.process.cmd.Process.Signal(syscall.SIGTERM) }
+
 // Pause stops the server with all its processes: connections to it stay, and new ones are
 // made, but nothing answers until Resume.
 func (p *PostgreSQL) Pause() error {

@@ -32,6 +32,7 @@ const (
 	ofPooler         = "08P01"
 	adminShutdown    = "57P01"
 	crashShutdown    = "57P02"
+	startingOrEnding = "57P03"
 )
 
 // mendPassword is what can be done where the server, or a pooler, takes none.
@@ -69,6 +70,8 @@ func explain(err error) error {
 	switch e.Code {
 	case inRecovery:
 		return fmt.Errorf("the server is a standby, which lags behind; let [store] url, or the pooler that it names, lead to the primary: %w", err)
+	case startingOrEnding:
+		return fmt.Errorf("PostgreSQL is starting, recovering from a crash, or shutting down; wait, and see its own log if that goes on: %w", err)
 	case wrongPassword:
 		return fmt.Errorf("%s: %w", mendPassword, err)
 	case notAdmitted:

@@ -215,3 +215,45 @@ func TestFullDiskOfTheServer(t *testing.T) {
 		mint(t, s)
 	})
 }
+
+// TestACommitThatTheServerRefuses leaves nothing open: nothing was changed, and no token is told of.
+func TestACommitThatTheServerRefuses(t *testing.T) {
+	inBothWays(t, func(t *testing.T, open func() *postgres.Store, url string) {
+		s := open()
+		r := mint(t, s)
+		run(t.Context(), url, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;
+			CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()`)
+		records, err := s.Revoke(t.Context(), token.Selection{ID: r.ID}, created, token.Event{At: created, Action: token.TokenRevoked})
+		if err == nil || errors.Is(err, token.ErrUnsure) || len(records) > 0 {
+			t.Errorf("revoke: %d tokens, %v", len(records), err)
+		}
+		digests, changed, err := s.SetDisabled(t.Context(), r.Owner, true, created, token.Event{At: created, Action: token.UserDisabled})
+		if err == nil || errors.Is(err, token.ErrUnsure) || len(digests) > 0 || changed {
+			t.Errorf("disable: %d tokens, changed %t, %v", len(digests), changed, err)
+		}
+		if got, err := s.Lookup(t.Context(), r.Digest); err != nil || !got.Revoked.IsZero() || got.OwnerDisabled {
+			t.Errorf("it is changed: %v, %v", got, err)
+		}
+	})
+}
+
+// TestAServerThatEndsIsToldAsThat, as is one that starts, which has the same code: somebody is
+// still connected.
+func TestAServerThatEndsIsToldAsThat(t *testing.T) {
+	ending, err := servers.StartPostgreSQL()
+	check(err)
+	t.Cleanup(func() { check(ending.Stop()) })
+	conn := connect(t.Context(), ending.URL("postgres"))
+	defer func() { check(conn.Close(context.Background())) }()
+	check(ending.End())
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		_, err := postgres.Open(t.Context(), postgres.Config{URL: ending.URL("postgres")})
+		if err != nil {
+			wantSentence(t, "a server that ends", err, "PostgreSQL is starting, recovering from a crash, or shutting down; wait")
+			return
+		}
+		if time.Since(begun) > 10*time.Second {
+			t.Fatal("it is still there")
+		}
+	}
+}

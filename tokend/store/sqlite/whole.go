@@ -22,12 +22,16 @@ func (s *Store) checkWhole() error {
 		return err
 	}
 	index := indexed(s.path + "-shm")
+	another := index.number > 0 && wal.sound && wal.last.number > 0 && index.salt != wal.last.salt
 	lacks := index.number > 0 && (index.salt != wal.last.salt || wal.read < index.number)
-	if !lacks && wal.sound && wal.read == wal.last.number {
-		return nil
+	switch {
+	case another:
+		return fmt.Errorf("%s-wal is another one than %[1]s-shm tells of: a daemon that starts over it may overwrite what the database has; put the right one back, or restore all files of a backup", s.path)
+	case lacks || !wal.sound || wal.read != wal.last.number:
+		return fmt.Errorf("%s-wal is damaged, cut short or gone: changes may be missing (of %d frames, %d are read); keep a copy of %[1]s, its -wal and its -shm, because what is read changes them; then start the daemon over this database, look with tokend audit whether its last changes are there, and stop it again; if they are not, restore all files of a backup",
+			s.path, max(wal.last.number, index.number), wal.read)
 	}
-	return fmt.Errorf("%s-wal is damaged, cut short, gone, or another one than %[1]s-shm tells of: changes may be missing (of %d frames, %d are read); start the daemon over this database, look with tokend audit whether its last changes are there, and stop it again; if they are not, restore all files of a backup",
-		s.path, max(wal.last.number, index.number), wal.read)
+	return nil
 }
 
 // indexed is the last frame that the -shm tells of; number 0: it tells of none. Its header is
