@@ -133,7 +133,7 @@ var secureFaults = []fault{
 	},
 	{
 		name: "the connections to a Redis with TLS ended, again and again", inflict: nothing, again: inRedis("CLIENT", "KILL", "TYPE", "normal"), heal: nothing, through: []int{1},
-		every: 500 * time.Millisecond, hit: everyNode, says: "ready", // a handshake takes its time
+		every: 500 * time.Millisecond, hit: everyNode, // a handshake takes its time, so that they may say both
 	},
 	{
 		name: "Redis with TLS restarted empty, and PostgreSQL killed then", inflict: both(both(killRedis, serveRedis), both(findAgain, killDatabase)), heal: serveDatabase,
