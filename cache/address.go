@@ -81,6 +81,12 @@ func withPort(host, port string) string {
 	return host + ":" + port
 }
 
+// CheckFiles returns what is wrong with the files of certificates.
+func (a Address) CheckFiles() error {
+	_, err := a.tls()
+	return err
+}
+
 func (a Address) tls() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if a.CAFile != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"tokend/cache"
@@ -29,24 +30,32 @@ func (n *node) openCache(ctx context.Context) (records verify.Cache, tier string
 	if err != nil {
 		return nil, "", fmt.Errorf("read the keys of the cache: %w", err)
 	}
-	url, err := config.ParseRedis(cfg.URL)
+	address, err := redisAddress(n.log, cfg)
 	if err != nil {
-		return nil, "", fmt.Errorf("[cache] url: %w", err)
+		return nil, "", err
 	}
 	n.redis, err = cache.NewRedis(cache.RedisConfig{
-		Address: cache.Address{
-			Servers: url.Servers, Sentinel: url.Set, Cluster: url.Kind == "cluster",
-			User: url.User, Database: url.Database, TLS: url.TLS,
-			Password:         passwordIn(n.log, "[cache] password_file", cfg.PasswordFile),
-			SentinelPassword: passwordIn(n.log, "[cache] sentinel_password_file", cfg.SentinelPasswordFile),
-			CAFile:           cfg.CAFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
-		},
-		Keys: asKeys(kept, cfg.TTL+cfg.Stale), Logger: n.log, Registerer: n.registry, Now: s.Now,
+		Address: address, Keys: asKeys(kept, cfg.TTL+cfg.Stale), Logger: n.log, Registerer: n.registry, Now: s.Now,
 	})
 	if err != nil { // which names the key or the file
 		return nil, "", err
 	}
 	return n.redis, "redis", nil
+}
+
+// redisAddress is where the configured Redis is.
+func redisAddress(log *slog.Logger, cfg config.Cache) (cache.Address, error) {
+	url, err := config.ParseRedis(cfg.URL)
+	if err != nil {
+		return cache.Address{}, fmt.Errorf("[cache] url: %w", err)
+	}
+	return cache.Address{
+		Servers: url.Servers, Sentinel: url.Set, Cluster: url.Kind == "cluster",
+		User: url.User, Database: url.Database, TLS: url.TLS,
+		Password:         passwordIn(log, "[cache] password_file", cfg.PasswordFile),
+		SentinelPassword: passwordIn(log, "[cache] sentinel_password_file", cfg.SentinelPasswordFile),
+		CAFile:           cfg.CAFile, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
+	}, nil
 }
 
 // asKeys are the cache's secrets as the store keeps them. The key that sealed before the newest
@@ -89,13 +98,14 @@ func (n *node) rotateKey(ctx context.Context, event token.Event) error {
 	if err := s.WatchErr(); err != nil {
 		return fmt.Errorf("the key is not replaced while this daemon does not hear of changes, because it would not hear of the next key either; once /readyz says ready, try again: %w", err)
 	}
+	n.newestKey.Store(0) // whatever was heard before: a backup may have been put back
 	newest, err := s.RotateCacheKey(ctx, event)
 	if err != nil {
 		return err
 	}
 	// Only who hears of changes takes keys over, so that nobody goes back to older ones.
 	for begun := time.Now(); n.newestKey.Load() < newest; {
-		if time.Since(begun) > postgres.Deaf || ctx.Err() != nil {
+		if time.Since(begun) > postgres.Deaf {
 			return errors.New("the key is replaced, and this daemon goes by the one before until it hears of that, which it should have by now: see the log")
 		}
 		time.Sleep(10 * time.Millisecond)

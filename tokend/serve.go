@@ -48,7 +48,7 @@ systemd, sockets that were passed are used and the service manager is told.`,
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", configPath, "the configuration; a file that is not there is an empty one")
-	cmd.Flags().BoolVar(&checkOnly, "check-config", false, "say what is wrong with the configuration, and do nothing else")
+	cmd.Flags().BoolVar(&checkOnly, "check-config", false, "say what is wrong with the configuration, and the files that it names, and do nothing else")
 	return cmd
 }
 
@@ -69,6 +69,9 @@ func reportValid(cmd *cobra.Command, path string, read loaded) error {
 	}
 	for _, warning := range exposed(cfg) {
 		fmt.Fprintln(cmd.ErrOrStderr(), warning)
+	}
+	if err := checkFiles(cfg); err != nil {
+		return err
 	}
 	verdict := "is valid"
 	if read.origin == config.Absent {

@@ -54,6 +54,15 @@ func parse(key, url string, password func() (string, error)) (*pgxpool.Config, e
 	return settings, nil
 }
 
+// CheckFiles returns what is wrong with the files that the URLs name.
+func CheckFiles(cfg Config) error {
+	_, err := parse("url", cfg.URL, nil)
+	if err == nil && cfg.Direct != "" {
+		_, err = parse("direct_url", cfg.Direct, nil)
+	}
+	return err
+}
+
 // lastingSession is for connections to the server itself.
 func lastingSession(settings *pgxpool.Config) {
 	// The server ends what nobody waits for any more, also after a daemon's death.

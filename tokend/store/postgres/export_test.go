@@ -48,6 +48,9 @@ func (s *Store) PreparedForLogins(ctx context.Context) (runs int, err error) {
 // ChangesInUse is how many connections for changes are.
 func (s *Store) ChangesInUse() int32 { return s.pool.Stat().AcquiredConns() }
 
+// PastIdle is how many connections past the pooler wait to be used.
+func (s *Store) PastIdle() int32 { return s.past.Stat().IdleConns() }
+
 // Mark is the number of the lock that is held by whoever Watches.
 func (s *Store) Mark() int64 { return *s.mark.Load() }
 

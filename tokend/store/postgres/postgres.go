@@ -59,6 +59,7 @@ type Store struct {
 	since    atomic.Pointer[time.Time] // see Since
 	mark     atomic.Pointer[int64]     // what the session that Watches holds; nil: there is none
 	unproved atomic.Pointer[time.Time] // see Proved
+	silent   atomic.Pointer[time.Time] // when something past the pooler did not answer a look-up
 	// elsewhere is whether the pools were found to lead to another database than direct
 	// does: nothing is asked or changed there.
 	elsewhere atomic.Bool
@@ -114,7 +115,7 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 	if s.pooled {
 		anySession(settings)
 		past := direct.Copy()
-		past.MaxConns, past.AfterConnect = provingConnections, refusePooler
+		past.MaxConns, past.MinConns, past.AfterConnect = provingConnections, provingConnections, refusePooler
 		if s.past, err = pgxpool.NewWithConfig(ctx, past); err != nil {
 			return nil, fmt.Errorf("open the database: %w", err)
 		}

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +20,8 @@ var errElsewhere = errors.New("[store] url and direct_url lead to different data
 const (
 	// provedWithin is how long a change, or a look-up in doubt, waits for that to be known.
 	provedWithin = 500 * time.Millisecond
-	// provingConnections is how many there are past the pooler for it.
+	// provingConnections is how many there are past the pooler for it, also where the server has
+	// none left for others.
 	provingConnections = 2
 )
 
@@ -102,55 +103,86 @@ func (s *Store) holdMark(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// lookupThrough looks a token up, and tries the mark, in one statement: nobody can turn the
-// pooler in between. Shared, as others who look something up where nobody holds it try it too.
+// lookupThrough looks a token up, and tries a lock, in one statement: nobody can turn the pooler
+// in between. Shared, as others who look something up where nobody holds it may try it too.
 const lookupThrough = `SELECT r.*, p.free FROM (SELECT pg_try_advisory_xact_lock_shared($2) AS free) AS p
 	LEFT JOIN (` + lookupByDigest + `) AS r ON true`
 
-// readThrough is readOnce through the pooler.
-func (s *Store) readThrough(ctx context.Context, digest token.Digest) (token.Record, error) {
-	mark := s.mark.Load()
-	rows, err := s.logins.Query(ctx, lookupThrough, digest[:], mark)
+// lookThrough looks the token up through the pooler. There, the lock was free: true unless
+// somebody holds it.
+func (s *Store) lookThrough(ctx context.Context, digest token.Digest, lock int64) (record token.Record, free bool, err error) {
+	rows, err := s.logins.Query(ctx, lookupThrough, digest[:], lock)
 	if err != nil {
-		return token.Record{}, err
+		return token.Record{}, false, err
 	}
-	var free *bool // nil: there is no mark
-	record, err := pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (record token.Record, err error) {
-		if values := r.RawValues(); values[0] != nil {
-			return scanRecordAnd(r, &free)
-		} else if err = r.Scan(append(make([]any, len(values)-1), &free)...); err == nil {
-			err = token.ErrNotFound
+	record, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (token.Record, error) {
+		if values := r.RawValues(); values[0] == nil {
+			return token.Record{}, errors.Join(r.Scan(append(make([]any, len(values)-1), &free)...), token.ErrNotFound)
 		}
-		return record, err
+		return scanRecordAnd(r, &free)
 	})
-	if free != nil && !*free || err != nil && !errors.Is(err, token.ErrNotFound) {
-		return record, err
-	}
-	if mark != nil {
-		if err := s.checkMark(ctx, mark); err != nil {
-			return token.Record{}, err
-		}
-	}
-	now := time.Now()
-	s.unproved.Store(&now)
-	return record, err
+	return record, free, err
 }
 
-// checkMark finds out why nobody holds the mark behind the pooler. It is nil where the session
-// that did has ended.
-func (s *Store) checkMark(ctx context.Context, mark *int64) error {
-	var free bool
-	err := within(ctx, provedWithin, func(ctx context.Context) error {
-		return s.past.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock_shared($1)`, mark).Scan(&free)
-	})
-	switch {
-	case err == nil && !free:
-		s.lead(true)
-		return errElsewhere
-	case err == nil || s.mark.Load() != mark:
-		return nil
+// readThrough is readOnce through the pooler: with the mark, if there is one, else with a lock
+// that is held past the pooler for this look-up alone. Where nothing answers there, what the
+// pooler leads to is believed, and noted as not proved.
+func (s *Store) readThrough(ctx context.Context, digest token.Digest) (token.Record, error) {
+	if mark := s.mark.Load(); mark != nil {
+		record, free, err := s.lookThrough(ctx, digest, *mark)
+		if !free || err != nil && !errors.Is(err, token.ErrNotFound) {
+			return record, err
+		}
 	}
-	return fmt.Errorf("it cannot be found out whether the pooler leads to the same database as [store] direct_url: %w", err)
+	tx, lock, err := s.holdPast(ctx)
+	if err != nil {
+		record, _, err := s.lookThrough(ctx, digest, lock)
+		s.noteUnproved()
+		return record, err
+	}
+	defer func() { go rollback(ctx, tx) }() // the answer does not wait for that
+	record, free, err := s.lookThrough(ctx, digest, lock)
+	if !free || err != nil && !errors.Is(err, token.ErrNotFound) {
+		return record, err
+	}
+	if within(ctx, provedWithin, func(ctx context.Context) error {
+		_, err := tx.Exec(ctx, `SELECT`)
+		return err
+	}) != nil { // it has ended, and with it the lock
+		s.noteUnproved()
+		return record, err
+	}
+	s.lead(true)
+	return token.Record{}, errElsewhere
+}
+
+// holdPast begins a transaction past the pooler that holds a lock. Where that was not answered
+// in time, it is not asked for for a moment.
+func (s *Store) holdPast(ctx context.Context) (tx pgx.Tx, lock int64, err error) {
+	lock = rand.Int64() //nolint:gosec // so that no other one is the same
+	if silent := s.silent.Load(); silent != nil && time.Since(*silent) < heartbeat {
+		return nil, lock, context.DeadlineExceeded
+	}
+	err = within(ctx, provedWithin, func(ctx context.Context) error {
+		tx, err = again(ctx, s.past, func() (pgx.Tx, error) {
+			return s.past.BeginTx(ctx, pgx.TxOptions{BeginQuery: `BEGIN; SELECT pg_advisory_xact_lock(` + strconv.FormatInt(lock, 10) + `)`})
+		})
+		return err
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		now := time.Now()
+		s.silent.Store(&now)
+	}
+	return tx, lock, err
+}
+
+func (s *Store) noteUnproved() {
+	for now := time.Now(); ; {
+		before := s.unproved.Load()
+		if before != nil && before.After(now) || s.unproved.CompareAndSwap(before, &now) {
+			return
+		}
+	}
 }
 
 // Proved reports whether every look-up that began after that has shown that what it returned is

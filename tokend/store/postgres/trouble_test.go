@@ -237,8 +237,7 @@ func TestACommitThatTheServerRefuses(t *testing.T) {
 	})
 }
 
-// TestAServerThatEndsIsToldAsThat, as is one that starts, which has the same code: somebody is
-// still connected.
+// TestAServerThatEndsIsToldAsThat: somebody is still connected.
 func TestAServerThatEndsIsToldAsThat(t *testing.T) {
 	ending, err := servers.StartPostgreSQL()
 	check(err)

@@ -22,12 +22,11 @@ func (s *Store) checkWhole() error {
 		return err
 	}
 	index := indexed(s.path + "-shm")
-	another := index.number > 0 && wal.sound && wal.last.number > 0 && index.salt != wal.last.salt
-	lacks := index.number > 0 && (index.salt != wal.last.salt || wal.read < index.number)
+	another := index.number > 0 && wal.last.number > 0 && index.salt != wal.last.salt
 	switch {
 	case another:
 		return fmt.Errorf("%s-wal is another one than %[1]s-shm tells of: a daemon that starts over it may overwrite what the database has; put the right one back, or restore all files of a backup", s.path)
-	case lacks || !wal.sound || wal.read != wal.last.number:
+	case wal.read < index.number || !wal.sound || wal.read != wal.last.number:
 		return fmt.Errorf("%s-wal is damaged, cut short or gone: changes may be missing (of %d frames, %d are read); keep a copy of %[1]s, its -wal and its -shm, because what is read changes them; then start the daemon over this database, look with tokend audit whether its last changes are there, and stop it again; if they are not, restore all files of a backup",
 			s.path, max(wal.last.number, index.number), wal.read)
 	}

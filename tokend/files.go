@@ -1,0 +1,43 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"tokend/config"
+	"tokend/tokend/store/postgres"
+)
+
+// checkFiles returns what is wrong with the files that the configuration names, one line for
+// each: passwords and certificates that whoever runs this cannot read, or that are none. What
+// systemd hands over is not there unless it has started this.
+func checkFiles(cfg config.Config) error {
+	var errs []error
+	for _, secret := range []struct{ key, file string }{
+		{"[store] password_file", cfg.Store.PasswordFile},
+		{"[cache] password_file", cfg.Cache.PasswordFile},
+		{"[cache] sentinel_password_file", cfg.Cache.SentinelPasswordFile},
+	} {
+		if secret.file == "" || !filepath.IsAbs(secret.file) && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
+			continue
+		}
+		if _, err := readSecretFile(secret.file); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", secret.key, err))
+		}
+	}
+	log := slog.New(slog.DiscardHandler)
+	if config.IsPostgreSQL(cfg.Store.URL) {
+		errs = append(errs, postgres.CheckFiles(postgreSQL(cfg.Store, log, nil)))
+	}
+	if config.IsRedis(cfg.Cache.URL) {
+		address, err := redisAddress(log, cfg.Cache)
+		if err == nil {
+			err = address.CheckFiles()
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

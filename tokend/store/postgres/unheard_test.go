@@ -1,0 +1,138 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/store/postgres"
+	"tokend/tokend/token"
+)
+
+// TestNothingIsAskedElsewhereWhereNobodyListens: whoever did has been ended, as the pooler was
+// turned, and may not come back, as there is no connection left for it.
+func TestNothingIsAskedElsewhereWhereNobodyListens(t *testing.T) {
+	t.Parallel()
+	for what, end := range map[string]string{
+		"and comes back": `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%[1]s'`,
+		"and is kept out": `ALTER DATABASE %[1]s ALLOW_CONNECTIONS false; SELECT pg_terminate_backend(l.pid) FROM pg_locks AS l
+			JOIN pg_stat_activity AS a ON a.pid = l.pid WHERE a.datname = '%[1]s' AND a.state = 'idle' AND l.locktype = 'advisory'`,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			for range 3 {
+				database, other := newName(t, "current"), newName(t, "current")
+				pooler := newPooler(t, server)
+				s := openPooled(t, pooler, server, database)
+				told(t, s)
+				await(t, "the first answer", s.Hears)
+				r := mint(t, s)
+				check(lookUp(s, r))
+				await(t, "two connections past the pooler", func() bool { return s.PastIdle() == 2 })
+				run(t.Context(), server.URL("postgres"), fmt.Sprintf(end, database))
+				check(pooler.Lead(database, server, other))
+				for begun := time.Now(); time.Since(begun) < 2*time.Second; time.Sleep(time.Millisecond) {
+					if err := lookUp(s, r); errors.Is(err, token.ErrNotFound) {
+						t.Fatalf("it is asked elsewhere, %s after it was turned", time.Since(begun))
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestWhatIsSilentPastThePoolerCostsNoLogin, though the session that held the mark has ended.
+func TestWhatIsSilentPastThePoolerCostsNoLogin(t *testing.T) {
+	t.Parallel()
+	database, proxy := newName(t, "current"), newProxy(t)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, server).URL(database), Direct: urlBy(database, proxy)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	r := mint(t, s)
+	proxy.Hang()
+	run(t.Context(), server.URL("postgres"), `SELECT pg_terminate_backend(l.pid)
+		FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database WHERE d.datname = '`+database+`' AND l.locktype = 'advisory'`)
+	waited := 0
+	for begun := time.Now(); time.Since(begun) < 8*time.Second; time.Sleep(10 * time.Millisecond) {
+		asked := time.Now()
+		check(lookUp(s, r))
+		if time.Since(asked) > 100*time.Millisecond {
+			waited++
+		}
+		if s.Proved(asked) {
+			t.Fatal("nobody can know where it was asked")
+		}
+	}
+	if waited > 10 { // one each second and a half, for 6 seconds
+		t.Errorf("%d look-ups waited", waited)
+	}
+	proxy.Heal()
+	await(t, "the way past it", func() bool {
+		asked := time.Now()
+		return lookUp(s, r) == nil && s.Proved(asked)
+	})
+}
+
+// TestWhoListensMayEndAtAnyTime: those who look something up in that moment find out that it is no
+// other database.
+func TestWhoListensMayEndAtAnyTime(t *testing.T) {
+	t.Parallel()
+	database := newName(t, "current")
+	var log lines
+	s, err := postgres.Open(t.Context(), postgres.Config{
+		URL: newPooler(t, server).URL(database), Direct: server.URL(database), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	r := mint(t, s)
+	var logins sync.WaitGroup
+	for begun := time.Now(); time.Since(begun) < 3*time.Second; {
+		for range 4 {
+			logins.Go(func() { check(lookUp(s, r)) })
+		}
+		run(t.Context(), server.URL("postgres"), `SELECT pg_terminate_backend(l.pid)
+			FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database WHERE d.datname = '`+database+`' AND l.locktype = 'advisory'`)
+		logins.Wait()
+	}
+	if log.count("nothing is asked or changed through the pooler") > 0 {
+		t.Error("it is taken for another database")
+	}
+	await(t, "an answer that is for sure", func() bool {
+		asked := time.Now()
+		return lookUp(s, r) == nil && s.Proved(asked)
+	})
+}
+
+// TestALookUpThatOutlivesItsLockIsNotElsewhere: nobody listens, and what held the lock for it is
+// ended before the pooler has passed it on.
+func TestALookUpThatOutlivesItsLockIsNotElsewhere(t *testing.T) {
+	t.Parallel()
+	database, pooler := newName(t, "current"), newPooler(t, server)
+	proxy, err := servers.StartProxy("unix", pooler.Socket())
+	check(err)
+	t.Cleanup(func() { check(proxy.Close()) })
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, proxy), Direct: server.URL(database)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	r := mint(t, s)
+	check(lookUp(s, r))
+	proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
+		if fromClient {
+			run(context.Background(), server.URL("postgres"), `SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
+				WHERE datname = '`+database+`' AND state = 'idle in transaction' AND query LIKE '%pg_advisory_xact_lock%'`)
+		}
+		return 50 * time.Millisecond
+	})
+	asked := time.Now()
+	if err := lookUp(s, r); err != nil || s.Proved(asked) {
+		t.Errorf("%v, for sure %t", err, s.Proved(asked))
+	}
+}
