@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/token"
 )
@@ -39,6 +41,19 @@ func TestARotationReturnsWhenTheNewKeySeals(t *testing.T) {
 		if kept, err := s.CacheKeys(t.Context()); err != nil || newestIn(t, redis) != kept[0].Number {
 			t.Fatalf("key %d seals, %d is the newest, %v", newestIn(t, redis), kept[0].Number, err)
 		}
+	}
+	// A backup is put back, with lower numbers, which nobody has told of yet.
+	db, err := pgx.Connect(t.Context(), n.cfg.Store.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, func() error { return db.Close(context.Background()) })
+	if _, err := db.Exec(t.Context(), `DELETE FROM cache_keys WHERE number BETWEEN 1 AND (SELECT max(number) - 1 FROM cache_keys);
+		UPDATE cache_keys SET number = 1 WHERE number > 0`); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.rotateKey(t.Context(), event); err != nil || n.newestKey.Load() != 2 {
+		t.Errorf("after a backup was put back: key %d, %v", n.newestKey.Load(), err)
 	}
 	stop()
 	listens(func(ctx context.Context) { s.Watch(ctx, n.heard, nil) })

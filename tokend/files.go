@@ -12,16 +12,20 @@ import (
 )
 
 // checkFiles returns what is wrong with the files that the configuration names, one line for
-// each: passwords and certificates that whoever runs this cannot read, or that are none. What
-// systemd hands over is not there unless it has started this.
-func checkFiles(cfg config.Config) error {
+// each: passwords and certificates that whoever runs this cannot read, or that are none; and of
+// which it could not look at any, as systemd hands them over to what it starts alone.
+func checkFiles(cfg config.Config) (unread []string, err error) {
 	var errs []error
 	for _, secret := range []struct{ key, file string }{
 		{"[store] password_file", cfg.Store.PasswordFile},
 		{"[cache] password_file", cfg.Cache.PasswordFile},
 		{"[cache] sentinel_password_file", cfg.Cache.SentinelPasswordFile},
 	} {
-		if secret.file == "" || !filepath.IsAbs(secret.file) && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
+		if secret.file == "" {
+			continue
+		}
+		if !filepath.IsAbs(secret.file) && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
+			unread = append(unread, fmt.Sprintf("%s: %s is the name of a credential, and was not looked at; with CREDENTIALS_DIRECTORY=FOLDER it would be", secret.key, secret.file))
 			continue
 		}
 		if _, err := readSecretFile(secret.file); err != nil {
@@ -39,5 +43,5 @@ func checkFiles(cfg config.Config) error {
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return unread, errors.Join(errs...)
 }

@@ -70,13 +70,17 @@ func reportValid(cmd *cobra.Command, path string, read loaded) error {
 	for _, warning := range exposed(cfg) {
 		fmt.Fprintln(cmd.ErrOrStderr(), warning)
 	}
-	if err := checkFiles(cfg); err != nil {
+	unread, err := checkFiles(cfg)
+	for _, warning := range unread {
+		fmt.Fprintln(cmd.ErrOrStderr(), printable(token.Redact(warning)))
+	}
+	if err != nil {
 		return err
 	}
 	verdict := "is valid"
 	if read.origin == config.Absent {
 		verdict = "is not there, which is valid: every key has its default"
 	}
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), printable(token.Redact(path)), verdict)
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), printable(token.Redact(path)), verdict)
 	return err
 }

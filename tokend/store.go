@@ -103,7 +103,7 @@ func secretPath(name string) (string, error) {
 	}
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
-		return "", fmt.Errorf("%s is the name of a credential, and systemd has handed over none: write LoadCredential=%[1]s:PATH into the unit, or an absolute path into the configuration", name)
+		return "", fmt.Errorf("%s is the name of a credential, and systemd has handed over none: write LoadCredential=%[1]s:PATH into the unit, or an absolute path into the configuration; where a command is run by hand, CREDENTIALS_DIRECTORY names the folder", name)
 	}
 	return filepath.Join(dir, name), nil
 }

@@ -33,7 +33,7 @@ type fault struct {
 	down  []string // their dependencies that are down then
 	grows []string // their metrics that have grown then
 	often string   // what their cache has to say then at least once for four hits; empty: it doesn't matter
-	logs  string   // what their log has said since it began; empty: ready or degraded
+	logs  string   // what their log has said since it began; empty: it may say anything
 	and   *fault   // what other nodes say at the same time; nil: there are none
 
 	// dark are nodes that can ask neither side: there alone, a right token may be
@@ -204,7 +204,7 @@ func (f fault) signs() []fault {
 func (f fault) shows(t *testing.T, n *node, before account) error {
 	says, err := n.readyz(t.Context())
 	if err != nil || !strings.HasPrefix(says, f.says) || f.says == "" && strings.HasPrefix(says, "not ready") {
-		return fmt.Errorf("/readyz says %q, %w", says, err)
+		return fmt.Errorf("/readyz says %q, %v", says, err) //nolint:errorlint // it may be nil
 	}
 	now := n.account(t)
 	for _, dependency := range f.down {
@@ -267,7 +267,7 @@ func (f fault) recovery(t *testing.T, g *grid, tr *traffic, r *tally) (first tim
 func (g *grid) allWell(t *testing.T) error {
 	for i, n := range g.nodes {
 		if says, err := n.readyz(t.Context()); err != nil || says != "ready" {
-			return fmt.Errorf("node %d says %q, %w", i, says, err)
+			return fmt.Errorf("node %d says %q, %v", i, says, err) //nolint:errorlint // it may be nil
 		}
 		now := scrape(t, n.metrics)
 		for _, dependency := range allDown {

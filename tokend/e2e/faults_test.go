@@ -102,7 +102,7 @@ var redisFaults = []fault{
 	},
 	{
 		name: "Redis full (noeviction)", inflict: inRedis("CONFIG", "SET", "maxmemory", "1"), heal: inRedis("CONFIG", "SET", "maxmemory", "0"), through: []int{0},
-		hit: everyNode, says: noCache, grows: []string{pending},
+		hit: everyNode, says: noCache, down: cacheDown, grows: []string{pending},
 	},
 	{
 		name: "keys of the wrong type", inflict: nothing, again: script(toLists), heal: inRedis("FLUSHALL"), through: []int{1},

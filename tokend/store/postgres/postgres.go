@@ -59,7 +59,7 @@ type Store struct {
 	since    atomic.Pointer[time.Time] // see Since
 	mark     atomic.Pointer[int64]     // what the session that Watches holds; nil: there is none
 	unproved atomic.Pointer[time.Time] // see Proved
-	silent   atomic.Pointer[time.Time] // when something past the pooler did not answer a look-up
+	proving  proving
 	// elsewhere is whether the pools were found to lead to another database than direct
 	// does: nothing is asked or changed there.
 	elsewhere atomic.Bool

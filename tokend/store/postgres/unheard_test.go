@@ -20,7 +20,7 @@ func TestNothingIsAskedElsewhereWhereNobodyListens(t *testing.T) {
 	t.Parallel()
 	for what, end := range map[string]string{
 		"and comes back": `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%[1]s'`,
-		"and is kept out": `ALTER DATABASE %[1]s ALLOW_CONNECTIONS false; SELECT pg_terminate_backend(l.pid) FROM pg_locks AS l
+		"and is kept out": `ALTER DATABASE %[1]s ALLOW_CONNECTIONS false; SELECT pg_terminate_backend(l.pid, 1000) FROM pg_locks AS l
 			JOIN pg_stat_activity AS a ON a.pid = l.pid WHERE a.datname = '%[1]s' AND a.state = 'idle' AND l.locktype = 'advisory'`,
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestNothingIsAskedElsewhereWhereNobodyListens(t *testing.T) {
 				await(t, "the first answer", s.Hears)
 				r := mint(t, s)
 				check(lookUp(s, r))
-				await(t, "two connections past the pooler", func() bool { return s.PastIdle() == 2 })
+				await(t, "connections past the pooler", func() bool { return s.PastIdle() == 3 })
 				run(t.Context(), server.URL("postgres"), fmt.Sprintf(end, database))
 				check(pooler.Lead(database, server, other))
 				for begun := time.Now(); time.Since(begun) < 2*time.Second; time.Sleep(time.Millisecond) {
@@ -57,7 +57,7 @@ func TestWhatIsSilentPastThePoolerCostsNoLogin(t *testing.T) {
 	await(t, "the first answer", s.Hears)
 	r := mint(t, s)
 	proxy.Hang()
-	run(t.Context(), server.URL("postgres"), `SELECT pg_terminate_backend(l.pid)
+	run(t.Context(), server.URL("postgres"), `SELECT pg_terminate_backend(l.pid, 1000)
 		FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database WHERE d.datname = '`+database+`' AND l.locktype = 'advisory'`)
 	waited := 0
 	for begun := time.Now(); time.Since(begun) < 8*time.Second; time.Sleep(10 * time.Millisecond) {
@@ -98,7 +98,7 @@ func TestWhoListensMayEndAtAnyTime(t *testing.T) {
 		for range 4 {
 			logins.Go(func() { check(lookUp(s, r)) })
 		}
-		run(t.Context(), server.URL("postgres"), `SELECT pg_terminate_backend(l.pid)
+		run(t.Context(), server.URL("postgres"), `SELECT pg_terminate_backend(l.pid, 1000)
 			FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database WHERE d.datname = '`+database+`' AND l.locktype = 'advisory'`)
 		logins.Wait()
 	}
@@ -134,5 +134,82 @@ func TestALookUpThatOutlivesItsLockIsNotElsewhere(t *testing.T) {
 	asked := time.Now()
 	if err := lookUp(s, r); err != nil || s.Proved(asked) {
 		t.Errorf("%v, for sure %t", err, s.Proved(asked))
+	}
+}
+
+// delay has each answer by the proxy take so long.
+func delay(proxy *servers.Proxy, by time.Duration) {
+	proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
+		if fromClient {
+			return 0
+		}
+		return by
+	})
+}
+
+// TestAFloodIsNotAskedElsewhere, nor is a change in the midst of it made there: that many wait for
+// an answer past the pooler is no silence there. Each answer takes its time, as over a network.
+func TestAFloodIsNotAskedElsewhere(t *testing.T) {
+	t.Parallel()
+	database, other := newName(t, "current"), newName(t, "current")
+	pooler, past := newPooler(t, server), newProxy(t)
+	way, err := servers.StartProxy("unix", pooler.Socket())
+	check(err)
+	t.Cleanup(func() { check(way.Close()) })
+	delay(way, 10*time.Millisecond)
+	delay(past, 10*time.Millisecond)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, way), Direct: urlBy(database, past), Connections: 10})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	r := mint(t, s)
+	for range 3 {
+		check(pooler.Lead(database, server, other))
+		var asked sync.WaitGroup
+		for range 200 {
+			asked.Go(func() {
+				if err := lookUp(s, r); !errors.Is(err, token.ErrNotFound) {
+					return
+				}
+				t.Error("it is asked elsewhere")
+			})
+		}
+		time.Sleep(100 * time.Millisecond)
+		for range 5 {
+			asked.Go(func() {
+				if s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}) == nil {
+					t.Error("a token is made elsewhere")
+				}
+			})
+		}
+		asked.Wait()
+		check(pooler.Lead(database, server, database))
+		await(t, "the right one", func() bool { return lookUp(s, r) == nil && list(s, r) == nil })
+	}
+}
+
+// TestASlowPoolerAnswersInTimeWhereNothingDoesPastIt: what it has said by then is enough.
+func TestASlowPoolerAnswersInTimeWhereNothingDoesPastIt(t *testing.T) {
+	t.Parallel()
+	database, pooler, past := newName(t, "current"), newPooler(t, server), newProxy(t)
+	way, err := servers.StartProxy("unix", pooler.Socket())
+	check(err)
+	t.Cleanup(func() { check(way.Close()) })
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, way), Direct: urlBy(database, past)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	r := mint(t, s)
+	for range 10 { // and it is known what the statement is like
+		check(lookUp(s, r))
+	}
+	delay(way, 300*time.Millisecond)
+	past.Hang()
+	run(t.Context(), server.URL("postgres"), `SELECT pg_terminate_backend(l.pid, 1000)
+		FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database WHERE d.datname = '`+database+`' AND l.locktype = 'advisory'`)
+	for begun := time.Now(); time.Since(begun) < 4*time.Second; { // as long as the mark is there
+		check(lookUp(s, r))
 	}
 }

@@ -1,0 +1,234 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tokend/tokend/token"
+)
+
+// lookupThrough looks a token up, and tries a lock, in one statement: nobody can turn the pooler
+// in between. Shared, as others who look something up where nobody holds it may try it too.
+const lookupThrough = `SELECT r.*, p.free FROM (SELECT pg_try_advisory_xact_lock_shared($2) AS free) AS p
+	LEFT JOIN (` + lookupByDigest + `) AS r ON true`
+
+// lookThrough looks the token up through the pooler. There, the lock was free: true unless
+// somebody holds it.
+func (s *Store) lookThrough(ctx context.Context, digest token.Digest, lock int64) (record token.Record, free bool, err error) {
+	rows, err := s.logins.Query(ctx, lookupThrough, digest[:], lock)
+	if err != nil {
+		return token.Record{}, false, err
+	}
+	record, err = pgx.CollectExactlyOneRow(rows, func(r pgx.CollectableRow) (token.Record, error) {
+		values := r.RawValues()
+		if values[0] != nil {
+			return scanRecordAnd(r, &free)
+		}
+		if err := r.Scan(append(make([]any, len(values)-1), &free)...); err != nil {
+			return token.Record{}, err
+		}
+		return token.Record{}, token.ErrNotFound
+	})
+	return record, free, err
+}
+
+// readThrough is readOnce through the pooler. What is not proved is noted as that.
+func (s *Store) readThrough(ctx context.Context, digest token.Digest) (record token.Record, err error) {
+	var found error
+	proved, err := s.prove(ctx, func(ctx context.Context, lock int64) (free bool, err error) {
+		record, free, found = s.lookThrough(ctx, digest, lock)
+		if !errors.Is(found, token.ErrNotFound) {
+			err = found
+		}
+		return free, err
+	})
+	if err != nil {
+		return token.Record{}, err
+	}
+	if !proved {
+		s.noteUnproved()
+	}
+	return record, found
+}
+
+// checkChange refuses a change that would be made elsewhere: nobody would hear of it, and it
+// would be lost.
+func (s *Store) checkChange(ctx context.Context, tx pgx.Tx) error {
+	if !s.pooled {
+		return nil
+	}
+	_, err := s.prove(ctx, func(ctx context.Context, lock int64) (free bool, err error) {
+		err = tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock_shared($1)`, lock).Scan(&free)
+		return free, err
+	})
+	return err
+}
+
+// tries is how many proofs are asked for: one may end, with its connection.
+const tries = 2
+
+// prove has a lock tried through the pooler that is held past it: the mark, if there is one, else a
+// proof. Where it is free though it is held, that is errElsewhere. Where nothing answers past
+// the pooler, nothing is heard of either: then what was tried holds, and is not proved.
+func (s *Store) prove(ctx context.Context, try func(ctx context.Context, lock int64) (free bool, err error)) (proved bool, err error) {
+	tried := false
+	if mark := s.mark.Load(); mark != nil {
+		if free, err := try(ctx, *mark); err != nil || !free {
+			return true, err
+		}
+		tried = true
+	}
+	for range tries {
+		p, err := s.join(ctx)
+		if err != nil {
+			break
+		}
+		free, err := try(ctx, p.lock)
+		held := err == nil && free && (s.elsewhere.Load() || p.held(ctx))
+		s.leave(ctx, p)
+		switch {
+		case held:
+			s.lead(true)
+			return false, errElsewhere
+		case err != nil || !free:
+			return true, err
+		}
+		s.drop(p)
+		tried = true
+	}
+	if !tried {
+		if _, err := try(ctx, rand.Int64()); err != nil { //nolint:gosec // nobody holds it
+			return false, err
+		}
+	}
+	if s.elsewhere.Load() { // somebody else has found out meanwhile
+		return false, errElsewhere
+	}
+	return false, nil
+}
+
+// proof is a lock that is held past the pooler, by a transaction of its own, for all that
+// is in doubt at the same time.
+type proof struct {
+	lock  int64
+	begun chan struct{} // closed when the following is known
+	err   error         // why it is not held
+	tx    pgx.Tx
+	asked sync.Mutex // the transaction takes one question at a time
+	users int        // of Store.proving's
+}
+
+// proving is the one that is joined.
+type proving struct {
+	mu     sync.Mutex
+	now    *proof    // nil: there is none
+	silent time.Time // when there was no answer
+}
+
+// join returns the proof that is held now, or begins one. Where that was not answered in time, it
+// is not tried for a moment.
+func (s *Store) join(ctx context.Context) (*proof, error) {
+	s.proving.mu.Lock()
+	p := s.proving.now
+	if p == nil {
+		if time.Since(s.proving.silent) < heartbeat {
+			s.proving.mu.Unlock()
+			return nil, context.DeadlineExceeded
+		}
+		p = &proof{lock: rand.Int64(), begun: make(chan struct{})} //nolint:gosec // so that no other one is the same
+		s.proving.now = p
+		go s.hold(context.WithoutCancel(ctx), p)
+	}
+	p.users++
+	s.proving.mu.Unlock()
+	select {
+	case <-p.begun:
+	case <-ctx.Done():
+		s.leave(ctx, p)
+		return nil, ctx.Err()
+	}
+	if p.err != nil {
+		s.leave(ctx, p)
+		return nil, p.err
+	}
+	return p, nil
+}
+
+// hold begins it.
+func (s *Store) hold(ctx context.Context, p *proof) {
+	p.err = within(ctx, provedWithin, func(ctx context.Context) (err error) {
+		p.tx, err = again(ctx, s.past, func() (pgx.Tx, error) {
+			return s.past.BeginTx(ctx, pgx.TxOptions{BeginQuery: `BEGIN; SELECT pg_advisory_xact_lock(` + strconv.FormatInt(p.lock, 10) + `)`})
+		})
+		return err
+	})
+	if p.err != nil {
+		s.drop(p)
+	}
+	if errors.Is(p.err, context.DeadlineExceeded) {
+		s.proving.mu.Lock()
+		s.proving.silent = time.Now()
+		s.proving.mu.Unlock()
+	}
+	close(p.begun)
+}
+
+// held reports whether it is, now that somebody has found the lock free elsewhere.
+func (p *proof) held(ctx context.Context) bool {
+	p.asked.Lock()
+	defer p.asked.Unlock()
+	return within(ctx, provedWithin, func(ctx context.Context) error {
+		_, err := p.tx.Exec(ctx, `SELECT`)
+		return err
+	}) == nil
+}
+
+// drop has nobody join it any more.
+func (s *Store) drop(p *proof) {
+	s.proving.mu.Lock()
+	defer s.proving.mu.Unlock()
+	if s.proving.now == p {
+		s.proving.now = nil
+	}
+}
+
+// leave ends it when nobody needs it any more, for which nobody waits.
+func (s *Store) leave(ctx context.Context, p *proof) {
+	s.proving.mu.Lock()
+	defer s.proving.mu.Unlock()
+	if p.users--; p.users > 0 {
+		return
+	}
+	if s.proving.now == p {
+		s.proving.now = nil
+	}
+	go func() {
+		<-p.begun
+		if p.tx != nil {
+			rollback(ctx, p.tx)
+		}
+	}()
+}
+
+func (s *Store) noteUnproved() {
+	for now := time.Now(); ; {
+		before := s.unproved.Load()
+		if before != nil && before.After(now) || s.unproved.CompareAndSwap(before, &now) {
+			return
+		}
+	}
+}
+
+// Proved reports whether every look-up that began after that has shown that what it returned is
+// of the database whose changes are heard of. What has not is for now alone, and not to be
+// kept: a pooler may lead elsewhere while nothing answers past it.
+func (s *Store) Proved(since time.Time) bool {
+	unproved := s.unproved.Load()
+	return unproved == nil || unproved.Before(since)
+}
