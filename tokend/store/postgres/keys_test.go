@@ -49,7 +49,7 @@ func rotate(t *testing.T, s *postgres.Store) {
 	if err != nil {
 		t.Error(err)
 	}
-	if keys, err := s.CacheKeys(t.Context()); err != nil || keys[0].Number != newest {
+	if keys, err := s.CacheKeys(t.Context()); err != nil || keys[0].Number < newest { // others may follow
 		t.Errorf("the newest is %d, %v, want %d", keys[0].Number, err, newest)
 	}
 }
