@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 
 	"tokend/config"
 	"tokend/tokend/store/postgres"
@@ -24,11 +22,10 @@ func checkFiles(cfg config.Config) (unread []string, err error) {
 		if secret.file == "" {
 			continue
 		}
-		if !filepath.IsAbs(secret.file) && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
+		switch _, err := readSecretFile(secret.file); {
+		case errors.Is(err, errNoCredentials):
 			unread = append(unread, fmt.Sprintf("%s: %s is the name of a credential, and was not looked at; with CREDENTIALS_DIRECTORY=FOLDER it would be", secret.key, secret.file))
-			continue
-		}
-		if _, err := readSecretFile(secret.file); err != nil {
+		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", secret.key, err))
 		}
 	}

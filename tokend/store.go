@@ -95,6 +95,9 @@ func warnOfOpen(log *slog.Logger, key, file string) {
 // longestSecret is far beyond any password.
 const longestSecret = 4096
 
+// errNoCredentials is that this was not started by systemd, or by a unit without them.
+var errNoCredentials = errors.New("systemd has handed over none")
+
 // secretPath is where a secret's file is: at its path, or, if the name is a credential's,
 // where systemd has put that.
 func secretPath(name string) (string, error) {
@@ -103,7 +106,7 @@ func secretPath(name string) (string, error) {
 	}
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
-		return "", fmt.Errorf("%s is the name of a credential, and systemd has handed over none: write LoadCredential=%[1]s:PATH into the unit, or an absolute path into the configuration; where a command is run by hand, CREDENTIALS_DIRECTORY names the folder", name)
+		return "", fmt.Errorf("%s is the name of a credential, and %w: write LoadCredential=%[1]s:PATH into the unit, or an absolute path into the configuration; where a command is run by hand, CREDENTIALS_DIRECTORY names the folder", name, errNoCredentials)
 	}
 	return filepath.Join(dir, name), nil
 }

@@ -141,16 +141,23 @@ func TestAConnectionThatEndsIsNoOtherDatabase(t *testing.T) {
 	}
 }
 
+// openProxied opens a database through a pooler, and a proxy before that.
+func openProxied(t *testing.T) (s *postgres.Store, toPooler *servers.Proxy, database string) {
+	t.Helper()
+	database = newName(t, "current")
+	toPooler, err := servers.StartProxy("unix", newPooler(t, server).Socket())
+	check(err)
+	t.Cleanup(func() { check(toPooler.Close()) })
+	s, err = postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, toPooler), Direct: server.URL(database)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	return s, toPooler, database
+}
+
 // TestAPoolerThatIsSlowIsWaitedFor, as the server itself is.
 func TestAPoolerThatIsSlowIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	database, pooler := newName(t, "current"), newPooler(t, server)
-	proxy, err := servers.StartProxy("unix", pooler.Socket())
-	check(err)
-	t.Cleanup(func() { check(proxy.Close()) })
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, proxy), Direct: server.URL(database)})
-	check(err)
-	t.Cleanup(func() { check(s.Close()) })
+	s, proxy, _ := openProxied(t)
 	mint(t, s) // makes a connection
 	for late := range int64(6) {
 		var answers atomic.Int64

@@ -115,13 +115,7 @@ func TestWhoListensMayEndAtAnyTime(t *testing.T) {
 // ended before the pooler has passed it on.
 func TestALookUpThatOutlivesItsLockIsNotElsewhere(t *testing.T) {
 	t.Parallel()
-	database, pooler := newName(t, "current"), newPooler(t, server)
-	proxy, err := servers.StartProxy("unix", pooler.Socket())
-	check(err)
-	t.Cleanup(func() { check(proxy.Close()) })
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, proxy), Direct: server.URL(database)})
-	check(err)
-	t.Cleanup(func() { check(s.Close()) })
+	s, proxy, database := openProxied(t)
 	r := mint(t, s)
 	check(lookUp(s, r))
 	proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
