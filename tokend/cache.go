@@ -98,6 +98,8 @@ func (n *node) rotateKey(ctx context.Context, event token.Event) error {
 	if err := s.WatchErr(); err != nil {
 		return fmt.Errorf("the key is not replaced while this daemon does not hear of changes, because it would not hear of the next key either; once /readyz says ready, try again: %w", err)
 	}
+	n.rotating.Lock()
+	defer n.rotating.Unlock()
 	n.newestKey.Store(0) // whatever was heard before: a backup may have been put back
 	newest, err := s.RotateCacheKey(ctx, event)
 	if err != nil {

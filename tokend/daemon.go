@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -49,6 +50,7 @@ type node struct {
 	store      tokenStore
 	redis      *cache.Redis              // nil: the cache is this process' own
 	newestKey  atomic.Uint32             // the number of the one that seals there, as far as was heard
+	rotating   sync.Mutex                // one rotation at a time waits for that
 	storeUp    atomic.Bool               // whether the store answered when it was asked the last time
 	storeSeen  atomic.Pointer[time.Time] // when it did
 	verifier   *verify.Verifier

@@ -48,6 +48,19 @@ func (s *Store) PreparedForLogins(ctx context.Context) (runs int, err error) {
 // ChangesInUse is how many connections for changes are.
 func (s *Store) ChangesInUse() int32 { return s.pool.Stat().AcquiredConns() }
 
+// Elsewhere is what is said where the lock is free that is held past the pooler.
+var Elsewhere = errElsewhere
+
+// ProveLookUp has a lock tried that is held past the pooler.
+func (s *Store) ProveLookUp(ctx context.Context, try func(context.Context, int64) (free bool, err error)) (proved bool, err error) {
+	return s.prove(ctx, hurried, try)
+}
+
+// ProveChange does so for a change.
+func (s *Store) ProveChange(ctx context.Context, try func(context.Context, int64) (free bool, err error)) (proved bool, err error) {
+	return s.prove(ctx, thorough, try)
+}
+
 // PastIdle is how many connections past the pooler wait to be used.
 func (s *Store) PastIdle() int32 { return s.past.Stat().IdleConns() }
 

@@ -134,7 +134,7 @@ func TestPrimaryThatWasCutOffIsLeft(t *testing.T) {
 	check(revokeNow(t, open(t, standby.URL("postgres")), r))
 	check(primary.Exec(t.Context(), `ALTER SYSTEM SET default_transaction_read_only = on`))
 	check(primary.Exec(t.Context(), `SELECT pg_reload_conf()`))
-	check(primary.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query LIKE '%clock_timestamp%' AND pid <> pg_backend_pid()`))
+	check(primary.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND `+listens))
 	wantTold(t, "by the new primary", heard, r.Digest)
 	for range 20 {
 		if got, err := s.Lookup(t.Context(), r.Digest); err != nil || got.Revoked.IsZero() {

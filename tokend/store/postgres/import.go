@@ -143,7 +143,10 @@ func (s *Store) importAll(ctx context.Context, rows store.Rows, step func(Phase)
 	if err != nil {
 		return nil, err
 	}
-	sent, err := fillEmpty(ctx, tx, rows, step)
+	var sent *store.Tally
+	if err = s.checkChange(ctx, tx); err == nil {
+		sent, err = fillEmpty(ctx, tx, rows, step)
+	}
 	if err == nil {
 		err = compare(ctx, tx, sent, step)
 	}

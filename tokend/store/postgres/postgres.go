@@ -158,7 +158,7 @@ func (s *Store) begin(ctx context.Context) error {
 	latest, _, now, err := s.latest(ctx, conn)
 	s.began = now
 	s.since.Store(&now)
-	s.seen = latest
+	s.seen, s.again = latest, true // so that the keys of the cache are told at once
 	switch {
 	case err != nil:
 	case latest.timeline == "":

@@ -41,7 +41,7 @@ func (s *Store) lookThrough(ctx context.Context, digest token.Digest, lock int64
 // readThrough is readOnce through the pooler. What is not proved is noted as that.
 func (s *Store) readThrough(ctx context.Context, digest token.Digest) (record token.Record, err error) {
 	var found error
-	proved, err := s.prove(ctx, func(ctx context.Context, lock int64) (free bool, err error) {
+	proved, err := s.prove(ctx, hurried, func(ctx context.Context, lock int64) (free bool, err error) {
 		record, free, found = s.lookThrough(ctx, digest, lock)
 		if !errors.Is(found, token.ErrNotFound) {
 			err = found
@@ -63,7 +63,7 @@ func (s *Store) checkChange(ctx context.Context, tx pgx.Tx) error {
 	if !s.pooled {
 		return nil
 	}
-	_, err := s.prove(ctx, func(ctx context.Context, lock int64) (free bool, err error) {
+	_, err := s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
 		err = tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock_shared($1)`, lock).Scan(&free)
 		return free, err
 	})
@@ -73,33 +73,42 @@ func (s *Store) checkChange(ctx context.Context, tx pgx.Tx) error {
 // tries is how many proofs are asked for: one may end, with its connection.
 const tries = 2
 
+// haste is whether who asks takes it that what has just been silent still is.
+type haste bool
+
+const hurried, thorough haste = true, false
+
 // prove has a lock tried through the pooler that is held past it: the mark, if there is one, else a
-// proof. Where it is free though it is held, that is errElsewhere. Where nothing answers past
-// the pooler, nothing is heard of either: then what was tried holds, and is not proved.
-func (s *Store) prove(ctx context.Context, try func(ctx context.Context, lock int64) (free bool, err error)) (proved bool, err error) {
-	tried := false
-	if mark := s.mark.Load(); mark != nil {
+// proof. Where it is free though it is held, that is errElsewhere. Where neither can be had, as
+// nothing answers past the pooler, what was tried holds, and is not proved.
+func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context, lock int64) (free bool, err error)) (proved bool, err error) {
+	mark := s.mark.Load()
+	tried := mark != nil
+	if tried {
 		if free, err := try(ctx, *mark); err != nil || !free {
 			return true, err
 		}
-		tried = true
 	}
+	found := time.Now()
 	for range tries {
-		p, err := s.join(ctx)
+		p, err := s.join(ctx, h)
 		if err != nil {
 			break
 		}
 		free, err := try(ctx, p.lock)
-		held := err == nil && free && (s.elsewhere.Load() || p.held(ctx))
+		held := err == nil && free && s.held(ctx, p)
 		s.leave(ctx, p)
 		switch {
 		case held:
-			s.lead(true)
+			if !s.elsewhere.Load() {
+				s.lead(true)
+			}
 			return false, errElsewhere
 		case err != nil || !free:
 			return true, err
 		}
 		s.drop(p)
+		p.end(ctx) // others who have it will find that out
 		tried = true
 	}
 	if !tried {
@@ -107,10 +116,28 @@ func (s *Store) prove(ctx context.Context, try func(ctx context.Context, lock in
 			return false, err
 		}
 	}
-	if s.elsewhere.Load() { // somebody else has found out meanwhile
+	if h == thorough && mark != nil && s.outlived(ctx, mark, found) {
+		s.lead(true)
+	}
+	if s.elsewhere.Load() { // somebody else may have found out meanwhile
 		return false, errElsewhere
 	}
-	return false, nil
+	return false, ctx.Err() // if the time is up, that there was no answer says nothing
+}
+
+// outlived reports whether the session that held the mark answers after that: then it held it all
+// the time. It waits until that is known, or the session has not been heard of for long.
+func (s *Store) outlived(ctx context.Context, mark *int64, then time.Time) bool {
+	for deadline := time.Now().Add(Deaf); s.mark.Load() == mark; {
+		if asked := s.asked.Load(); asked != nil && asked.After(then) {
+			return true
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
 }
 
 // proof is a lock that is held past the pooler, by a transaction of its own, for all that
@@ -121,7 +148,8 @@ type proof struct {
 	err   error         // why it is not held
 	tx    pgx.Tx
 	asked sync.Mutex // the transaction takes one question at a time
-	users int        // of Store.proving's
+	ended sync.Once
+	users int // of Store.proving's
 }
 
 // proving is the one that is joined.
@@ -131,13 +159,13 @@ type proving struct {
 	silent time.Time // when there was no answer
 }
 
-// join returns the proof that is held now, or begins one. Where that was not answered in time, it
-// is not tried for a moment.
-func (s *Store) join(ctx context.Context) (*proof, error) {
+// join returns the proof that is held now, or begins one. Where that was not answered in time, who
+// is in haste does not try it for a moment.
+func (s *Store) join(ctx context.Context, h haste) (*proof, error) {
 	s.proving.mu.Lock()
 	p := s.proving.now
 	if p == nil {
-		if time.Since(s.proving.silent) < heartbeat {
+		if h == hurried && time.Since(s.proving.silent) < heartbeat {
 			s.proving.mu.Unlock()
 			return nil, context.DeadlineExceeded
 		}
@@ -179,14 +207,29 @@ func (s *Store) hold(ctx context.Context, p *proof) {
 	close(p.begun)
 }
 
-// held reports whether it is, now that somebody has found the lock free elsewhere.
-func (p *proof) held(ctx context.Context) bool {
+// held reports whether it is, now that somebody has found the lock free. Nobody's time ends the
+// transaction that others need; and the first who finds out does so for all.
+func (s *Store) held(ctx context.Context, p *proof) bool {
 	p.asked.Lock()
 	defer p.asked.Unlock()
-	return within(ctx, provedWithin, func(ctx context.Context) error {
+	return s.elsewhere.Load() || within(context.WithoutCancel(ctx), provedWithin, func(ctx context.Context) error {
 		_, err := p.tx.Exec(ctx, `SELECT`)
 		return err
 	}) == nil
+}
+
+// end gives its connection back, for which nobody waits.
+func (p *proof) end(ctx context.Context) {
+	p.ended.Do(func() {
+		go func() {
+			<-p.begun
+			p.asked.Lock()
+			defer p.asked.Unlock()
+			if p.tx != nil {
+				rollback(ctx, p.tx)
+			}
+		}()
+	})
 }
 
 // drop has nobody join it any more.
@@ -198,7 +241,7 @@ func (s *Store) drop(p *proof) {
 	}
 }
 
-// leave ends it when nobody needs it any more, for which nobody waits.
+// leave ends it when nobody needs it any more.
 func (s *Store) leave(ctx context.Context, p *proof) {
 	s.proving.mu.Lock()
 	defer s.proving.mu.Unlock()
@@ -208,12 +251,7 @@ func (s *Store) leave(ctx context.Context, p *proof) {
 	if s.proving.now == p {
 		s.proving.now = nil
 	}
-	go func() {
-		<-p.begun
-		if p.tx != nil {
-			rollback(ctx, p.tx)
-		}
-	}()
+	p.end(ctx)
 }
 
 func (s *Store) noteUnproved() {

@@ -32,6 +32,9 @@ func wantTold(t *testing.T, what string, got <-chan token.Digest, want ...token.
 	}
 }
 
+// listens tells the sessions of Watch in pg_stat_activity, by what they asked last.
+const listens = `query ~ '^LISTEN|clock_timestamp|FROM events'`
+
 func change(t *testing.T, s *postgres.Store, disabled bool) {
 	t.Helper()
 	action := token.UserEnabled
@@ -96,7 +99,7 @@ func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
 		check(err)
 		return tag.RowsAffected()
 	}
-	const ended = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND query LIKE 'LISTEN%' OR query LIKE '%clock_timestamp%' AND datname = $1`
+	const ended = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND ` + listens
 	await(t, "a listener", func() bool { return exec(ended, database) > 0 })
 	exec(`ALTER DATABASE ` + database + ` ALLOW_CONNECTIONS false`)
 	exec(ended, database) // one that was made meanwhile

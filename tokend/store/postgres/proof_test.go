@@ -1,0 +1,79 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/store/postgres"
+)
+
+// openUnheard leads past the pooler by a proxy. Nobody listens: each proof is a new one.
+func openUnheard(t *testing.T) (*postgres.Store, *servers.Proxy) {
+	t.Helper()
+	database, past := newName(t, "current"), newProxy(t)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, server).URL(database), Direct: urlBy(database, past)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	await(t, "connections past the pooler", func() bool { return s.PastIdle() == 3 })
+	return s, past
+}
+
+// free is a lock that the pooler leads elsewhere with.
+func free(context.Context, int64) (bool, error) { return true, nil }
+
+// TestWhoRunsOutOfTimeIsToldNothing: what is past the pooler would have answered, a moment later.
+func TestWhoRunsOutOfTimeIsToldNothing(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	delay(past, 200*time.Millisecond)
+	for what, c := range map[string]struct{ has, takes time.Duration }{
+		"before it is held": {has: 100 * time.Millisecond}, "while it is looked at": {has: time.Second, takes: 700 * time.Millisecond},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), c.has)
+		proved, err := s.ProveLookUp(ctx, func(context.Context, int64) (free bool, err error) {
+			time.Sleep(c.takes)
+			return true, nil
+		})
+		cancel()
+		if err == nil {
+			t.Errorf("%s: proved %t, and no error", what, proved)
+		}
+	}
+}
+
+// TestNobodysTimeEndsTheProofOfOthers, who have it held longer.
+func TestNobodysTimeEndsTheProofOfOthers(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	delay(past, 100*time.Millisecond)
+	if _, err := s.ProveLookUp(t.Context(), func(ctx context.Context, _ int64) (bool, error) {
+		soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer cancel()
+		if _, err := s.ProveLookUp(soon, free); err == nil {
+			t.Error("who had no time is told something")
+		}
+		return true, nil
+	}); !errors.Is(err, postgres.Elsewhere) {
+		t.Errorf("it is told %v", err)
+	}
+}
+
+// TestAChangeIsNotMadeForASilenceThatIsOver, though look-ups take it that it lasts.
+func TestAChangeIsNotMadeForASilenceThatIsOver(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	past.Hang()
+	if proved, err := s.ProveLookUp(t.Context(), free); proved || err != nil {
+		t.Fatalf("while nothing answers: %t, %v", proved, err)
+	}
+	past.Heal()
+	if _, err := s.ProveLookUp(t.Context(), free); err != nil {
+		t.Fatalf("the silence is forgotten: nothing is shown: %v", err)
+	}
+	if _, err := s.ProveChange(t.Context(), free); !errors.Is(err, postgres.Elsewhere) {
+		t.Errorf("a change is told %v", err)
+	}
+}
