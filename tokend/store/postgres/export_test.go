@@ -48,8 +48,8 @@ func (s *Store) PreparedForLogins(ctx context.Context) (runs int, err error) {
 // ChangesInUse is how many connections for changes are.
 func (s *Store) ChangesInUse() int32 { return s.pool.Stat().AcquiredConns() }
 
-// Elsewhere is what is said where the lock is free that is held past the pooler.
-var Elsewhere = errElsewhere
+// ErrElsewhere is what is said where the lock is free that is held past the pooler.
+var ErrElsewhere = errElsewhere
 
 // ProveLookUp has a lock tried that is held past the pooler.
 func (s *Store) ProveLookUp(ctx context.Context, try func(context.Context, int64) (free bool, err error)) (proved bool, err error) {

@@ -89,10 +89,11 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 			return true, err
 		}
 	}
-	found := time.Now()
+	found, silent := time.Now(), false
 	for range tries {
 		p, err := s.join(ctx, h)
 		if err != nil {
+			silent = errors.Is(err, context.DeadlineExceeded)
 			break
 		}
 		free, err := try(ctx, p.lock)
@@ -116,7 +117,7 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 			return false, err
 		}
 	}
-	if h == thorough && mark != nil && s.outlived(ctx, mark, found) {
+	if mark != nil && (h == thorough || !silent) && s.outlived(ctx, mark, found) {
 		s.lead(true)
 	}
 	if s.elsewhere.Load() { // somebody else may have found out meanwhile

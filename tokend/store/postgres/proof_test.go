@@ -56,7 +56,7 @@ func TestNobodysTimeEndsTheProofOfOthers(t *testing.T) {
 			t.Error("who had no time is told something")
 		}
 		return true, nil
-	}); !errors.Is(err, postgres.Elsewhere) {
+	}); !errors.Is(err, postgres.ErrElsewhere) {
 		t.Errorf("it is told %v", err)
 	}
 }
@@ -73,7 +73,7 @@ func TestAChangeIsNotMadeForASilenceThatIsOver(t *testing.T) {
 	if _, err := s.ProveLookUp(t.Context(), free); err != nil {
 		t.Fatalf("the silence is forgotten: nothing is shown: %v", err)
 	}
-	if _, err := s.ProveChange(t.Context(), free); !errors.Is(err, postgres.Elsewhere) {
+	if _, err := s.ProveChange(t.Context(), free); !errors.Is(err, postgres.ErrElsewhere) {
 		t.Errorf("a change is told %v", err)
 	}
 }
