@@ -54,7 +54,7 @@ unit:
 # What runs in parallel there waits for deadlines.
 .PHONY: e2e
 e2e: tools
-	go test -race -count=1 -parallel 16 -timeout 20m ./tokend/e2e/...
+	go test -race -count=1 -parallel 8 -timeout 20m ./tokend/e2e/...
 
 .PHONY: fuzz
 fuzz:

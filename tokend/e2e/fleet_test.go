@@ -101,7 +101,7 @@ func TestWhoHearsOfNoChangesAsksTheDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := server.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE datname = '`+database+`' AND (query LIKE 'LISTEN%' OR query LIKE '%clock_timestamp%')`); err != nil {
+		WHERE datname = '`+database+`' AND query ~ '^LISTEN|clock_timestamp|FROM events'`); err != nil {
 		t.Fatal(err)
 	}
 	for _, site := range sites {
