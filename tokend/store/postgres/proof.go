@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/token"
 )
@@ -79,8 +80,8 @@ type haste bool
 const hurried, thorough haste = true, false
 
 // prove has a lock tried through the pooler that is held past it: the mark, if there is one, else a
-// proof. Where it is free though it is held, that is errElsewhere. Where neither can be had, as
-// nothing answers past the pooler, what was tried holds, and is not proved.
+// proof. Where it is free though it is held, that is errElsewhere. Where neither can be had, what
+// was tried holds, and is not proved; but a thorough one fails, if what is past the pooler answers.
 func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context, lock int64) (free bool, err error)) (proved bool, err error) {
 	mark := s.mark.Load()
 	tried := mark != nil
@@ -89,11 +90,11 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 			return true, err
 		}
 	}
-	found, silent := time.Now(), false
+	found, doubt, silent := time.Now(), errLost, false
 	for range tries {
 		p, err := s.join(ctx, h)
 		if err != nil {
-			silent = errors.Is(err, context.DeadlineExceeded)
+			doubt, silent = err, errors.Is(err, context.DeadlineExceeded)
 			break
 		}
 		free, err := try(ctx, p.lock)
@@ -123,20 +124,25 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 	if s.elsewhere.Load() { // somebody else may have found out meanwhile
 		return false, errElsewhere
 	}
+	if _, refused := errors.AsType[*pgconn.PgError](doubt); h == thorough && (refused || errors.Is(doubt, errLost)) {
+		return false, doubt
+	}
 	return false, ctx.Err() // if the time is up, that there was no answer says nothing
 }
+
+var errLost = errors.New("it is not sure which database the pooler leads to, as the connections past it (direct_url) that could have told ended; try again")
 
 // outlived reports whether the session that held the mark answers after that: then it held it all
 // the time. It waits until that is known, or the session has not been heard of for long.
 func (s *Store) outlived(ctx context.Context, mark *int64, then time.Time) bool {
-	for deadline := time.Now().Add(Deaf); s.mark.Load() == mark; {
-		if asked := s.asked.Load(); asked != nil && asked.After(then) {
+	for deadline := time.Now().Add(Deaf); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		asked := s.asked.Load()
+		if s.mark.Load() != mark { // now, or the answer could be another session's
+			return false
+		}
+		if asked != nil && asked.After(then) {
 			return true
 		}
-		if time.Now().After(deadline) || ctx.Err() != nil {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	return false
 }

@@ -3,6 +3,9 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,6 +61,71 @@ func TestNobodysTimeEndsTheProofOfOthers(t *testing.T) {
 		return true, nil
 	}); !errors.Is(err, postgres.ErrElsewhere) {
 		t.Errorf("it is told %v", err)
+	}
+}
+
+// TestWhoRunsOutOfTimeBeginsAProofForOthers, who have longer.
+func TestWhoRunsOutOfTimeBeginsAProofForOthers(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	delay(past, 100*time.Millisecond)
+	var first sync.WaitGroup
+	defer first.Wait()
+	first.Go(func() {
+		soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := s.ProveLookUp(soon, free); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("who had no time is told %v", err)
+		}
+	})
+	time.Sleep(20 * time.Millisecond) // it has begun
+	if _, err := s.ProveLookUp(t.Context(), free); !errors.Is(err, postgres.ErrElsewhere) {
+		t.Errorf("it is told %v", err)
+	}
+}
+
+// TestAProofThatEndsIsTriedAgain, once; a change is not made where that one ends, too.
+func TestAProofThatEndsIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, ends := range []int{1, 2} {
+		for _, change := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d end, change %t", ends, change), func(t *testing.T) {
+				t.Parallel()
+				s, past := openUnheard(t)
+				prove, tried := s.ProveLookUp, 0
+				if change {
+					prove = s.ProveChange
+				}
+				_, err := prove(t.Context(), func(context.Context, int64) (bool, error) {
+					if tried++; tried <= ends {
+						past.Cut()
+						past.Heal()
+					}
+					return true, nil
+				})
+				elsewhere := errors.Is(err, postgres.ErrElsewhere)
+				if elsewhere != (ends == 1) || (err == nil) != (ends == 2 && !change) {
+					t.Errorf("it is told %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestAChangeIsNotMadeWhereTheServerRefusesToTell: what is past the pooler answers, after all.
+func TestAChangeIsNotMadeWhereTheServerRefusesToTell(t *testing.T) {
+	t.Parallel()
+	database := newName(t, "current")
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, server).URL(database), Direct: server.URL(database)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	run(t.Context(), server.URL("postgres"), `ALTER DATABASE `+database+` ALLOW_CONNECTIONS false`)
+	run(t.Context(), server.URL("postgres"), `SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = '`+database+`'`)
+	if _, err := s.ProveChange(t.Context(), free); err == nil || !strings.Contains(err.Error(), "not currently accepting connections") {
+		t.Errorf("a change is told %v", err)
+	}
+	if proved, err := s.ProveLookUp(t.Context(), free); proved || err != nil {
+		t.Errorf("a look-up is told %t, %v", proved, err)
 	}
 }
 
