@@ -1,12 +1,16 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -90,7 +94,7 @@ func (a Address) CheckFiles() error {
 func (a Address) tls() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if a.CAFile != "" {
-		text, err := os.ReadFile(a.CAFile)
+		text, err := readPEM(a.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("[cache] ca_file: %w", err)
 		}
@@ -100,11 +104,31 @@ func (a Address) tls() (*tls.Config, error) {
 		}
 	}
 	if a.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(a.CertFile, a.KeyFile)
+		cert, certErr := readPEM(a.CertFile)
+		key, keyErr := readPEM(a.KeyFile)
+		err := cmp.Or(certErr, keyErr)
+		if err == nil {
+			var pair tls.Certificate
+			pair, err = tls.X509KeyPair(cert, key)
+			c.Certificates = []tls.Certificate{pair}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("[cache] cert_file and key_file: %w", err)
 		}
-		c.Certificates = []tls.Certificate{pair}
 	}
 	return c, nil
+}
+
+// readPEM reads certificates, or a key: of a regular file alone, as of any other it could wait
+// for ever, or read without an end.
+func readPEM(name string) ([]byte, error) {
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("%s is no regular file: write the PEM into one, and name that", name), err)
+	}
+	return io.ReadAll(file)
 }

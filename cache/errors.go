@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -50,6 +51,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", errFull, err)
 	case isTimeout(err):
 		remedy = "Redis does not answer; is it running where [cache] url says, does a firewall let this machine through, and does it speak TLS if the url says so?"
+	case isNoName(err):
+		remedy = "no machine is known by the name in [cache] url (or by that of the Sentinels or the Cluster): mend it, or the names that this machine knows (DNS, /etc/hosts)"
 	case errors.Is(err, syscall.ECONNREFUSED) && ofSentinels:
 		remedy = "nobody listens there; is the Sentinel running where [cache] url says?"
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -58,6 +61,12 @@ func explain(err error) error {
 		return err
 	}
 	return fmt.Errorf("%s: %w", remedy, err)
+}
+
+// isNoName tells whether a server's name leads nowhere.
+func isNoName(err error) bool {
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return ok && dns.IsNotFound
 }
 
 // isTimeout tells whether there was no answer in time.

@@ -63,6 +63,9 @@ func (r *Redis) Spoilt(ctx context.Context) int {
 	return int(client.PoolStats().StaleConns)
 }
 
+// Explain puts before an error what can be done about it.
+var Explain = explain
+
 // NoteUseless notes of a Sentinel what it said: nil, or why it was of no use.
 func NoteUseless(log *slog.Logger) func(error) {
 	var u useless

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -369,4 +370,11 @@ func TestFillsThatFailTurnItOff(t *testing.T) {
 		t.Errorf("used: %v, err: %v", r.Used(), r.Err())
 	}
 	expect(t, r, "k", "(error)")
+}
+
+func TestANameThatLeadsNowhereIsTold(t *testing.T) {
+	err := &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "cache.example", IsNotFound: true}}
+	if got := cache.Explain(err).Error(); !strings.HasPrefix(got, "no machine is known by the name in [cache] url") || !strings.HasSuffix(got, "cache.example: no such host") {
+		t.Errorf("got %q", got)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -31,8 +32,11 @@ func init() {
 const connectTimeout = 2 * time.Second
 
 // parse returns how to connect to what the URL under a key of [store] names.
-func parse(key, url string, password func() (string, error)) (*pgxpool.Config, error) {
-	settings, err := pgxpool.ParseConfig(url) // whose errors hide the password
+func parse(key, text string, password func() (string, error)) (*pgxpool.Config, error) {
+	if err := checkRegular(text); err != nil {
+		return nil, fmt.Errorf("[store] %s: %w", key, err)
+	}
+	settings, err := pgxpool.ParseConfig(text) // whose errors hide the password
 	if file, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, fmt.Errorf("[store] %s names a file that cannot be read: %w", key, file)
 	}
@@ -52,6 +56,22 @@ func parse(key, url string, password func() (string, error)) (*pgxpool.Config, e
 	settings.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
 	settings.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	return settings, nil
+}
+
+// checkRegular returns an error if the URL names a file from which reading could wait for ever, or
+// have no end.
+func checkRegular(text string) error {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil //nolint:nilerr // it is told by whoever reads the whole
+	}
+	for _, parameter := range []string{"sslrootcert", "sslcert", "sslkey"} {
+		name := u.Query().Get(parameter)
+		if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+			return fmt.Errorf("%s: %s is no regular file: write the PEM into one, and name that", parameter, name)
+		}
+	}
+	return nil
 }
 
 // CheckFiles returns what is wrong with the files that the URLs name.
@@ -93,10 +113,13 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 // Unproven returns those hosts of the URL, for a socket its folder, that don't have to prove
 // who they are: others on the way to them could answer in their place. With verify-ca, or
 // require and sslrootcert, that is whoever has a certificate of the same authority.
-func Unproven(url string) (hosts []string) {
-	settings, err := pgconn.ParseConfig(url)
-	if err != nil {
+func Unproven(text string) (hosts []string) {
+	if checkRegular(text) != nil {
 		return nil // as connecting will tell
+	}
+	settings, err := pgconn.ParseConfig(text)
+	if err != nil {
+		return nil
 	}
 	for _, s := range append(settings.Fallbacks, &pgconn.FallbackConfig{Host: settings.Host, TLSConfig: settings.TLSConfig}) {
 		if s.TLSConfig == nil || s.TLSConfig.InsecureSkipVerify {
