@@ -172,7 +172,8 @@ func newTokenRevoke() *cobra.Command {
 		Short: "Revoke tokens: they open nothing once this has returned",
 		Long: `Revoke tokens: by their IDs, all of a user's, or those whose secrets were found
 (read from the standard input, one a line). They open nothing once this has
-returned; at other daemons that do not share a Redis, a second later.`,
+returned; at other daemons that do not share a Redis, some milliseconds to a
+second later.`,
 		Example: `  tokend token revoke 4k2jx01mfp9a
   tokend token revoke --user alice --all
   grep -ohE 'irt_[0-9A-Za-z]{38}' leaked.log | tokend token revoke --secret -`,

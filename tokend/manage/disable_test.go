@@ -92,7 +92,7 @@ func TestAChangeThatWasNotMadeSaysSo(t *testing.T) {
 	}
 	for _, open := range []error{context.DeadlineExceeded, context.Canceled, token.ErrUnsure} { // of a user without tokens
 		m = manage.New(manage.Config{Store: refusingStore{err: open}, Logger: slog.New(slog.DiscardHandler)})
-		if err := m.Disable(t.Context(), actor, "alice"); err == nil || err.Error() != open.Error()+"; it may have been done all the same, see the list" {
+		if err := m.Disable(t.Context(), actor, "alice"); err == nil || err.Error() != open.Error()+"; it may have been done all the same: do it again until there is an answer" {
 			t.Errorf("disable: %v", err)
 		}
 	}

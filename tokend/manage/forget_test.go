@@ -199,7 +199,7 @@ func TestWhatMayHaveBeenChangedIsForgottenToo(t *testing.T) {
 				},
 			})
 			err := change.do(ctx, f, record)
-			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "it may have been done all the same, see the list") {
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "it may have been done all the same: do it again") {
 				t.Errorf("%s: got %v", name, err)
 			}
 			if failure != nil && !errors.Is(err, failure) {

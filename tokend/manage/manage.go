@@ -155,7 +155,7 @@ func (m *Manager) explain(err error, record token.Record) error {
 	case errors.Is(err, token.ErrUserDisabled):
 		return fmt.Errorf("%w: %s gets no token before the user is enabled again", token.ErrUserDisabled, record.Owner)
 	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, token.ErrUnsure) {
+	if unanswered(err) {
 		return fmt.Errorf("%w; the token may have been made all the same, and nobody has its secret: revoke %s", err, record.ID)
 	}
 	return fmt.Errorf("%w; no token was made", err)

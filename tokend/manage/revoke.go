@@ -126,15 +126,20 @@ func unchanged(err error) error {
 	switch {
 	case errors.Is(err, token.ErrNotFound):
 		return err
-	case errors.Is(err, token.ErrUnsure), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case unanswered(err):
 		return perhaps(err)
 	}
 	return fmt.Errorf("%w; nothing was changed", err)
 }
 
-// perhaps says that it is not known.
+// unanswered reports whether it is not known what came of the change.
+func unanswered(err error) bool {
+	return errors.Is(err, token.ErrUnsure) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// perhaps says that it is not known. What the list shows a fail-over may take back.
 func perhaps(err error) error {
-	return fmt.Errorf("%w; it may have been done all the same, see the list", err)
+	return fmt.Errorf("%w; it may have been done all the same: do it again until there is an answer", err)
 }
 
 func (m *Manager) forgetNow(ctx context.Context, digests []token.Digest) error {

@@ -3,6 +3,7 @@ package manage
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"tokend/tokend/token"
 )
@@ -13,7 +14,11 @@ func (m *Manager) RotateCacheKey(ctx context.Context, actor string) error {
 	if m.rotate == nil {
 		return invalid(errors.New("there is no key to rotate: the cache is in this daemon's memory ([cache] url)"))
 	}
-	if err := m.rotate(ctx, token.Event{At: token.Time(m.now()), Actor: actor, Action: token.CacheRotated}); err != nil {
+	err := m.rotate(ctx, token.Event{At: token.Time(m.now()), Actor: actor, Action: token.CacheRotated})
+	if unanswered(err) {
+		return fmt.Errorf("%w; it may have been replaced all the same: see tokend audit", err)
+	}
+	if err != nil {
 		return err
 	}
 	m.log.InfoContext(ctx, "cache key rotated", "by", actor)

@@ -266,6 +266,31 @@ func TestAServerWithoutAnAnswerIsTold(t *testing.T) {
 	wantSentence(t, "a look-up", err, "no answer from PostgreSQL, or from the pooler before it; does it hang, is it overloaded")
 }
 
+// TestAChangeThatWaitsForAStandbyIsTold, however often it is made again; and it is done once there
+// is an answer.
+func TestAChangeThatWaitsForAStandbyIsTold(t *testing.T) {
+	t.Parallel()
+	own, err := servers.StartPostgreSQL("fsync=off")
+	check(err)
+	t.Cleanup(func() { check(own.Stop()) })
+	s := open(t, own.URL("postgres"))
+	r := mint(t, s)
+	waitFor := func(standbys string) {
+		check(own.Exec(t.Context(), `ALTER SYSTEM SET synchronous_standby_names = '`+standbys+`'`))
+		check(own.Exec(t.Context(), `SELECT pg_reload_conf()`))
+	}
+	revokeIt := func() error {
+		_, err := s.Revoke(t.Context(), token.Selection{ID: r.ID}, created, token.Event{At: created, Action: token.TokenRevoked})
+		return err
+	}
+	waitFor("*")
+	for range 2 {
+		wantSentence(t, "a revoke", revokeIt(), "no answer to the commit, for which PostgreSQL may wait for a standby that is away (synchronous_standby_names)")
+	}
+	waitFor("")
+	await(t, "an answer", func() bool { return revokeIt() == nil })
+}
+
 // TestAChangeMeetsEachBrokenConnectionOnce, and is made with another: nobody was told that they
 // broke.
 func TestAChangeMeetsEachBrokenConnectionOnce(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tokend/tokend/store"
+	"tokend/tokend/token"
 )
 
 // Config says which database to open.
@@ -212,8 +213,12 @@ func do[T any](ctx context.Context, s *Store, op store.Operation, f func(context
 		value, err = f(within)
 	}
 	if err != nil && within.Err() != nil {
+		what := "no answer"
+		if errors.Is(err, token.ErrUnsure) {
+			what = "no answer to the commit, for which PostgreSQL may wait for a standby that is away (synchronous_standby_names),"
+		}
 		if err = ctx.Err(); err == nil {
-			err = fmt.Errorf("no answer within %s: %w", timeout, within.Err())
+			err = fmt.Errorf("%s within %s: %w", what, timeout, within.Err())
 		}
 	}
 	s.metrics.Observe(op, time.Since(began), err)

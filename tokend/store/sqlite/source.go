@@ -83,7 +83,7 @@ func (s *Source) claim() error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return errors.New("it is not there: name the database that the daemon had")
+		return errors.New("it is not there: name the database that the daemon had, with --from")
 	case errors.Is(err, syscall.EISDIR):
 		return errors.New("it is a directory: name the file in it")
 	case err != nil:
