@@ -96,7 +96,7 @@ func (n *node) takeKeys(ctx context.Context, kept []postgres.CacheKey) {
 func (n *node) rotateKey(ctx context.Context, event token.Event) error {
 	s := n.store.(shared)
 	if err := s.WatchErr(); err != nil {
-		return fmt.Errorf("the key is not replaced while this daemon does not hear of changes, because it would not hear of the next key either; once /readyz says ready, try again: %w", err)
+		return fmt.Errorf("the key is not replaced while this daemon does not hear of changes, because it would not hear of the next key either; once /readyz says ready, try again: %s", err.Error()) // that there was no answer is not this change's
 	}
 	n.rotating.Lock()
 	defer n.rotating.Unlock()

@@ -16,7 +16,7 @@ func (m *Manager) RotateCacheKey(ctx context.Context, actor string) error {
 	}
 	err := m.rotate(ctx, token.Event{At: token.Time(m.now()), Actor: actor, Action: token.CacheRotated})
 	if unanswered(err) {
-		return fmt.Errorf("%w; it may have been replaced all the same: see tokend audit", err)
+		return fmt.Errorf("%w; it may have been replaced all the same: do it again until there is an answer, by which nobody is logged out", err)
 	}
 	if err != nil {
 		return err

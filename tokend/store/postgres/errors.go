@@ -69,6 +69,9 @@ func explain(err error) error {
 	}
 	switch e.Code {
 	case inRecovery:
+		if _, unmade := errors.AsType[*pgconn.ConnectError](err); unmade {
+			return fmt.Errorf("the server lets nobody connect to this database now; is that meant (ALLOW_CONNECTIONS)?: %w", err)
+		}
 		return fmt.Errorf("the server is a standby, which lags behind; let [store] url, or the pooler that it names, lead to the primary: %w", err)
 	case startingOrEnding:
 		return fmt.Errorf("PostgreSQL is starting, recovering from a crash, or shutting down; wait, and see its own log if that goes on: %w", err)

@@ -51,6 +51,9 @@ func (s *Store) ChangesInUse() int32 { return s.pool.Stat().AcquiredConns() }
 // ErrElsewhere is what is said where the lock is free that is held past the pooler.
 var ErrElsewhere = errElsewhere
 
+// ErrLost is what is said where what could have told is ended each time.
+var ErrLost = errLost
+
 // ProveLookUp has a lock tried that is held past the pooler.
 func (s *Store) ProveLookUp(ctx context.Context, try func(context.Context, int64) (free bool, err error)) (proved bool, err error) {
 	return s.prove(ctx, hurried, try)

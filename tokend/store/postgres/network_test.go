@@ -284,11 +284,15 @@ func TestAChangeThatWaitsForAStandbyIsTold(t *testing.T) {
 		return err
 	}
 	waitFor("*")
+	await(t, "a commit that waits", func() bool { return s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}) != nil })
 	for range 2 {
 		wantSentence(t, "a revoke", revokeIt(), "no answer to the commit, for which PostgreSQL may wait for a standby that is away (synchronous_standby_names)")
 	}
 	waitFor("")
 	await(t, "an answer", func() bool { return revokeIt() == nil })
+	if got, err := s.Lookup(t.Context(), r.Digest); err != nil || got.Revoked.IsZero() {
+		t.Errorf("looked up: revoked %s, %v", got.Revoked, err)
+	}
 }
 
 // TestAChangeMeetsEachBrokenConnectionOnce, and is made with another: nobody was told that they

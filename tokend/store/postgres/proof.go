@@ -3,7 +3,10 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"strconv"
 	"sync"
 	"time"
@@ -118,19 +121,25 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 			return false, err
 		}
 	}
-	if mark != nil && (h == thorough || !silent) && s.outlived(ctx, mark, found) {
-		s.lead(true)
-	}
-	if s.elsewhere.Load() { // somebody else may have found out meanwhile
+	// It may be the right one again by then: nobody but this one is told so.
+	lives := mark != nil && (h == thorough || !silent) && s.outlived(ctx, mark, found)
+	if lives || s.elsewhere.Load() { // somebody else may have found out meanwhile
 		return false, errElsewhere
 	}
-	if _, refused := errors.AsType[*pgconn.PgError](doubt); h == thorough && (refused || errors.Is(doubt, errLost)) {
-		return false, doubt
+	if h == thorough && !unreachable(doubt) {
+		return false, fmt.Errorf("past the pooler, by [store] direct_url, nothing can tell where it leads: %w", doubt)
 	}
 	return false, ctx.Err() // if the time is up, that there was no answer says nothing
 }
 
-var errLost = errors.New("it is not sure which database the pooler leads to, as the connections past it (direct_url) that could have told ended; try again")
+var errLost = errors.New("the connections that could have told were ended; try again")
+
+// unreachable reports whether the error is of what gives no answer. A refusal is one.
+func unreachable(err error) bool {
+	_, network := errors.AsType[*net.OpError](err)
+	_, answered := errors.AsType[*pgconn.PgError](err)
+	return errors.Is(err, context.DeadlineExceeded) || !answered && (network || broken(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
+}
 
 // outlived reports whether the session that held the mark answers after that: then it held it all
 // the time. It waits until that is known, or the session has not been heard of for long.
