@@ -84,12 +84,26 @@ func TestNoNodeSaysYesOnceARevokeHasReturned(t *testing.T) {
 	wantVerdicts(t, g, other, true)
 }
 
+// keepRecord has Redis keep the token's record, so that there are so many, and asks again where a busy
+// machine gave up to keep it.
+func keepRecord(t *testing.T, g *grid, made web.Created, records int) {
+	t.Helper()
+	eventually(t, "the records are kept", func() error {
+		wantVerdicts(t, g, made, true)
+		names, err := g.redis.Exec(t.Context(), "KEYS", "tokend:*")
+		if err == nil && len(slices.DeleteFunc(names.([]any), func(name any) bool { return name == "tokend:probe" })) != records {
+			err = fmt.Errorf("there are %v", names)
+		}
+		return err
+	})
+}
+
 // TestARotationLogsNobodyOut, not even where the store is away behind it.
 func TestARotationLogsNobodyOut(t *testing.T) {
 	t.Parallel()
 	g := startGrid(t, gridSettings{size: 2})
 	before := g.nodes[0].mustCreate(t, "alice")
-	wantVerdicts(t, g, before, true)
+	keepRecord(t, g, before, 1)
 	if out := tokend(t, g.nodes[0].site, "", "cache", "rotate-key"); out != "The cache is sealed with a new key." {
 		t.Errorf("it says %q", out)
 	}
@@ -98,14 +112,7 @@ func TestARotationLogsNobodyOut(t *testing.T) {
 	for _, n := range g.nodes {
 		waitForLog(t, n.site, 0, "keys of the cache are replaced")
 	}
-	wantVerdicts(t, g, after, true)
-	eventually(t, "both records are kept", func() error {
-		names, err := g.redis.Exec(t.Context(), "KEYS", "tokend:*")
-		if err == nil && len(slices.DeleteFunc(names.([]any), func(name any) bool { return name == "tokend:probe" })) != 2 {
-			err = fmt.Errorf("there are %v", names)
-		}
-		return err
-	})
+	keepRecord(t, g, after, 2)
 	for _, n := range g.nodes {
 		n.toStore.Cut()
 	}
