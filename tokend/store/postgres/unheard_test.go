@@ -14,6 +14,18 @@ import (
 	"tokend/tokend/token"
 )
 
+// openHearing opens a database through a pooler, hears of its changes, and has a token there, and
+// another database that the pooler can be turned to.
+func openHearing(t *testing.T) (s *postgres.Store, r token.Record, pooler *servers.PgBouncer, database, other string) {
+	t.Helper()
+	database, other = newName(t, "current"), newName(t, "current")
+	pooler = newPooler(t, server)
+	s = openPooled(t, pooler, server, database)
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	return s, mint(t, s), pooler, database, other
+}
+
 // TestNothingIsAskedElsewhereWhereNobodyListens: whoever did has been ended, as the pooler was
 // turned, and may not come back, as there is no connection left for it.
 func TestNothingIsAskedElsewhereWhereNobodyListens(t *testing.T) {
@@ -26,12 +38,7 @@ func TestNothingIsAskedElsewhereWhereNobodyListens(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			for range 3 {
-				database, other := newName(t, "current"), newName(t, "current")
-				pooler := newPooler(t, server)
-				s := openPooled(t, pooler, server, database)
-				told(t, s)
-				await(t, "the first answer", s.Hears)
-				r := mint(t, s)
+				s, r, pooler, database, other := openHearing(t)
 				check(lookUp(s, r))
 				await(t, "connections past the pooler", func() bool { return s.PastIdle() == 3 })
 				run(t.Context(), server.URL("postgres"), fmt.Sprintf(end, database))
@@ -220,12 +227,7 @@ func TestWhereTheServerIsFullNothingIsDoneElsewhere(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			database, other := newName(t, "current"), newName(t, "current")
-			pooler := newPooler(t, server)
-			s := openPooled(t, pooler, server, database)
-			told(t, s)
-			await(t, "the first answer", s.Hears)
-			r := mint(t, s)
+			s, r, pooler, database, other := openHearing(t)
 			run(t.Context(), server.URL("postgres"), `ALTER DATABASE `+database+` ALLOW_CONNECTIONS false`)
 			run(t.Context(), server.URL("postgres"), fmt.Sprintf(`SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
 				WHERE datname = '%s' AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %d)`, database, uint32(s.Mark())))
