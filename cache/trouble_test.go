@@ -279,7 +279,12 @@ func TestVeryManyAreBuriedAtOnce(t *testing.T) {
 	for i := range keys {
 		keys[i] = strconv.Itoa(i)
 	}
-	must(t, one.Bury(t.Context(), time.Minute, keys...))
+	err := one.Bury(t.Context(), time.Minute, keys...)
+	for i := 0; i < 2 && err != nil; i++ { // on a machine that has other things to do
+		eventually(t, "it is used again", one.Used)
+		err = one.Bury(t.Context(), time.Minute, keys...)
+	}
+	must(t, err)
 	if !one.Used() {
 		t.Error(one.Err())
 	}
