@@ -54,13 +54,16 @@ func explain(err error) error {
 	}
 	if !answered {
 		if ofTLS(err) {
-			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, is that still valid, does it name the host of the url, and does the server have TLS (ssl=on)?: %w", err)
+			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, is that still valid, does it name the host of the url, does the server have TLS (ssl=on), and does it believe sslcert?: %w", err)
 		}
 		if ofKeyPair(err) {
 			return fmt.Errorf("sslcert and sslkey of [store] url cannot be used; do they belong together, and may the daemon read them?: %w", err)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("no answer from PostgreSQL, or from the pooler before it; does it hang, is it overloaded, or has the way to it broken?: %w", err)
+		}
+		if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
+			return fmt.Errorf("no machine is known by the name in [store] url (or direct_url): mend it, or the names that this machine knows (DNS, /etc/hosts): %w", err)
 		}
 		if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
 			return fmt.Errorf("no connection to PostgreSQL, or to the pooler before it; is it running where [store] url (or direct_url) says, does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)
@@ -105,10 +108,16 @@ func explain(err error) error {
 	return err
 }
 
+// refusedTLS tells whether the other side has refused this one's certificate, or its TLS.
+func refusedTLS(err error) bool {
+	said, network := errors.AsType[*net.OpError](err)
+	return network && said.Op == "remote error" // crypto/tls calls its alerts that
+}
+
 // ofTLS tells whether the error is of a connection that was there, but not secure.
 func ofTLS(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	return certificate || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
+	return certificate || refusedTLS(err) || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
 }
 
 // ofKeyPair tells whether the error is of the daemon's own certificate. It has no type.

@@ -70,6 +70,9 @@ func (s *Store) PastIdle() int32 { return s.past.Stat().IdleConns() }
 // Mark is the number of the lock that is held by whoever Watches.
 func (s *Store) Mark() int64 { return *s.mark.Load() }
 
+// Unreachable tells whether the error is of what gives no answer.
+func Unreachable(err error) bool { return unreachable(err) }
+
 // Broken tells whether the error is of a connection that was there, so that another may do.
 func Broken(err error) bool { return broken(err) }
 

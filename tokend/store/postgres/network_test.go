@@ -20,7 +20,12 @@ import (
 // newProxy is one before the server.
 func newProxy(t *testing.T) *servers.Proxy {
 	t.Helper()
-	proxy, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL.5432"))
+	return newProxyTo(t, server)
+}
+
+func newProxyTo(t *testing.T, server *servers.PostgreSQL) *servers.Proxy {
+	t.Helper()
+	proxy, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port()))
 	check(err)
 	t.Cleanup(func() { check(proxy.Close()) })
 	return proxy
@@ -162,6 +167,7 @@ func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 			`open database "tokens" on 127.0.0.1:1, 127.0.0.1:2: no connection to PostgreSQL, or to the pooler before it; is it running where [store] url (or direct_url) says`, "firewall", "connection refused",
 		},
 		"postgres:///tokens?user=tokend&host=/nowhere":                      {"on /nowhere: no connection to PostgreSQL, or to the pooler before it; is it running", "no such file"},
+		"postgres://tokend@no..name/tokens":                                 {"no machine is known by the name in [store] url (or direct_url)"},
 		urlBy("nowhere", proxy):                                             {"the server has no such database; make it (createdb)"},
 		"postgres://tokend@" + proxy.Addr() + "/postgres?sslmode=require":   {"TLS with PostgreSQL fails", "does the server have TLS (ssl=on)"},
 		"postgres://somebody@" + proxy.Addr() + "/postgres?sslmode=disable": {"the server doesn't admit this user from here"},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -126,6 +127,9 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 	if lives || s.elsewhere.Load() { // somebody else may have found out meanwhile
 		return false, errElsewhere
 	}
+	if lost := s.lost.Load(); lost != nil && errors.Is(doubt, context.DeadlineExceeded) {
+		doubt = *lost // of several servers, one may hang and another refuse, which takes longer to find out
+	}
 	if h == thorough && !unreachable(doubt) {
 		return false, fmt.Errorf("past the pooler, by [store] direct_url, nothing can tell where it leads: %w", doubt)
 	}
@@ -134,11 +138,21 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 
 var errLost = errors.New("the connections that could have told were ended; try again")
 
-// unreachable reports whether the error is of what gives no answer. A refusal is one.
+// unreachable reports whether the error is of what gives no answer; of several servers, none. A
+// refusal is one, and so is what the other side says of a certificate.
 func unreachable(err error) bool {
+	if servers, several := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err); several {
+		return !slices.ContainsFunc(servers.Unwrap(), func(one error) bool { return !unreachable(one) })
+	}
+	if _, answered := errors.AsType[*pgconn.PgError](err); answered || refusedTLS(err) {
+		return false
+	}
 	_, network := errors.AsType[*net.OpError](err)
-	_, answered := errors.AsType[*pgconn.PgError](err)
-	return errors.Is(err, context.DeadlineExceeded) || !answered && (network || broken(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF))
+	_, noName := errors.AsType[*net.DNSError](err)
+	return network || noName || broken(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // outlived reports whether the session that held the mark answers after that: then it held it all

@@ -133,19 +133,55 @@ func TestAChangeIsNotMadeWhereTheServerRefusesToTell(t *testing.T) {
 	}
 }
 
-// TestAChangeIsNotMadeWhereAStandbyIsPastThePooler: it answers, too.
+// TestAChangeIsNotMadeWhereAStandbyIsPastThePooler: it answers, too, also where the other server
+// does not.
 func TestAChangeIsNotMadeWhereAStandbyIsPastThePooler(t *testing.T) {
 	t.Parallel()
 	own, err := servers.StartPostgreSQL("fsync=off")
 	check(err)
 	t.Cleanup(func() { check(own.Stop()) })
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, own).URL("postgres"), Direct: own.URL("postgres")})
-	check(err)
-	t.Cleanup(func() { check(s.Close()) })
+	pooler := newPooler(t, own)
+	of := map[string]*postgres.Store{}
+	for other, silence := range map[string]func(*servers.Proxy){"is gone": (*servers.Proxy).Cut, "hangs": (*servers.Proxy).Hang, "is a standby, too": nil} {
+		first, second := newProxyTo(t, own), newProxyTo(t, own)
+		s, err := postgres.Open(t.Context(), postgres.Config{URL: pooler.URL("postgres"), Direct: urlBy("postgres", first, second)})
+		check(err)
+		t.Cleanup(func() { check(s.Close()) })
+		told(t, s)
+		await(t, "the first answer", s.Hears)
+		if silence != nil {
+			silence(first)
+		}
+		of[other] = s
+	}
 	check(own.Kill())
 	await(t, "the standby", func() bool { return own.Demote() == nil }) // once the processes of the one before have ended
-	if _, err := s.ProveChange(t.Context(), free); err == nil || !strings.Contains(err.Error(), "past the pooler, by [store] direct_url") {
-		t.Errorf("a change is told %v", err)
+	for other, s := range of {
+		await(t, "it is known", func() bool {
+			err := s.WatchErr()
+			return err != nil && strings.Contains(err.Error(), "a standby lags behind")
+		})
+		if _, err := s.ProveChange(t.Context(), free); err == nil || !strings.Contains(err.Error(), "past the pooler, by [store] direct_url") {
+			t.Errorf("where the other server %s: a change is told %v", other, err)
+		}
+	}
+}
+
+// TestAServerThatRefusesGivesAnAnswer, whatever the others do.
+func TestAServerThatRefusesGivesAnAnswer(t *testing.T) {
+	t.Parallel()
+	proxy := newProxy(t)
+	for url, want := range map[string]bool{
+		"postgres://tokend@127.0.0.1:1,127.0.0.1:2/postgres":                          true,
+		"postgres://tokend@no..name,127.0.0.1:2/postgres":                             true,
+		urlBy("nowhere", proxy):                                                       false,
+		"postgres://tokend@127.0.0.1:1," + proxy.Addr() + "/nowhere?sslmode=disable":  false,
+		"postgres://tokend@" + proxy.Addr() + ",127.0.0.1:1/postgres?sslmode=require": false,
+		"postgres://somebody@no..name," + proxy.Addr() + "/postgres?sslmode=disable":  false,
+	} {
+		if _, err := postgres.Open(t.Context(), postgres.Config{URL: url}); err == nil || postgres.Unreachable(err) != want {
+			t.Errorf("%s: none answers: %t: %v", url, !want, err)
+		}
 	}
 }
 

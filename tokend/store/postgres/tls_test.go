@@ -47,6 +47,14 @@ func TestServerMayAskForACertificate(t *testing.T) {
 	})
 	write(secure.Key())
 	await(t, "the right ones to be read", func() bool { return s.Ping(t.Context()) == nil })
+
+	query.Set("sslcert", server.Certificate()) // of another authority
+	write(server.Key())
+	_, err = postgres.Open(t.Context(), postgres.Config{URL: where + query.Encode()})
+	wantSentence(t, "with another one", err, "TLS with PostgreSQL fails", "does it believe sslcert")
+	if postgres.Unreachable(err) {
+		t.Errorf("that is taken for no answer: %v", err)
+	}
 }
 
 // TestServerMustBeTheOneThatItsCertificateNames, if the URL asks for that.
