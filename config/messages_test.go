@@ -52,6 +52,7 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[store]\nurl = 'postgres://h/d'", `2:1: [store] url: the URL names no user; write postgres://user@host:port/database`},
 		{"[store]\nurl = 'postgres://u@/d'", `2:1: [store] url: the URL names no host; write postgres://user@host:port/database, or ?host=/run/postgresql for a socket`},
 		{"[store]\nurl = 'postgres://u@h/d#x'", `2:1: [store] url: the URL has a #; write %23 if it belongs to a name`},
+		{"[store]\nurl = 'postgres://u@h/d?sslrootcert=/a&sslrootcert=/b'", `2:1: [store] url: "sslrootcert" stands 2 times behind the ?; write it once`},
 		{"[store]\nurl = 'postgres://u@h/d?ssl=on'", `2:1: [store] url: "ssl" is no parameter for this; there are host, port, user, sslmode, sslrootcert, sslcert, sslkey, sslsni, target_session_attrs`},
 		{"[store]\nurl = 'postgres://u@h/d?target_session_attrs=readwrite'", `2:1: [store] url: "readwrite" is no target_session_attrs for this, where the primary has to answer; there are read-write, primary, any`},
 		{"[store]\nurl = 'postgres://u@h/d?target_session_attrs=prefer-standby'", `2:1: [store] url: "prefer-standby" is no target_session_attrs for this, where the primary has to answer; there are read-write, primary, any`},

@@ -94,7 +94,10 @@ func checkPostgreSQL(text string) error {
 	if (parameters.Get("sslcert") == "") != (parameters.Get("sslkey") == "") {
 		return errors.New("sslcert and sslkey go together; write both, or neither")
 	}
-	for name := range parameters {
+	for name, values := range parameters {
+		if len(values) > 1 {
+			return fmt.Errorf("%.40q stands %d times behind the ?; write it once", name, len(values))
+		}
 		if !slices.Contains(postgreSQLParameters, name) {
 			return fmt.Errorf("%.40q is no parameter for this; there are %s", name, strings.Join(postgreSQLParameters, ", "))
 		}
