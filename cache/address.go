@@ -130,5 +130,12 @@ func readPEM(name string) ([]byte, error) {
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(fmt.Errorf("%s is no regular file: write the PEM into one, and name that", name), err)
 	}
-	return io.ReadAll(file)
+	text, err := io.ReadAll(io.LimitReader(file, longestPEM+1))
+	if err == nil && len(text) > longestPEM {
+		err = fmt.Errorf("%s has more than %d MiB, as no certificates have: name the file with the PEM", name, longestPEM>>20)
+	}
+	return text, err
 }
+
+// longestPEM is far beyond all certificates that a machine believes.
+const longestPEM = 16 << 20

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +45,9 @@ func parse(key, text string, password func() (string, error)) (*pgxpool.Config, 
 		return nil, fmt.Errorf("[store] %s: %w", key, err)
 	}
 	settings.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) (err error) {
+		if err := checkRegular(text); err != nil { // some are read again
+			return fmt.Errorf("[store] %s: %w", key, err)
+		}
 		c.Password = "" // such as of ~/.pgpass
 		if password != nil {
 			c.Password, err = password()
@@ -58,6 +62,9 @@ func parse(key, text string, password func() (string, error)) (*pgxpool.Config, 
 	return settings, nil
 }
 
+// longestPEM is far beyond all certificates that a machine believes.
+const longestPEM = 16 << 20
+
 // checkRegular returns an error if the URL names a file from which reading could wait for ever, or
 // have no end.
 func checkRegular(text string) error {
@@ -70,8 +77,12 @@ func checkRegular(text string) error {
 		if parameter == "sslrootcert" && name == "system" { // the authorities that the machine believes
 			continue
 		}
-		if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		switch info, err := os.Stat(name); {
+		case err != nil: // as reading it will tell
+		case !info.Mode().IsRegular():
 			return fmt.Errorf("%s: %s is no regular file: write the PEM into one, and name that", parameter, name)
+		case info.Size() > longestPEM:
+			return fmt.Errorf("%s: %s has more than %d MiB, as no certificates have: name the file with the PEM", parameter, name, longestPEM>>20)
 		}
 	}
 	return nil
@@ -134,17 +145,21 @@ func Unproven(text string) (hosts []string) {
 
 // describe names the database without its password.
 func describe(c *pgx.ConnConfig) string {
-	var servers []string
+	return fmt.Sprintf("database %q on %s", c.Database, strings.Join(hosts(c), ", "))
+}
+
+// hosts are the servers that are tried, each once: it may be tried with TLS and without.
+func hosts(c *pgx.ConnConfig) (servers []string) {
 	for _, f := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}, c.Fallbacks...) {
 		server := f.Host // of a socket, the folder
 		if !strings.HasPrefix(server, "/") {
 			server = net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
 		}
-		if !strings.Contains(strings.Join(servers, " "), server) { // each may be tried with TLS and without
+		if !slices.Contains(servers, server) {
 			servers = append(servers, server)
 		}
 	}
-	return fmt.Sprintf("database %q on %s", c.Database, strings.Join(servers, ", "))
+	return servers
 }
 
 // connect makes a connection to the server itself, beside the pools'.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"tokend/tokend/e2e/servers"
@@ -47,6 +48,17 @@ func TestServerMayAskForACertificate(t *testing.T) {
 	})
 	write(secure.Key())
 	await(t, "the right ones to be read", func() bool { return s.Ping(t.Context()) == nil })
+
+	check(os.Remove(key)) // and one that can only be waited for
+	check(syscall.Mkfifo(key, 0o600))
+	check(secure.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tokend'`))
+	await(t, "the pipe to be named", func() bool {
+		err := s.Ping(t.Context())
+		return err != nil && strings.Contains(err.Error(), "sslkey: "+key+" is no regular file")
+	})
+	check(os.Remove(key))
+	write(secure.Key())
+	await(t, "the right one to be read", func() bool { return s.Ping(t.Context()) == nil && s.Hears() })
 
 	query.Set("sslcert", server.Certificate()) // of another authority
 	write(server.Key())
