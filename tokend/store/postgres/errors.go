@@ -62,7 +62,7 @@ func explain(err error) error {
 		if errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("no answer from PostgreSQL, or from the pooler before it; does it hang, is it overloaded, or has the way to it broken?: %w", err)
 		}
-		if name, ok := errors.AsType[*net.DNSError](err); ok && name.IsNotFound {
+		if _, ok := errors.AsType[*net.DNSError](err); ok {
 			return fmt.Errorf("no machine is known by the name in [store] url (or direct_url): mend it, or the names that this machine knows (DNS, /etc/hosts): %w", err)
 		}
 		if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
@@ -108,16 +108,16 @@ func explain(err error) error {
 	return err
 }
 
-// refusedTLS tells whether the other side has refused this one's certificate, or its TLS.
-func refusedTLS(err error) bool {
-	said, network := errors.AsType[*net.OpError](err)
-	return network && said.Op == "remote error" // crypto/tls calls its alerts that
+// isAlert tells whether one side has refused the other's certificate, or its TLS.
+func isAlert(err error) bool {
+	alert, network := errors.AsType[*net.OpError](err)
+	return network && (alert.Op == "remote error" || alert.Op == "local error") // as crypto/tls calls them
 }
 
 // ofTLS tells whether the error is of a connection that was there, but not secure.
 func ofTLS(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	return certificate || refusedTLS(err) || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
+	return certificate || isAlert(err) || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
 }
 
 // ofKeyPair tells whether the error is of the daemon's own certificate. It has no type.

@@ -70,6 +70,9 @@ func (s *Store) PastIdle() int32 { return s.past.Stat().IdleConns() }
 // Mark is the number of the lock that is held by whoever Watches.
 func (s *Store) Mark() int64 { return *s.mark.Load() }
 
+// Elsewhere tells whether the pooler was found to lead elsewhere, for all who ask.
+func (s *Store) Elsewhere() bool { return s.elsewhere.Load() }
+
 // Unreachable tells whether the error is of what gives no answer.
 func Unreachable(err error) bool { return unreachable(err) }
 

@@ -127,10 +127,7 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 	if lives || s.elsewhere.Load() { // somebody else may have found out meanwhile
 		return false, errElsewhere
 	}
-	if lost := s.lost.Load(); lost != nil && errors.Is(doubt, context.DeadlineExceeded) {
-		doubt = *lost // of several servers, one may hang and another refuse, which takes longer to find out
-	}
-	if h == thorough && !unreachable(doubt) {
+	if h == thorough && (!unreachable(doubt) || s.oneMayAnswer(doubt)) {
 		return false, fmt.Errorf("past the pooler, by [store] direct_url, nothing can tell where it leads: %w", doubt)
 	}
 	return false, ctx.Err() // if the time is up, that there was no answer says nothing
@@ -147,12 +144,22 @@ func unreachable(err error) bool {
 	}](err); several {
 		return !slices.ContainsFunc(servers.Unwrap(), func(one error) bool { return !unreachable(one) })
 	}
-	if _, answered := errors.AsType[*pgconn.PgError](err); answered || refusedTLS(err) {
+	if _, answered := errors.AsType[*pgconn.PgError](err); answered || isAlert(err) {
 		return false
 	}
 	_, network := errors.AsType[*net.OpError](err)
 	_, noName := errors.AsType[*net.DNSError](err)
-	return network || noName || broken(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return network || noName || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// oneMayAnswer reports whether nothing but time has ended the proof, and one of several servers
+// may have something to say: to ask them all takes longer, which is left to Watch.
+func (s *Store) oneMayAnswer(doubt error) bool {
+	if !errors.Is(doubt, context.DeadlineExceeded) || len(hosts(s.direct.ConnConfig)) == 1 {
+		return false
+	}
+	tried := s.tried.Load()
+	return tried == nil || *tried == nil || !unreachable(*tried)
 }
 
 // outlived reports whether the session that held the mark answers after that: then it held it all

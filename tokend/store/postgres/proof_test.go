@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -133,36 +134,46 @@ func TestAChangeIsNotMadeWhereTheServerRefusesToTell(t *testing.T) {
 	}
 }
 
-// TestAChangeIsNotMadeWhereAStandbyIsPastThePooler: it answers, too, also where the other server
-// does not.
+// TestAChangeIsNotMadeWhereAStandbyIsPastThePooler: it answers, too.
 func TestAChangeIsNotMadeWhereAStandbyIsPastThePooler(t *testing.T) {
 	t.Parallel()
 	own, err := servers.StartPostgreSQL("fsync=off")
 	check(err)
 	t.Cleanup(func() { check(own.Stop()) })
-	pooler := newPooler(t, own)
-	of := map[string]*postgres.Store{}
-	for other, silence := range map[string]func(*servers.Proxy){"is gone": (*servers.Proxy).Cut, "hangs": (*servers.Proxy).Hang, "is a standby, too": nil} {
-		first, second := newProxyTo(t, own), newProxyTo(t, own)
-		s, err := postgres.Open(t.Context(), postgres.Config{URL: pooler.URL("postgres"), Direct: urlBy("postgres", first, second)})
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, own).URL("postgres"), Direct: own.URL("postgres")})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	check(own.Kill())
+	await(t, "the standby", func() bool { return own.Demote() == nil }) // once the processes of the one before have ended
+	if _, err := s.ProveChange(t.Context(), free); err == nil || !strings.Contains(err.Error(), "past the pooler, by [store] direct_url") {
+		t.Errorf("a change is told %v", err)
+	}
+}
+
+// TestAChangeIsNotMadeWhereAStandbyAnswersBesideOne that does not, at no time.
+func TestAChangeIsNotMadeWhereAStandbyAnswersBesideOne(t *testing.T) {
+	t.Parallel()
+	own, err := servers.StartPostgreSQL("fsync=off")
+	check(err)
+	t.Cleanup(func() { check(own.Stop()) })
+	standby, err := own.Standby("fsync=off")
+	check(err)
+	t.Cleanup(func() { check(standby.Stop()) })
+	for what, silence := range map[string]func(*servers.Proxy){"is gone": (*servers.Proxy).Cut, "hangs": (*servers.Proxy).Hang} {
+		primary := newProxyTo(t, own)
+		s, err := postgres.Open(t.Context(), postgres.Config{
+			URL: newPooler(t, own).URL("postgres"), Direct: urlBy("postgres", primary, newProxyTo(t, standby)) + "&target_session_attrs=read-write",
+		})
 		check(err)
 		t.Cleanup(func() { check(s.Close()) })
 		told(t, s)
 		await(t, "the first answer", s.Hears)
-		if silence != nil {
-			silence(first)
-		}
-		of[other] = s
-	}
-	check(own.Kill())
-	await(t, "the standby", func() bool { return own.Demote() == nil }) // once the processes of the one before have ended
-	for other, s := range of {
-		await(t, "it is known", func() bool {
-			err := s.WatchErr()
-			return err != nil && strings.Contains(err.Error(), "a standby lags behind")
-		})
-		if _, err := s.ProveChange(t.Context(), free); err == nil || !strings.Contains(err.Error(), "past the pooler, by [store] direct_url") {
-			t.Errorf("where the other server %s: a change is told %v", other, err)
+		silence(primary)
+		for known := false; !known; {
+			known = s.WatchErr() != nil && strings.Contains(s.WatchErr().Error(), "a standby lags behind")
+			if _, err := s.ProveChange(t.Context(), free); err == nil || !strings.Contains(err.Error(), "past the pooler, by [store] direct_url") && !errors.Is(err, postgres.ErrElsewhere) {
+				t.Fatalf("where the other one %s (known: %t): a change is told %v", what, known, err)
+			}
 		}
 	}
 }
@@ -170,8 +181,10 @@ func TestAChangeIsNotMadeWhereAStandbyIsPastThePooler(t *testing.T) {
 // TestAServerThatRefusesGivesAnAnswer, whatever the others do.
 func TestAServerThatRefusesGivesAnAnswer(t *testing.T) {
 	t.Parallel()
-	proxy := newProxy(t)
+	proxy, ends := newProxy(t), newListener(t)
 	for url, want := range map[string]bool{
+		"postgres://tokend@" + ends + "/postgres?sslmode=disable":                     true,
+		"postgres://tokend@" + ends + "/postgres?sslmode=require":                     true,
 		"postgres://tokend@127.0.0.1:1,127.0.0.1:2/postgres":                          true,
 		"postgres://tokend@no..name,127.0.0.1:2/postgres":                             true,
 		urlBy("nowhere", proxy):                                                       false,
@@ -183,6 +196,26 @@ func TestAServerThatRefusesGivesAnAnswer(t *testing.T) {
 			t.Errorf("%s: none answers: %t: %v", url, !want, err)
 		}
 	}
+}
+
+// newListener is the address of what listens, and hangs up when it is asked: a balancer of load
+// that has no server.
+func newListener(t *testing.T) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	check(err)
+	t.Cleanup(func() { check(listener.Close()) })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1024))
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr().String()
 }
 
 // TestAChangeIsNotMadeForASilenceThatIsOver, though look-ups take it that it lasts.

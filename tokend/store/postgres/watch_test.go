@@ -105,7 +105,7 @@ func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
 	exec(ended, database) // one that was made meanwhile
 	await(t, "the loss to be logged", func() bool { return log.count("are not heard of") > 1 })
 	await(t, "the loss to be known", func() bool { return !other.Hears() })
-	if err := other.WatchErr(); err == nil || !strings.Contains(err.Error(), "not heard of: ") || !strings.Contains(err.Error(), "not currently accepting connections") {
+	if err := other.WatchErr(); err == nil || !strings.Contains(err.Error(), "not heard of: the server lets nobody connect to this database now") || !strings.Contains(err.Error(), "not currently accepting connections") {
 		t.Errorf("it says why: %v", err)
 	}
 	if n := log.count("are not heard of"); n > 3 { // ended, and refused: but not once for each try
