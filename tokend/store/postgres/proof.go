@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/token"
 )
@@ -144,12 +143,9 @@ func unreachable(err error) bool {
 	}](err); several {
 		return !slices.ContainsFunc(servers.Unwrap(), func(one error) bool { return !unreachable(one) })
 	}
-	if _, answered := errors.AsType[*pgconn.PgError](err); answered || isAlert(err) {
-		return false
-	}
 	_, network := errors.AsType[*net.OpError](err)
 	_, noName := errors.AsType[*net.DNSError](err)
-	return network || noName || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return network && !isAlert(err) || noName || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // oneMayAnswer reports whether nothing but time has ended the proof, and one of several servers

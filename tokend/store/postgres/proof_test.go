@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -232,6 +233,27 @@ func TestAChangeIsNotMadeForASilenceThatIsOver(t *testing.T) {
 	}
 	if _, err := s.ProveChange(t.Context(), free); !errors.Is(err, postgres.ErrElsewhere) {
 		t.Errorf("a change is told %v", err)
+	}
+}
+
+// TestAChangeWaitsForWhoListens, where nothing else past the pooler answers: a look-up does not.
+func TestAChangeWaitsForWhoListens(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	past.Delay(func(fromClient bool, chunk []byte) time.Duration {
+		if fromClient && bytes.Contains(chunk, []byte("BEGIN; SELECT pg_advisory_xact_lock(")) {
+			return time.Minute
+		}
+		return 0
+	})
+	t.Cleanup(past.Cut) // or the end waits for an answer
+	if _, err := s.ProveChange(t.Context(), free); !errors.Is(err, postgres.ErrElsewhere) {
+		t.Errorf("a change is told %v", err)
+	}
+	if proved, err := s.ProveLookUp(t.Context(), free); proved || err != nil {
+		t.Errorf("a look-up is told %t, %v", proved, err)
 	}
 }
 
