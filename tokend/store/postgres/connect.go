@@ -72,6 +72,7 @@ func checkRegular(text string) error {
 	if err != nil {
 		return nil //nolint:nilerr // it is told by whoever reads the whole
 	}
+	u.RawQuery = strings.ReplaceAll(u.RawQuery, "+", "%2B") // for the driver it is no space
 	for _, parameter := range []string{"sslrootcert", "sslcert", "sslkey"} {
 		name := u.Query().Get(parameter)
 		if parameter == "sslrootcert" && name == "system" { // the authorities that the machine believes
@@ -145,21 +146,17 @@ func Unproven(text string) (hosts []string) {
 
 // describe names the database without its password.
 func describe(c *pgx.ConnConfig) string {
-	return fmt.Sprintf("database %q on %s", c.Database, strings.Join(hosts(c), ", "))
-}
-
-// hosts are the servers that are tried, each once: it may be tried with TLS and without.
-func hosts(c *pgx.ConnConfig) (servers []string) {
+	var servers []string
 	for _, f := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}, c.Fallbacks...) {
 		server := f.Host // of a socket, the folder
 		if !strings.HasPrefix(server, "/") {
 			server = net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
 		}
-		if !slices.Contains(servers, server) {
+		if !slices.Contains(servers, server) { // each may be tried with TLS and without
 			servers = append(servers, server)
 		}
 	}
-	return servers
+	return fmt.Sprintf("database %q on %s", c.Database, strings.Join(servers, ", "))
 }
 
 // connect makes a connection to the server itself, beside the pools'.

@@ -108,16 +108,11 @@ func explain(err error) error {
 	return err
 }
 
-// isAlert tells whether one side has refused the other's certificate, or its TLS.
-func isAlert(err error) bool {
-	alert, network := errors.AsType[*net.OpError](err)
-	return network && (alert.Op == "remote error" || alert.Op == "local error") // as crypto/tls calls them
-}
-
 // ofTLS tells whether the error is of a connection that was there, but not secure.
 func ofTLS(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
-	return certificate || isAlert(err) || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
+	alert, network := errors.AsType[*net.OpError](err)
+	return certificate || network && alert.Op == "remote error" || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
 }
 
 // ofKeyPair tells whether the error is of the daemon's own certificate. It has no type.

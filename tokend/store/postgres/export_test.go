@@ -51,8 +51,8 @@ func (s *Store) ChangesInUse() int32 { return s.pool.Stat().AcquiredConns() }
 // ErrElsewhere is what is said where the lock is free that is held past the pooler.
 var ErrElsewhere = errElsewhere
 
-// ErrLost is what is said where what could have told is ended each time.
-var ErrLost = errLost
+// ErrUnproved is what is said of a change where nothing can tell where the pooler leads.
+var ErrUnproved = errUnproved
 
 // ProveLookUp has a lock tried that is held past the pooler.
 func (s *Store) ProveLookUp(ctx context.Context, try func(context.Context, int64) (free bool, err error)) (proved bool, err error) {
@@ -72,9 +72,6 @@ func (s *Store) Mark() int64 { return *s.mark.Load() }
 
 // Elsewhere tells whether the pooler was found to lead elsewhere, for all who ask.
 func (s *Store) Elsewhere() bool { return s.elsewhere.Load() }
-
-// Unreachable tells whether the error is of what gives no answer.
-func Unreachable(err error) bool { return unreachable(err) }
 
 // Broken tells whether the error is of a connection that was there, so that another may do.
 func Broken(err error) bool { return broken(err) }

@@ -57,7 +57,6 @@ type Store struct {
 	again    bool                      // all that was changed lately has to be told, and is not yet
 	asked    atomic.Pointer[time.Time] // when Watch last asked for it
 	lost     atomic.Pointer[error]     // why it could not, the last time
-	tried    atomic.Pointer[error]     // what came of its last try to connect
 	since    atomic.Pointer[time.Time] // see Since
 	mark     atomic.Pointer[int64]     // what the session that Watches holds; nil: there is none
 	unproved atomic.Pointer[time.Time] // see Proved

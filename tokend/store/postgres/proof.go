@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -84,7 +81,7 @@ const hurried, thorough haste = true, false
 
 // prove has a lock tried through the pooler that is held past it: the mark, if there is one, else a
 // proof. Where it is free though it is held, that is errElsewhere. Where neither can be had, what
-// was tried holds, and is not proved; but a thorough one fails, if what is past the pooler answers.
+// was tried holds for who is in haste, and is not proved; a thorough one fails.
 func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context, lock int64) (free bool, err error)) (proved bool, err error) {
 	mark := s.mark.Load()
 	tried := mark != nil
@@ -116,47 +113,26 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 		p.end(ctx) // others who have it will find that out
 		tried = true
 	}
+	if h == thorough {
+		return false, fmt.Errorf("%w: %s", errUnproved, explain(doubt).Error()) // whose time is not the change's
+	}
 	if !tried {
 		if _, err := try(ctx, rand.Int64()); err != nil { //nolint:gosec // nobody holds it
 			return false, err
 		}
 	}
 	// It may be the right one again by then: nobody but this one is told so.
-	lives := mark != nil && (h == thorough || !silent) && s.outlived(ctx, mark, found)
+	lives := mark != nil && !silent && s.outlived(ctx, mark, found)
 	if lives || s.elsewhere.Load() { // somebody else may have found out meanwhile
 		return false, errElsewhere
-	}
-	if h == thorough && (!unreachable(doubt) || s.oneMayAnswer(doubt)) {
-		return false, fmt.Errorf("past the pooler, by [store] direct_url, nothing can tell where it leads: %w", doubt)
 	}
 	return false, ctx.Err() // if the time is up, that there was no answer says nothing
 }
 
-var errLost = errors.New("the connections that could have told were ended; try again")
-
-// unreachable reports whether the error is of what gives no answer; of several servers, none. A
-// refusal is one, and so is what the other side says of a certificate.
-func unreachable(err error) bool {
-	if servers, several := errors.AsType[interface {
-		error
-		Unwrap() []error
-	}](err); several {
-		return !slices.ContainsFunc(servers.Unwrap(), func(one error) bool { return !unreachable(one) })
-	}
-	_, network := errors.AsType[*net.OpError](err)
-	_, noName := errors.AsType[*net.DNSError](err)
-	return network && !isAlert(err) || noName || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-}
-
-// oneMayAnswer reports whether nothing but time has ended the proof, and one of several servers
-// may have something to say: to ask them all takes longer, which is left to Watch.
-func (s *Store) oneMayAnswer(doubt error) bool {
-	if !errors.Is(doubt, context.DeadlineExceeded) || len(hosts(s.direct.ConnConfig)) == 1 {
-		return false
-	}
-	tried := s.tried.Load()
-	return tried == nil || *tried == nil || !unreachable(*tried)
-}
+var (
+	errLost     = errors.New("the connections that could have told were ended meanwhile")
+	errUnproved = errors.New("past the pooler, by [store] direct_url, nothing can tell where it leads, so that nothing is changed there; mend the way past it, and try again")
+)
 
 // outlived reports whether the session that held the mark answers after that: then it held it all
 // the time. It waits until that is known, or the session has not been heard of for long.

@@ -140,10 +140,9 @@ func (s *Store) Since() time.Time { return *s.since.Load() }
 
 // watch does so with one connection, and calls heard whenever it has asked what is new.
 func (s *Store) watch(ctx context.Context, forget Forget, keys TakeKeys, heard func()) (err error) {
-	conn, unmade := s.connect(ctx)
-	s.tried.Store(&unmade)
-	if unmade != nil {
-		return unmade
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, hangUp(ctx, conn)) }()
 	if err := within(ctx, otherTimeout, func(ctx context.Context) error {
