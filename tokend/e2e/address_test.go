@@ -101,11 +101,11 @@ func TestRedisIsFoundByEveryURL(t *testing.T) {
 		n := &node{site: site, admin: adminOf(site)}
 		n.waitReady(t)
 		made := n.mustCreate(t, "alice")
-		if yes, reason, err := n.check("alice", made.Secret); !yes {
-			t.Errorf("%s: %s %v", c.url, reason, err)
-		}
 		want := map[int]int{c.database: 2} // the record, and what the server is tried with
 		for begun := time.Now(); !maps.Equal(countKeys(t, c.servers), want); time.Sleep(100 * time.Millisecond) {
+			if yes, reason, err := n.check("alice", made.Secret); !yes { // again where a busy machine gave the fill up
+				t.Errorf("%s: %s %v", c.url, reason, err)
+			}
 			if time.Since(begun) > 20*time.Second {
 				t.Fatalf("%s: by database, there are %v keys, want %v", c.url, countKeys(t, c.servers), want)
 			}

@@ -21,7 +21,7 @@ func TestSentinelsNameTheReplicaWhenThePrimaryIsGone(t *testing.T) {
 	if err := client.Set(ctx, "key", "value", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := client.Wait(ctx, 1, 5*time.Second).Result(); n != 1 || err != nil {
+	if n, err := client.Wait(ctx, 1, 5*time.Second).Result(); n < 1 || err != nil {
 		t.Fatalf("%d replicas have it, %v", n, err)
 	}
 	old, err := set.Primary(ctx)
