@@ -74,7 +74,8 @@ func (s *Store) checkChange(ctx context.Context, tx pgx.Tx) error {
 // tries is how many proofs are asked for: one may end, with its connection.
 const tries = 2
 
-// haste is whether who asks takes it that what has just been silent still is.
+// haste is whether who asks takes it that what has just been silent still is, and takes what is not
+// proved: a login does, for itself, and a change does not.
 type haste bool
 
 const hurried, thorough haste = true, false

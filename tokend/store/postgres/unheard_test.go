@@ -235,7 +235,7 @@ func TestWhereTheServerIsFullNothingIsDoneElsewhere(t *testing.T) {
 			if err := do(t, s, r); !errors.Is(err, postgres.ErrElsewhere) && !errors.Is(err, postgres.ErrUnproved) && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("it is done elsewhere: %v", err)
 			}
-			if s.Elsewhere() { // it may be the right one again by now
+			if s.Elsewhere() { // for others it may be the right one again by now
 				t.Error("nobody else may ask there any more")
 			}
 			run(t.Context(), server.URL("postgres"), `ALTER DATABASE `+database+` ALLOW_CONNECTIONS true`)
