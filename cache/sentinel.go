@@ -175,7 +175,7 @@ func (s *useless) note(ctx context.Context, log *slog.Logger, address string, er
 		s.said = causes{}
 	}
 	if time.Since(s.since) >= uselessFor && s.said.isNew(err) {
-		log.WarnContext(ctx, "a Sentinel is of no use", "err", err)
+		log.WarnContext(ctx, "a Sentinel is of no use", "sentinel", address, "err", err)
 	}
 }
 
