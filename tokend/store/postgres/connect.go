@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -148,9 +149,9 @@ func Unproven(text string) (hosts []string) {
 func describe(c *pgx.ConnConfig) string {
 	var servers []string
 	for _, f := range append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port}}, c.Fallbacks...) {
-		server := f.Host // of a socket, the folder
-		if !strings.HasPrefix(server, "/") {
-			server = net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
+		server := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port)))
+		if strings.HasPrefix(f.Host, "/") { // the folder of a socket
+			server = filepath.Join(f.Host, fmt.Sprint(".s.PGSQL.", f.Port))
 		}
 		if !slices.Contains(servers, server) { // each may be tried with TLS and without
 			servers = append(servers, server)
