@@ -41,8 +41,8 @@ must be stopped: what it changed meanwhile would be lost.
 
 It is all or nothing: everything is copied in one transaction, read back and compared
 before the commit. What is interrupted, or refused, leaves nothing behind but empty
-tables; only where PostgreSQL does not answer to the commit, a --dry-run tells
-whether all was moved. Every token stays what it is, active, expired or revoked, and the trail keeps
+tables; only where PostgreSQL does not answer to the commit, a --dry-run tells: it is
+refused if all was moved. Every token stays what it is, active, expired or revoked, and the trail keeps
 its numbers and times; of the migration itself it has no entry. The SQLite database is
 only read, and stays as it is: a daemon that is started over it again lets in what was
 revoked since.
