@@ -87,6 +87,11 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 	err := n.ping(ctx)
 	switch left := n.believedFor(); {
 	case err == nil:
+		if ofMany {
+			if err := s.ChangesErr(); err != nil {
+				r.weak, r.errs = append(r.weak, "nothing can be changed, as nothing past the pooler tells where it leads"), append(r.errs, err)
+			}
+		}
 		return r
 	case !ofMany && errors.Is(err, store.ErrUnwritable): // what is cached is of a database that is not there
 		r.down = append(r.down, "the database is not in its place, or its disk fails")

@@ -37,6 +37,44 @@ func (n *node) listening(t *testing.T) (path string) {
 	return path
 }
 
+const changesRefused = "nothing can be changed, as nothing past the pooler tells where it leads"
+
+// TestDegradedIsWhoCanChangeNothing, though logins are answered: the way past the pooler is away.
+func TestDegradedIsWhoCanChangeNothing(t *testing.T) {
+	server, err := servers.StartPostgreSQL("fsync=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, server.Stop)
+	pooler, err := servers.StartPgBouncer(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, pooler.Stop)
+	past, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, past.Close)
+	n := over(t, "[store]\nurl = '"+pooler.URL("postgres")+"'\ndirect_url = 'postgres://tokend@"+past.Addr()+"/postgres?sslmode=disable'\n")
+	inBackground(t, func(ctx context.Context) { n.store.(shared).Watch(ctx, n.heard, n.takeKeys) })
+	expect := func(want string) {
+		t.Helper()
+		var is readiness
+		for begun := time.Now(); is.String() != want && time.Since(begun) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
+			is = n.readiness(t.Context())
+		}
+		if is.String() != want || is.status() != http.StatusOK {
+			t.Errorf("it says %q, status %d, want %q", is, is.status(), want)
+		}
+	}
+	expect("ready")
+	past.Cut()
+	expect("degraded: " + changesUnsaid + "; " + changesRefused + "; the log says more")
+	past.Heal()
+	expect("ready")
+}
+
 // shares is a daemon over a PostgreSQL and a Redis, of which it asks neither by itself.
 func shares(t *testing.T) (n *node, redis *servers.Redis) {
 	t.Helper()
@@ -49,11 +87,19 @@ func shares(t *testing.T) (n *node, redis *servers.Redis) {
 		t.Fatal(err)
 	}
 	atEnd(t, redis.Stop)
-	cfg, err := config.Parse("tokend.toml", []byte("[store]\nurl = '"+postgres.URL("postgres")+"'\n[cache]\nurl = 'redis://"+redis.Addr()+"'\n"))
+	n = over(t, "[store]\nurl = '"+postgres.URL("postgres")+"'\n[cache]\nurl = 'redis://"+redis.Addr()+"'\n")
+	t.Cleanup(n.redis.Close)
+	return n, redis
+}
+
+// over is a daemon by that configuration, which asks nothing by itself.
+func over(t *testing.T, keys string) *node {
+	t.Helper()
+	cfg, err := config.Parse("tokend.toml", []byte(keys))
 	if err != nil {
 		t.Fatal(err)
 	}
-	n = &node{cfg: cfg, log: slog.New(slog.DiscardHandler)}
+	n := &node{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	n.registry, n.reloaded = newRegistry()
 	if n.store, err = openStore(t.Context(), cfg.Store, n.log, n.registry); err != nil {
 		t.Fatal(err)
@@ -62,9 +108,8 @@ func shares(t *testing.T) (n *node, redis *servers.Redis) {
 	if err := n.assemble(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(n.redis.Close)
 	n.listening(t)
-	return n, redis
+	return n
 }
 
 func atEnd(t *testing.T, stop func() error) {

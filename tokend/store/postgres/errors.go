@@ -42,6 +42,9 @@ const mendPassword = "the server, or the pooler before it, takes no such passwor
 // of another kind it returns as it is.
 func explain(err error) error {
 	var e *pgconn.PgError
+	if errors.Is(err, errUnproved) || errors.Is(err, errElsewhere) {
+		return err // which says all
+	}
 	if err != nil && strings.Contains(err.Error(), "\n") {
 		err = lineError{err}
 	}

@@ -54,6 +54,9 @@ var ErrElsewhere = errElsewhere
 // ErrUnproved is what is said of a change where nothing can tell where the pooler leads.
 var ErrUnproved = errUnproved
 
+// Unproved is what is said of a change where that is why nothing can tell.
+func Unproved(why error) error { return explain(unproved(why)) }
+
 // ProveLookUp has a lock tried that is held past the pooler.
 func (s *Store) ProveLookUp(ctx context.Context, try func(context.Context, int64) (free bool, err error)) (proved bool, err error) {
 	return s.prove(ctx, hurried, try)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/store"
 	"tokend/tokend/token"
@@ -29,12 +28,20 @@ func (k CacheKey) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "cache key
 const keptKeys = 2
 
 // CacheKeys returns the secrets of the shared cache, the newest first and number 0 last.
-// The first who asks makes them; if there are only some, it is an error.
+// The first who asks makes them; if there are only some, it is an error. It waits for no pooler,
+// which may lead elsewhere.
 func (s *Store) CacheKeys(ctx context.Context) ([]CacheKey, error) {
-	return read(ctx, s, store.CacheKeys, func(ctx context.Context) ([]CacheKey, error) { return cacheKeys(ctx, s.pool) })
+	return do(ctx, s, store.CacheKeys, func(ctx context.Context) (keys []CacheKey, err error) {
+		conn, err := s.connect(ctx)
+		if err == nil {
+			keys, err = cacheKeys(ctx, conn)
+			err = errors.Join(err, hangUp(ctx, conn))
+		}
+		return keys, err
+	})
 }
 
-func cacheKeys(ctx context.Context, db executor) ([]CacheKey, error) {
+func cacheKeys(ctx context.Context, db *pgx.Conn) ([]CacheKey, error) {
 	keys, err := query(ctx, db, scanKey, selectKeys)
 	switch {
 	case err != nil:
@@ -51,12 +58,6 @@ func cacheKeys(ctx context.Context, db executor) ([]CacheKey, error) {
 		return nil, err
 	}
 	return keys, whole(keys)
-}
-
-// executor is what a pool and a connection have in common.
-type executor interface {
-	querier
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
 // tellKeys reads them by the connection that hears of changes, which no pooler holds up. A

@@ -166,7 +166,7 @@ func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 		"postgres://tokend@127.0.0.1:1,127.0.0.1:2/tokens": {
 			`open database "tokens" on 127.0.0.1:1, 127.0.0.1:2: no connection to PostgreSQL, or to the pooler before it; is it running where [store] url (or direct_url) says`, "firewall", "connection refused",
 		},
-		"postgres:///tokens?user=tokend&host=/nowhere":                      {"on /nowhere: no connection to PostgreSQL, or to the pooler before it; is it running", "no such file"},
+		"postgres:///tokens?user=tokend&host=/nowhere":                      {"on /nowhere/.s.PGSQL.5432: no connection to PostgreSQL, or to the pooler before it; is it running", "no such file"},
 		"postgres://tokend@no..name/tokens":                                 {"no machine is known by the name in [store] url (or direct_url)"},
 		urlBy("nowhere", proxy):                                             {"the server has no such database; make it (createdb)"},
 		"postgres://tokend@" + proxy.Addr() + "/postgres?sslmode=require":   {"TLS with PostgreSQL fails", "does the server have TLS (ssl=on)"},

@@ -61,6 +61,7 @@ type Store struct {
 	mark     atomic.Pointer[int64]     // what the session that Watches holds; nil: there is none
 	unproved atomic.Pointer[time.Time] // see Proved
 	proving  proving
+	doubt    atomic.Pointer[error] // see ChangesErr; nil: none
 	// elsewhere is whether the pools were found to lead to another database than direct
 	// does: nothing is asked or changed there.
 	elsewhere atomic.Bool
@@ -212,14 +213,17 @@ func do[T any](ctx context.Context, s *Store, op store.Operation, f func(context
 	if !s.elsewhere.Load() {
 		value, err = f(within)
 	}
-	if err != nil && within.Err() != nil {
+	refused := errors.Is(err, errUnproved) || errors.Is(err, errElsewhere)
+	switch {
+	case err == nil || within.Err() == nil:
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case !refused:
 		what := "no answer"
 		if errors.Is(err, token.ErrUnsure) {
 			what = "no answer to the commit, for which PostgreSQL may wait for a standby that is away (synchronous_standby_names),"
 		}
-		if err = ctx.Err(); err == nil {
-			err = fmt.Errorf("%s within %s: %w", what, timeout, within.Err())
-		}
+		err = fmt.Errorf("%s within %s: %w", what, timeout, within.Err())
 	}
 	s.metrics.Observe(op, time.Since(began), err)
 	if err != nil {

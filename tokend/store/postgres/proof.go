@@ -93,9 +93,12 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 	}
 	found, doubt, silent := time.Now(), errLost, false
 	for range tries {
-		p, err := s.join(ctx, h)
+		p, own, err := s.join(ctx, h)
 		if err != nil {
 			doubt, silent = err, errors.Is(err, context.DeadlineExceeded)
+			if h == thorough && silent && !own && ctx.Err() == nil {
+				continue // its time was up when this one had hardly asked
+			}
 			break
 		}
 		free, err := try(ctx, p.lock)
@@ -115,7 +118,7 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 		tried = true
 	}
 	if h == thorough {
-		return false, fmt.Errorf("%w: %s", errUnproved, explain(doubt).Error()) // whose time is not the change's
+		return false, unproved(doubt)
 	}
 	if !tried {
 		if _, err := try(ctx, rand.Int64()); err != nil { //nolint:gosec // nobody holds it
@@ -132,8 +135,17 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 
 var (
 	errLost     = errors.New("the connections that could have told were ended meanwhile")
-	errUnproved = errors.New("past the pooler, by [store] direct_url, nothing can tell where it leads, so that nothing is changed there; mend the way past it, and try again")
+	errUnproved = errors.New("past the pooler, by [store] direct_url, nothing can tell where it leads, so that nothing is changed there")
 )
+
+// unproved is the error of a change that is not made for that. It is never one that leaves open
+// whether it was: what ended past the pooler is not the change.
+func unproved(why error) error {
+	if errors.Is(why, errLost) {
+		return fmt.Errorf("%w: %w; try again", errUnproved, why)
+	}
+	return fmt.Errorf("%w; mend the way past it, and try again: %s", errUnproved, explain(why).Error())
+}
 
 // outlived reports whether the session that held the mark answers after that: then it held it all
 // the time. It waits until that is known, or the session has not been heard of for long.
@@ -169,15 +181,15 @@ type proving struct {
 	silent time.Time // when there was no answer
 }
 
-// join returns the proof that is held now, or begins one. Where that was not answered in time, who
-// is in haste does not try it for a moment.
-func (s *Store) join(ctx context.Context, h haste) (*proof, error) {
+// join returns the proof that is held now, or begins its own. Where that was not answered in time,
+// who is in haste does not try it for a moment.
+func (s *Store) join(ctx context.Context, h haste) (p *proof, own bool, err error) {
 	s.proving.mu.Lock()
-	p := s.proving.now
-	if p == nil {
+	p = s.proving.now
+	if own = p == nil; own {
 		if h == hurried && time.Since(s.proving.silent) < heartbeat {
 			s.proving.mu.Unlock()
-			return nil, context.DeadlineExceeded
+			return nil, false, context.DeadlineExceeded
 		}
 		p = &proof{lock: rand.Int64(), begun: make(chan struct{})} //nolint:gosec // so that no other one is the same
 		s.proving.now = p
@@ -187,15 +199,15 @@ func (s *Store) join(ctx context.Context, h haste) (*proof, error) {
 	s.proving.mu.Unlock()
 	select {
 	case <-p.begun:
+		err = p.err
 	case <-ctx.Done():
-		s.leave(ctx, p)
-		return nil, ctx.Err()
+		err = ctx.Err()
 	}
-	if p.err != nil {
+	if err != nil {
 		s.leave(ctx, p)
-		return nil, p.err
+		return nil, own, err
 	}
-	return p, nil
+	return p, own, nil
 }
 
 // hold begins it.

@@ -27,7 +27,7 @@ const (
 func leadsHere(ctx context.Context, tx pgx.Tx, other *pgxpool.Pool, patience time.Duration) error {
 	lock := rand.Int64() //nolint:gosec // so that no other daemon has the same
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
-		return err
+		return unproved(err)
 	}
 	var free bool
 	if err := within(ctx, patience, func(ctx context.Context) error {
@@ -36,7 +36,7 @@ func leadsHere(ctx context.Context, tx pgx.Tx, other *pgxpool.Pool, patience tim
 		return err
 	}
 	if _, err := tx.Exec(ctx, `SELECT`); err != nil { // it has ended, and with it the lock
-		return err
+		return unproved(err)
 	}
 	return errElsewhere
 }
@@ -48,16 +48,19 @@ func (s *Store) checkSame(ctx context.Context) error {
 	}
 	err := within(ctx, otherTimeout, func(ctx context.Context) error {
 		// Whoever does not answer keeps no connection for changes.
-		return pgx.BeginFunc(ctx, s.past, func(tx pgx.Tx) (unproved error) {
-			for _, pool := range []*pgxpool.Pool{s.logins, s.pool} { // one may lead elsewhere where the other says nothing
-				if err := leadsHere(ctx, tx, pool, otherTimeout/2); errors.Is(err, errElsewhere) {
-					return err
-				} else if err != nil {
-					unproved = err
-				}
+		tx, err := again(ctx, s.past, func() (pgx.Tx, error) { return s.past.Begin(ctx) })
+		if err != nil {
+			return unproved(err)
+		}
+		defer rollback(ctx, tx)
+		for _, pool := range []*pgxpool.Pool{s.logins, s.pool} { // one may lead elsewhere where the other says nothing
+			if e := leadsHere(ctx, tx, pool, otherTimeout/2); errors.Is(e, errElsewhere) {
+				return e
+			} else if e != nil {
+				err = e
 			}
-			return unproved
-		})
+		}
+		return err
 	})
 	if err == nil || errors.Is(err, errElsewhere) {
 		s.lead(err != nil)
@@ -97,6 +100,10 @@ func (s *Store) holdMark(ctx context.Context, conn *pgx.Conn) error {
 func (s *Store) watchPooler(ctx context.Context) {
 	for said := false; s.pooled && ctx.Err() == nil; {
 		err := s.checkSame(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.noteWay(ctx, err)
 		switch elsewhere := s.elsewhere.Load(); {
 		case elsewhere && !said:
 			s.log.WarnContext(ctx, "nothing is asked or changed through the pooler any more", "err", cmp.Or(err, errElsewhere))
@@ -110,4 +117,27 @@ func (s *Store) watchPooler(ctx context.Context) {
 		case <-time.After(heartbeat):
 		}
 	}
+}
+
+// noteWay notes, and logs once, that it cannot be told where the pooler leads.
+func (s *Store) noteWay(ctx context.Context, err error) {
+	var doubt *error
+	if errors.Is(err, errUnproved) {
+		doubt = &err
+	}
+	switch before := s.doubt.Swap(doubt); {
+	case doubt != nil && before == nil:
+		s.log.WarnContext(ctx, "nothing is changed through the pooler meanwhile", "err", err)
+	case doubt == nil && before != nil:
+		s.log.InfoContext(ctx, "it can be told again where the pooler leads")
+	}
+}
+
+// ChangesErr says why a change would be refused now though tokens may be looked up: nothing can
+// tell where the pooler leads. Nil: it can, as far as Watch knows, or there is no pooler.
+func (s *Store) ChangesErr() error {
+	if doubt := s.doubt.Load(); doubt != nil {
+		return *doubt
+	}
+	return nil
 }
