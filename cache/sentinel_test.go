@@ -147,7 +147,7 @@ func TestASentinelThatIsOfNoUseIsNamed(t *testing.T) {
 	set, err := servers.StartRedisSentinel()
 	must(t, err)
 	t.Cleanup(func() { must(t, set.Stop()) })
-	wrong := "a Sentinel is of no use\" err=\"what [cache] url names are no Sentinels; write redis:// (or rediss://) for a Redis alone: " +
+	wrong := "a Sentinel is of no use\" sentinel=" + redis.Addr() + " err=\"what [cache] url names are no Sentinels; write redis:// (or rediss://) for a Redis alone: " +
 		"a Sentinel does not say which server is the primary: " + redis.Addr()
 	named := lines{with: []byte(wrong)}
 	runRedis(t, cache.RedisConfig{
