@@ -25,7 +25,6 @@ import (
 type client struct {
 	socket string
 	http   http.Client
-	begun  time.Time
 }
 
 // clientTimeout is how long a command waits for the daemon.
@@ -55,7 +54,7 @@ func dial(socket string) *client {
 	connect := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
-	return &client{socket, http.Client{Timeout: clientTimeout, Transport: &http.Transport{DialContext: connect, DisableKeepAlives: true}}, time.Now()}
+	return &client{socket, http.Client{Timeout: clientTimeout, Transport: &http.Transport{DialContext: connect, DisableKeepAlives: true}}}
 }
 
 // call makes one request. The path is escaped. In and out may be nil: nothing is

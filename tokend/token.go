@@ -255,22 +255,22 @@ func (c *client) revokeOne(cmd *cobra.Command, id string) error {
 	if _, err := token.Parse(id); err == nil {
 		return errors.New("a token itself was given where its ID belongs; revoke it with --secret - and the token on the standard input")
 	}
-	var ended web.Token
+	var ended web.EndedToken
 	if err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil, &ended); err != nil {
 		return fmt.Errorf("%s: %w", printable(token.RedactName(id)), err)
 	}
-	c.reportRevoked(cmd, ended)
+	reportRevoked(cmd, ended)
 	return nil
 }
 
 func (c *client) revokeAll(cmd *cobra.Command, user string) error {
-	var ended []web.Token
+	var ended []web.EndedToken
 	err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens", url.Values{"user": {user}}, nil, &ended)
 	if err != nil {
 		return err
 	}
 	for _, t := range ended {
-		c.reportRevoked(cmd, t)
+		reportRevoked(cmd, t)
 	}
 	return nil
 }
@@ -285,21 +285,21 @@ func (c *client) revokeFound(cmd *cobra.Command) error {
 			return err
 		}
 		read++
-		var ended web.Token
+		var ended web.EndedToken
 		if err := c.call(cmd.Context(), http.MethodPost, "/api/v1/tokens/found", nil, web.Found{Secret: secret}, &ended); err != nil {
 			complain(cmd.ErrOrStderr(), fmt.Errorf("token %d of the standard input: %w", read, err))
 			failed = errSaid
 			continue
 		}
-		c.reportRevoked(cmd, ended)
+		reportRevoked(cmd, ended)
 	}
 	return failed
 }
 
 // reportRevoked tells of a token that is over, and whether it was before.
-func (c *client) reportRevoked(cmd *cobra.Command, t web.Token) {
+func reportRevoked(cmd *cobra.Command, t web.EndedToken) {
 	said := "revoked"
-	if t.Revoked != nil && t.Revoked.Before(c.begun) {
+	if t.Before && t.Revoked != nil {
 		said = "already revoked, " + t.Revoked.Local().Format(second) + ":"
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s %s of %s%s\n", said, t.ID, t.User, quoted(" ", t.Label))

@@ -8,11 +8,16 @@ import (
 	"tokend/tokend/token"
 )
 
-// Revoke ends a token by its public ID and returns it as it is now; one that
-// was revoked before is returned unchanged. token.ErrNotFound: no such ID.
-func (m *Manager) Revoke(ctx context.Context, actor, id string) (token.Record, error) {
+// Ended is a token that is revoked, as it is now.
+type Ended struct {
+	token.Record
+	Before bool // whether it was revoked before, and is unchanged
+}
+
+// Revoke ends a token by its public ID. token.ErrNotFound: no such ID.
+func (m *Manager) Revoke(ctx context.Context, actor, id string) (Ended, error) {
 	if id == "" {
-		return token.Record{}, invalid(errors.New("the token's ID is empty"))
+		return Ended{}, invalid(errors.New("the token's ID is empty"))
 	}
 	return one(m.revoke(ctx, actor, token.Selection{ID: id}, "", fmt.Sprintf("no token has the ID %.80q; the list of tokens shows the IDs", token.RedactName(id))))
 }
@@ -20,29 +25,28 @@ func (m *Manager) Revoke(ctx context.Context, actor, id string) (token.Record, e
 // RevokeFound ends the token whose secret somebody found, for example in a
 // public repository. ErrInvalid: the text is no token. token.ErrNotFound: no
 // token has this secret.
-func (m *Manager) RevokeFound(ctx context.Context, actor, text string) (token.Record, error) {
+func (m *Manager) RevokeFound(ctx context.Context, actor, text string) (Ended, error) {
 	secret, err := token.Parse(text)
 	if err != nil {
-		return token.Record{}, invalid(err)
+		return Ended{}, invalid(err)
 	}
 	return one(m.revoke(ctx, actor, token.Selection{Digest: secret.Digest()}, "its secret was found", "no token has this secret"))
 }
 
-// RevokeAll ends all tokens of a user and returns them; those that were revoked
-// before are unchanged. ErrInvalid: nobody can have this name.
-// token.ErrNotFound: no such user.
-func (m *Manager) RevokeAll(ctx context.Context, actor, user string) ([]token.Record, error) {
+// RevokeAll ends all tokens of a user and returns them. ErrInvalid: nobody can
+// have this name. token.ErrNotFound: no such user.
+func (m *Manager) RevokeAll(ctx context.Context, actor, user string) ([]Ended, error) {
 	if err := token.CheckUser(user); err != nil {
 		return nil, invalid(err)
 	}
 	return m.revoke(ctx, actor, token.Selection{Owner: user}, "all of the user's tokens", noSuchUser(user))
 }
 
-func one(records []token.Record, err error) (token.Record, error) {
+func one(ended []Ended, err error) (Ended, error) {
 	if err != nil {
-		return token.Record{}, err
+		return Ended{}, err
 	}
-	return records[0], nil
+	return ended[0], nil
 }
 
 func noSuchUser(user string) string {
@@ -61,7 +65,7 @@ func notFound(err error, missing string) error {
 // fails the token is revoked all the same, but not everywhere at once: the
 // error says so. Nor is what the store did not finish in time left undone: checks
 // ask it again.
-func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, why, missing string) ([]token.Record, error) {
+func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, why, missing string) ([]Ended, error) {
 	now := token.Time(m.now())
 	records, err := m.store.Revoke(ctx, s, now, token.Event{At: now, Actor: actor, Action: token.TokenRevoked, Detail: why})
 	digests := make([]token.Digest, 0, len(records))
@@ -75,12 +79,15 @@ func (m *Manager) revoke(ctx context.Context, actor string, s token.Selection, w
 		}
 		return nil, m.unsure(ctx, digests, err)
 	}
+	ended := make([]Ended, 0, len(records))
 	for _, r := range records {
-		if r.Revoked.Equal(now) { // not before
+		before := !r.Revoked.Equal(now)
+		if !before {
 			m.log.InfoContext(ctx, "token revoked", "user", r.Owner, "token", r.ID, "by", actor)
 		}
+		ended = append(ended, Ended{r, before})
 	}
-	return records, m.forgetNow(ctx, digests)
+	return ended, m.forgetNow(ctx, digests)
 }
 
 // Disable keeps a user's tokens from opening anything, and new ones from being

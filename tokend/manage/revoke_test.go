@@ -13,16 +13,16 @@ import (
 )
 
 // waysToRevoke are all that end a token of alice's.
-var waysToRevoke = map[string]func(context.Context, *fixture, token.Secret, token.Record) ([]token.Record, error){
-	"by ID": func(ctx context.Context, f *fixture, _ token.Secret, r token.Record) ([]token.Record, error) {
+var waysToRevoke = map[string]func(context.Context, *fixture, token.Secret, token.Record) ([]manage.Ended, error){
+	"by ID": func(ctx context.Context, f *fixture, _ token.Secret, r token.Record) ([]manage.Ended, error) {
 		record, err := f.Revoke(ctx, actor, r.ID)
-		return []token.Record{record}, err
+		return []manage.Ended{record}, err
 	},
-	"by secret": func(ctx context.Context, f *fixture, s token.Secret, _ token.Record) ([]token.Record, error) {
+	"by secret": func(ctx context.Context, f *fixture, s token.Secret, _ token.Record) ([]manage.Ended, error) {
 		record, err := f.RevokeFound(ctx, actor, s.Reveal())
-		return []token.Record{record}, err
+		return []manage.Ended{record}, err
 	},
-	"by owner": func(ctx context.Context, f *fixture, _ token.Secret, r token.Record) ([]token.Record, error) {
+	"by owner": func(ctx context.Context, f *fixture, _ token.Secret, r token.Record) ([]manage.Ended, error) {
 		return f.RevokeAll(ctx, actor, r.Owner)
 	},
 }
@@ -38,7 +38,7 @@ func TestARevokedTokenIsKeptAsRevoked(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", way, err)
 		}
-		same(t, way, revoked, []token.Record{record})
+		same(t, way, revoked, []manage.Ended{{Record: record}})
 		same(t, way+", what is kept", f.kept(t, secret.Digest()), record)
 		if !f.kept(t, bystander.Digest()).Revoked.IsZero() {
 			t.Errorf("%s: another's token was revoked", way)
@@ -84,9 +84,9 @@ func TestRevokingASecondTimeChangesNothing(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: %v", way, err)
 			}
-			same(t, way, again, first)
+			same(t, way, again, []manage.Ended{{Record: first[0].Record, Before: true}})
 		})
-		same(t, way+", what is kept", f.kept(t, secret.Digest()), first[0])
+		same(t, way+", what is kept", f.kept(t, secret.Digest()), first[0].Record)
 		same(t, way+", audit trail", f.events(t), events)
 		same(t, way+", log", lines, []line{})
 		// Whoever asks again may do so because it was not forgotten before.
@@ -96,25 +96,25 @@ func TestRevokingASecondTimeChangesNothing(t *testing.T) {
 
 func TestRevokingAllEndsAllOfOneUser(t *testing.T) {
 	f := newFixture(t, manage.Limits{})
-	_, before := f.create(t, "alice", "")
+	_, first := f.create(t, "alice", "")
 	f.now = f.now.Add(time.Second)
 	_, expired := f.create(t, "alice", "1s")
 	f.now = f.now.Add(time.Second)
 	_, active := f.create(t, "alice", "")
 	bystander, _ := f.create(t, "bob", "")
-	before, err := f.Revoke(t.Context(), actor, before.ID)
+	before, err := f.Revoke(t.Context(), actor, first.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	f.now = f.now.Add(time.Minute)
 	expired.Revoked, active.Revoked = token.Time(f.now), token.Time(f.now)
-	var revoked []token.Record
+	var revoked []manage.Ended
 	lines := f.logged(t, func() { revoked, err = f.RevokeAll(t.Context(), actor, "alice") })
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "all of them, newest first", revoked, []token.Record{active, expired, before})
+	same(t, "all of them, newest first", revoked, []manage.Ended{{Record: active}, {Record: expired}, {Record: before.Record, Before: true}})
 	same(t, "bob's", f.kept(t, bystander.Digest()).Revoked, time.Time{})
 	same(t, "log", lines, []line{
 		{Level: "INFO", Msg: "token revoked", User: "alice", Token: active.ID, By: actor},

@@ -16,7 +16,7 @@ var (
 	ErrExists = errors.New("a token with this ID or digest exists already")
 	// ErrUnwritable says that nothing can be written just now, because the disk is
 	// full, failing or read-only, or rights are missing. Look-ups go on.
-	ErrUnwritable = errors.New("the store cannot be written")
+	ErrUnwritable error = token.NotNowError("the store cannot be written")
 	// ErrLocked says that another tokend has the store open, which serves only one.
 	ErrLocked = errors.New("another tokend uses it")
 )

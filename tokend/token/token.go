@@ -5,6 +5,11 @@ package token
 
 import "errors"
 
+// NotNowError is an error for which nothing was changed, and with which the same may succeed later.
+type NotNowError string
+
+func (e NotNowError) Error() string { return string(e) }
+
 // What a store or the management can say of a token or a user. Callers branch
 // on these with errors.Is; the wrapping error adds which one was meant.
 var (

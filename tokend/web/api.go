@@ -110,12 +110,21 @@ func (a *api) problem(ctx context.Context, err error, attrs ...any) error {
 		status = http.StatusNotFound
 	case errors.Is(err, token.ErrTooMany), errors.Is(err, token.ErrUserDisabled):
 		status = http.StatusConflict
+	case is[token.NotNowError](err):
+		status = http.StatusServiceUnavailable
+		a.log.ErrorContext(ctx, "request failed", append(attrs, "err", said)...)
 	case errors.Is(ctx.Err(), context.Canceled):
 		a.log.InfoContext(ctx, "the caller did not wait for the answer", append(attrs, "err", said)...)
 	default:
 		a.log.ErrorContext(ctx, "request failed", append(attrs, "err", said)...)
 	}
 	return huma.NewError(status, said)
+}
+
+// is tells whether the error is of the type.
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 func (a *api) create(ctx context.Context, actor string, in *body[NewToken]) (*createdReply, error) {
@@ -136,28 +145,31 @@ func (a *api) tokens(ctx context.Context, _ string, in *tokenPage) (*body[[]Toke
 	return &body[[]Token]{showAll(views, showToken)}, nil
 }
 
-func (a *api) revoke(ctx context.Context, actor string, in *tokenID) (*body[Token], error) {
+func (a *api) revoke(ctx context.Context, actor string, in *tokenID) (*body[EndedToken], error) {
 	return a.revoked(a.manager.Revoke(ctx, actor, in.ID))
 }
 
-func (a *api) revokeFound(ctx context.Context, actor string, in *body[Found]) (*body[Token], error) {
+func (a *api) revokeFound(ctx context.Context, actor string, in *body[Found]) (*body[EndedToken], error) {
 	return a.revoked(a.manager.RevokeFound(ctx, actor, in.Body.Secret))
 }
 
-func (a *api) revoked(record token.Record, err error) (*body[Token], error) {
+func (a *api) revoked(ended manage.Ended, err error) (*body[EndedToken], error) {
 	if err != nil {
 		return nil, err
 	}
-	return &body[Token]{showToken(a.manager.View(record))}, nil
+	return &body[EndedToken]{a.showEnded(ended)}, nil
 }
 
-func (a *api) revokeAll(ctx context.Context, actor string, in *ofUser) (*body[[]Token], error) {
-	records, err := a.manager.RevokeAll(ctx, actor, in.User)
+func (a *api) revokeAll(ctx context.Context, actor string, in *ofUser) (*body[[]EndedToken], error) {
+	ended, err := a.manager.RevokeAll(ctx, actor, in.User)
 	if err != nil {
 		return nil, err
 	}
-	show := func(r token.Record) Token { return showToken(a.manager.View(r)) }
-	return &body[[]Token]{showAll(records, show)}, nil
+	return &body[[]EndedToken]{showAll(ended, a.showEnded)}, nil
+}
+
+func (a *api) showEnded(e manage.Ended) EndedToken {
+	return EndedToken{showToken(a.manager.View(e.Record)), e.Before}
 }
 
 func (a *api) users(ctx context.Context, _ string, _ *none) (*body[[]User], error) {

@@ -39,9 +39,13 @@ func TestWhatNeverHappensIsNull(t *testing.T) {
 	f.says(t, "PUT "+users+"/alice", disable, "")
 	f.says(t, "GET "+users, "", `[{"name":"alice","disabled":"2026-03-04T05:07:07.891234Z","tokens":1}]`)
 	ended := strings.NewReplacer("active", "revoked", "false", "true").Replace(token(`"2026-03-04T05:07:07.891234Z"`))
-	f.says(t, "DELETE "+tokens+"/"+id, "", ended)
-	f.says(t, "DELETE "+tokens+"?user=alice", "", "["+ended+"]")
-	f.says(t, "POST "+tokens+"/found", `{"secret":"`+made.Secret+`"}`, ended)
+	ended = strings.TrimSuffix(ended, "}") + `,"revoked_before":`
+	f.says(t, "DELETE "+tokens+"/"+id, "", ended+"false}")
+	f.now = begin.Add(2 * time.Minute)
+	f.says(t, "DELETE "+tokens+"/"+id, "", ended+"true}")
+	f.says(t, "DELETE "+tokens+"?user=alice", "", "["+ended+"true}]")
+	f.says(t, "POST "+tokens+"/found", `{"secret":"`+made.Secret+`"}`, ended+"true}")
+	f.now = begin.Add(time.Minute)
 	f.says(t, "PUT "+users+"/alice", enable, "")
 	f.says(t, "GET "+users, "", `[{"name":"alice","disabled":null,"tokens":0}]`)
 	f.says(t, "GET "+audit, "", "["+strings.Join([]string{

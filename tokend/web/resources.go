@@ -21,6 +21,13 @@ type Token struct {
 	UserDisabled bool `json:"user_disabled" doc:"Whether the owner is disabled: then an active token opens nothing either"`
 }
 
+// EndedToken is one that is revoked.
+type EndedToken struct {
+	Token
+
+	Before bool `json:"revoked_before" doc:"Whether it was revoked before, and is unchanged"`
+}
+
 // NewToken asks for a token.
 type NewToken struct {
 	User   string `json:"user"`

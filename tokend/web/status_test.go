@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -207,6 +208,18 @@ func TestWhatTheStoreFailsAtIsAnsweredAndLogged(t *testing.T) {
 				t.Errorf("%s: logged %s, want %s", request, log, words)
 			}
 		}
+	}
+}
+
+// TestWhatCannotBeDoneNowMayBeTriedAgain: by its status, too.
+func TestWhatCannotBeDoneNowMayBeTriedAgain(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	f.forget = fmt.Errorf("somewhere: %w", token.NotNowError("the disk is full"))
+	made := f.create(t, "alice")
+	f.log.Reset()
+	reply := f.ask(t, "DELETE "+tokens+"/"+made.Token.ID, "")
+	if said, err := problem(reply); err != nil || reply.Code != http.StatusServiceUnavailable || !strings.Contains(said, "somewhere: the disk is full") || !strings.Contains(f.log.String(), "level=ERROR") {
+		t.Errorf("got %d, %v, %s; logged %s", reply.Code, err, said, f.log.String())
 	}
 }
 
