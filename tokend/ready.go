@@ -68,6 +68,8 @@ func (r readiness) status() int {
 	return http.StatusOK
 }
 
+const elsewhere = "the pooler leads to another database, where nothing is asked"
+
 // readiness looks at all that logins and changes need.
 func (n *node) readiness(ctx context.Context) (r readiness) {
 	if err := n.auth.InPlace(); err != nil {
@@ -93,6 +95,10 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 			}
 		}
 		return r
+	case ofMany && s.Elsewhere() && left > 0:
+		r.weak, r.left = append(r.weak, elsewhere), left
+	case ofMany && s.Elsewhere():
+		r.down = append(r.down, elsewhere)
 	case !ofMany && errors.Is(err, store.ErrUnwritable): // what is cached is of a database that is not there
 		r.down = append(r.down, "the database is not in its place, or its disk fails")
 	case left > 0:
@@ -118,6 +124,7 @@ func (n *node) ping(ctx context.Context) error {
 	}
 	if err == nil {
 		n.storeSeen.Store(&asked)
+		n.verifier.StoreAnswers(ctx)
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"tokend/config"
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/socket"
+	"tokend/tokend/verify"
 )
 
 const (
@@ -39,7 +40,8 @@ func (n *node) listening(t *testing.T) (path string) {
 
 const changesRefused = "nothing can be changed, as nothing past the pooler tells where it leads"
 
-// TestDegradedIsWhoCanChangeNothing, though logins are answered: the way past the pooler is away.
+// TestDegradedIsWhoCanChangeNothing, though logins are answered: the way past the pooler is away; and who
+// may ask nothing, as the pooler leads elsewhere.
 func TestDegradedIsWhoCanChangeNothing(t *testing.T) {
 	server, err := servers.StartPostgreSQL("fsync=off")
 	if err != nil {
@@ -57,7 +59,7 @@ func TestDegradedIsWhoCanChangeNothing(t *testing.T) {
 	}
 	atEnd(t, past.Close)
 	n := over(t, "[store]\nurl = '"+pooler.URL("postgres")+"'\ndirect_url = 'postgres://tokend@"+past.Addr()+"/postgres?sslmode=disable'\n")
-	inBackground(t, func(ctx context.Context) { n.store.(shared).Watch(ctx, n.heard, n.takeKeys) })
+	inBackground(t, func(ctx context.Context) { n.store.(shared).Watch(ctx, n.heard, nil) })
 	expect := func(want string) {
 		t.Helper()
 		var is readiness
@@ -73,6 +75,56 @@ func TestDegradedIsWhoCanChangeNothing(t *testing.T) {
 	expect("degraded: " + changesUnsaid + "; " + changesRefused + "; the log says more")
 	past.Heal()
 	expect("ready")
+	other, err := server.NewDatabase(t.Context(), "template0")
+	if err == nil {
+		err = pooler.Lead("postgres", server, other)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said string
+	for begun := time.Now(); !strings.HasPrefix(said, "degraded: "+elsewhere+", and cached records are believed for 1") && time.Since(begun) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
+		said = n.readiness(t.Context()).String()
+	}
+	if !strings.HasPrefix(said, "degraded: "+elsewhere) {
+		t.Errorf("led elsewhere, it says %q", said)
+	}
+}
+
+// TestTheStoreThatAnswersIsWaitedFor: nobody has logged in since it hung, and it is slow.
+func TestTheStoreThatAnswersIsWaitedFor(t *testing.T) {
+	server, err := servers.StartPostgreSQL("fsync=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, server.Stop)
+	way, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, way.Close)
+	n := over(t, "[store]\nurl = 'postgres://tokend@"+way.Addr()+"/postgres?sslmode=disable'\n")
+	secret := n.create(t)
+	if err := n.ping(t.Context()); err != nil { // makes a connection
+		t.Fatal(err)
+	}
+	way.Hang()
+	for range 3 {
+		n.check(t.Context(), secret)
+	}
+	way.Delay(func(fromClient bool, _ []byte) time.Duration {
+		if fromClient {
+			return 0
+		}
+		return 150 * time.Millisecond
+	})
+	way.Heal()
+	for n.ping(t.Context()) != nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if got := n.check(t.Context(), secret); got != verify.OK {
+		t.Errorf("it says %s", got)
+	}
 }
 
 // shares is a daemon over a PostgreSQL and a Redis, of which it asks neither by itself.

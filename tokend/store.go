@@ -32,7 +32,7 @@ type tokenStore interface {
 }
 
 // shared is a store of several daemons: it tells of what the others change, whether it
-// hears of that now and why not, why nothing can be changed, since when it is the one that it is, and whether what was
+// hears of that now and why not, why nothing can be changed, whether its pooler leads elsewhere, since when it is the one that it is, and whether what was
 // looked up is of it, the time that all go by, and the keys of a cache that they share.
 type shared interface {
 	Watch(ctx context.Context, forget postgres.Forget, keys postgres.TakeKeys)
@@ -40,6 +40,7 @@ type shared interface {
 	Heard() time.Time
 	WatchErr() error
 	ChangesErr() error
+	Elsewhere() bool
 	Since() time.Time
 	Proved(since time.Time) bool
 	Now() time.Time

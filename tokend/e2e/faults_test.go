@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,23 @@ func inRedis(args ...any) func(*testing.T, *grid) {
 	return func(t *testing.T, g *grid) {
 		_, err := g.redis.Exec(t.Context(), args...)
 		must(t, err)
+	}
+}
+
+// ended counts the connections to Redis that a row has ended: with none it would show nothing.
+type ended struct{ n atomic.Int64 }
+
+var connections ended
+
+func (e *ended) end(t *testing.T, g *grid) {
+	n, err := g.redis.Exec(t.Context(), "CLIENT", "KILL", "TYPE", "normal")
+	must(t, err)
+	e.n.Add(n.(int64))
+}
+
+func (e *ended) wereEnded(t *testing.T, g *grid) {
+	if n := e.n.Swap(0); n < int64(len(g.nodes)) {
+		t.Errorf("%d connections were ended", n)
 	}
 }
 
@@ -121,7 +139,7 @@ var redisFaults = []fault{
 		hit: everyNode, says: "ready", often: tooOld,
 	},
 	{
-		name: "the connections to Redis ended, again and again", inflict: nothing, again: inRedis("CLIENT", "KILL", "TYPE", "normal"), heal: nothing, through: []int{1},
+		name: "the connections to Redis ended, again and again", inflict: nothing, again: connections.end, heal: connections.wereEnded, through: []int{1},
 		hit: everyNode, says: "ready",
 	},
 }
@@ -132,7 +150,7 @@ var secureFaults = []fault{
 		hit: everyNode, says: noCache, down: cacheDown, grows: []string{cacheFail, pending},
 	},
 	{
-		name: "the connections to a Redis with TLS ended, again and again", inflict: nothing, again: inRedis("CLIENT", "KILL", "TYPE", "normal"), heal: nothing, through: []int{1},
+		name: "the connections to a Redis with TLS ended, again and again", inflict: nothing, again: connections.end, heal: connections.wereEnded, through: []int{1},
 		every: 500 * time.Millisecond, hit: everyNode, // a handshake takes its time, so that they may say both
 	},
 	{

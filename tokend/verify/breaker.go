@@ -41,7 +41,7 @@ func (b *breaker) note(ctx context.Context, begun time.Time, err error) {
 	switch {
 	case err == nil:
 		if b.failures >= tolerated {
-			b.log.InfoContext(ctx, "the store answers again")
+			b.log.InfoContext(ctx, "logins wait for the store again")
 		}
 		b.failures, b.why = 0, nil
 	case time.Since(begun) >= patience:

@@ -89,11 +89,36 @@ func TestAStoreThatHangsIsAskedAgain(t *testing.T) {
 			heal()
 			synctest.Wait()
 			f.expect(t, secret, verify.Revoked)
-			for _, want := range []string{"the store hangs: until it answers", "the store answers again"} {
+			for _, want := range []string{"the store hangs: until it answers", "logins wait for the store again"} {
 				if n := strings.Count(f.log.String(), `"msg":"`+want); n != 1 {
 					t.Errorf("the log has %d lines %q, want 1", n, want)
 				}
 			}
+		})
+	}
+}
+
+// TestAStoreThatAnswersOthersIsWaitedFor: nobody has logged in since it hung, and it is slower than what
+// logins wait for one that hangs.
+func TestAStoreThatAnswersOthersIsWaitedFor(t *testing.T) {
+	for _, told := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t, verify.Config{})
+			secret := f.mint(t, token.Record{})
+			heal := hung(t, f)
+			heal()
+			f.source.replace(func(ctx context.Context, d token.Digest) (token.Record, error) {
+				time.Sleep(150 * time.Millisecond)
+				return f.source.Store.Lookup(ctx, d)
+			})
+			time.Sleep(time.Minute)
+			want := verify.Unavailable
+			if told {
+				f.StoreAnswers(t.Context())
+				want = verify.OK
+			}
+			f.expect(t, secret, want)
+			time.Sleep(time.Second) // the question ends
 		})
 	}
 }

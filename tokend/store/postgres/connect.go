@@ -35,7 +35,7 @@ const connectTimeout = 2 * time.Second
 
 // parse returns how to connect to what the URL under a key of [store] names.
 func parse(key, text string, password func() (string, error)) (*pgxpool.Config, error) {
-	if err := checkRegular(text); err != nil {
+	if err := checkRegular(text, "sslrootcert", "sslcert", "sslkey"); err != nil {
 		return nil, fmt.Errorf("[store] %s: %w", key, err)
 	}
 	settings, err := pgxpool.ParseConfig(text) // whose errors hide the password
@@ -46,7 +46,7 @@ func parse(key, text string, password func() (string, error)) (*pgxpool.Config, 
 		return nil, fmt.Errorf("[store] %s: %w", key, err)
 	}
 	settings.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) (err error) {
-		if err := checkRegular(text); err != nil { // some are read again
+		if err := checkRegular(text, "sslcert", "sslkey"); err != nil { // which are read again
 			return fmt.Errorf("[store] %s: %w", key, err)
 		}
 		c.Password = "" // such as of ~/.pgpass
@@ -66,15 +66,15 @@ func parse(key, text string, password func() (string, error)) (*pgxpool.Config, 
 // longestPEM is far beyond all certificates that a machine believes.
 const longestPEM = 16 << 20
 
-// checkRegular returns an error if the URL names a file from which reading could wait for ever, or
-// have no end.
-func checkRegular(text string) error {
+// checkRegular returns an error if one of these parameters of the URL names a file from which reading
+// could wait for ever, or have no end.
+func checkRegular(text string, parameters ...string) error {
 	u, err := url.Parse(text)
 	if err != nil {
 		return nil //nolint:nilerr // it is told by whoever reads the whole
 	}
 	u.RawQuery = strings.ReplaceAll(u.RawQuery, "+", "%2B") // for the driver it is no space
-	for _, parameter := range []string{"sslrootcert", "sslcert", "sslkey"} {
+	for _, parameter := range parameters {
 		name := u.Query().Get(parameter)
 		if parameter == "sslrootcert" && name == "system" { // the authorities that the machine believes
 			continue
@@ -130,7 +130,7 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 // who they are: others on the way to them could answer in their place. With verify-ca, or
 // require and sslrootcert, that is whoever has a certificate of the same authority.
 func Unproven(text string) (hosts []string) {
-	if checkRegular(text) != nil {
+	if checkRegular(text, "sslrootcert", "sslcert", "sslkey") != nil {
 		return nil // as connecting will tell
 	}
 	settings, err := pgconn.ParseConfig(text)

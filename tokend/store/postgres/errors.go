@@ -65,11 +65,8 @@ func explain(err error) error {
 		if errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("no answer from PostgreSQL, or from the pooler before it; does it hang, is it overloaded, or has the way to it broken?: %w", err)
 		}
-		if _, ok := errors.AsType[*net.DNSError](err); ok {
-			return fmt.Errorf("no machine is known by the name in [store] url (or direct_url): mend it, or the names that this machine knows (DNS, /etc/hosts): %w", err)
-		}
 		if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
-			return fmt.Errorf("no connection to PostgreSQL, or to the pooler before it; is it running where [store] url (or direct_url) says, does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)
+			return fmt.Errorf("no connection to PostgreSQL, or to the pooler before it; is it running where [store] url (or direct_url) says, does this machine know each name there (DNS, /etc/hosts), does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)
 		}
 		return err
 	}
@@ -96,7 +93,7 @@ func explain(err error) error {
 		case strings.Contains(said, "authentication failed"):
 			return fmt.Errorf("%s: %w", mendPassword, err)
 		}
-		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: does it have this database, and the password of now in its list of users, and is PostgreSQL running behind it?: %w", err)
+		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: does it have this database, the password of now in its list of users, and room for more clients (max_client_conn), and is PostgreSQL running behind it?: %w", err)
 	case readOnly:
 		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in [store] url (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, err)
 	case diskFull:

@@ -54,6 +54,15 @@ var ErrElsewhere = errElsewhere
 // ErrUnproved is what is said of a change where nothing can tell where the pooler leads.
 var ErrUnproved = errUnproved
 
+// LateChange is what is said of a change that ends with that error when its time is up.
+func (s *Store) LateChange(ctx context.Context, why error) error {
+	_, err := do(ctx, s, store.Mint, func(ctx context.Context) (none, error) {
+		<-ctx.Done()
+		return none{}, why
+	})
+	return err
+}
+
 // Unproved is what is said of a change where that is why nothing can tell.
 func Unproved(why error) error { return explain(unproved(why)) }
 
@@ -72,9 +81,6 @@ func (s *Store) PastIdle() int32 { return s.past.Stat().IdleConns() }
 
 // Mark is the number of the lock that is held by whoever Watches.
 func (s *Store) Mark() int64 { return *s.mark.Load() }
-
-// Elsewhere tells whether the pooler was found to lead elsewhere, for all who ask.
-func (s *Store) Elsewhere() bool { return s.elsewhere.Load() }
 
 // Broken tells whether the error is of a connection that was there, so that another may do.
 func Broken(err error) bool { return broken(err) }

@@ -139,14 +139,11 @@ func (s *Store) Import(ctx context.Context, rows store.Rows, step func(Phase)) (
 }
 
 func (s *Store) importAll(ctx context.Context, rows store.Rows, step func(Phase)) (*store.Tally, error) {
-	tx, err := s.pool.BeginTx(ctx, beginChange)
+	tx, err := s.startChange(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var sent *store.Tally
-	if err = s.checkChange(ctx, tx); err == nil {
-		sent, err = fillEmpty(ctx, tx, rows, step)
-	}
+	sent, err := fillEmpty(ctx, tx, rows, step)
 	if err == nil {
 		err = compare(ctx, tx, sent, step)
 	}

@@ -33,11 +33,11 @@ const keptKeys = 2
 func (s *Store) CacheKeys(ctx context.Context) ([]CacheKey, error) {
 	return do(ctx, s, store.CacheKeys, func(ctx context.Context) (keys []CacheKey, err error) {
 		conn, err := s.connect(ctx)
-		if err == nil {
-			keys, err = cacheKeys(ctx, conn)
-			err = errors.Join(err, hangUp(ctx, conn))
+		if err != nil {
+			return nil, err
 		}
-		return keys, err
+		defer func() { _ = hangUp(ctx, conn) }() // what was read holds all the same
+		return cacheKeys(ctx, conn)
 	})
 }
 

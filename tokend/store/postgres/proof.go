@@ -58,18 +58,30 @@ func (s *Store) readThrough(ctx context.Context, digest token.Digest) (record to
 	return record, found
 }
 
-// checkChange refuses a change that would be made elsewhere: nobody would hear of it, and it
-// would be lost.
-func (s *Store) checkChange(ctx context.Context, tx pgx.Tx) error {
-	if !s.pooled {
-		return nil
+// startChange begins a change. Through a pooler it is refused unless it is proved where that leads:
+// nobody would hear of a change that is made elsewhere, and it would be lost. While that is being
+// found out, no connection of the pooler's is kept from the logins.
+func (s *Store) startChange(ctx context.Context) (tx pgx.Tx, err error) {
+	start := func() (pgx.Tx, error) {
+		return again(ctx, s.pool, func() (pgx.Tx, error) { return s.pool.BeginTx(ctx, beginChange) })
 	}
-	_, err := s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
-		err = tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock_shared($1)`, lock).Scan(&free)
+	if !s.pooled {
+		return start()
+	}
+	_, err = s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
+		if tx, err = start(); err != nil {
+			return false, err
+		}
+		if err = tx.QueryRow(ctx, tryLock, lock).Scan(&free); err != nil || free {
+			rollback(ctx, tx)
+		}
 		return free, err
 	})
-	return err
+	return tx, err
 }
+
+// tryLock takes the lock, if it can, as others may at the same time.
+const tryLock = `SELECT pg_try_advisory_xact_lock_shared($1)`
 
 // tries is how many proofs are asked for: one may end, with its connection.
 const tries = 2
@@ -102,7 +114,7 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 			break
 		}
 		free, err := try(ctx, p.lock)
-		held := err == nil && free && s.held(ctx, p)
+		held := err == nil && free && s.stillHeld(ctx, p)
 		s.leave(ctx, p)
 		switch {
 		case held:
@@ -134,8 +146,8 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 }
 
 var (
-	errLost     = errors.New("the connections that could have told were ended meanwhile")
-	errUnproved = errors.New("past the pooler, by [store] direct_url, nothing can tell where it leads, so that nothing is changed there")
+	errLost           = errors.New("the connections that could have told were ended meanwhile")
+	errUnproved error = token.NotNowError("past the pooler, by [store] direct_url, nothing can tell where it leads, so that nothing is changed there")
 )
 
 // unproved is the error of a change that is not made for that. It is never one that leaves open
@@ -174,6 +186,19 @@ type proof struct {
 	users int // of Store.proving's
 }
 
+// held reports whether it is, without waiting for that.
+func (p *proof) held() bool {
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.begun:
+		return p.err == nil
+	default:
+		return false
+	}
+}
+
 // proving is the one that is joined.
 type proving struct {
 	mu     sync.Mutex
@@ -186,11 +211,11 @@ type proving struct {
 func (s *Store) join(ctx context.Context, h haste) (p *proof, own bool, err error) {
 	s.proving.mu.Lock()
 	p = s.proving.now
+	if h == hurried && time.Since(s.proving.silent) < heartbeat && !p.held() {
+		s.proving.mu.Unlock()
+		return nil, false, context.DeadlineExceeded
+	}
 	if own = p == nil; own {
-		if h == hurried && time.Since(s.proving.silent) < heartbeat {
-			s.proving.mu.Unlock()
-			return nil, false, context.DeadlineExceeded
-		}
 		p = &proof{lock: rand.Int64(), begun: make(chan struct{})} //nolint:gosec // so that no other one is the same
 		s.proving.now = p
 		go s.hold(context.WithoutCancel(ctx), p)
@@ -229,9 +254,9 @@ func (s *Store) hold(ctx context.Context, p *proof) {
 	close(p.begun)
 }
 
-// held reports whether it is, now that somebody has found the lock free. Nobody's time ends the
+// stillHeld reports whether it is, now that somebody has found the lock free. Nobody's time ends the
 // transaction that others need; and the first who finds out does so for all.
-func (s *Store) held(ctx context.Context, p *proof) bool {
+func (s *Store) stillHeld(ctx context.Context, p *proof) bool {
 	p.asked.Lock()
 	defer p.asked.Unlock()
 	return s.elsewhere.Load() || within(context.WithoutCancel(ctx), provedWithin, func(ctx context.Context) error {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -76,8 +78,66 @@ func TestTheKeysOfTheCacheAreMadeInTheRightDatabase(t *testing.T) {
 	check(pooler.Lead(database, server, other))
 	made, err := s.CacheKeys(t.Context())
 	check(err)
-	if kept := keysOf(t, open(t, server.URL(database)), 1, 0); kept[0] != made[0] {
+	direct := open(t, server.URL(database))
+	if kept := keysOf(t, direct, 1, 0); kept[0] != made[0] {
 		t.Error("others have been made there")
+	}
+	for range 30 {
+		keysOf(t, s, 1, 0)
+	}
+	conn := connect(t.Context(), server.URL(database))
+	var sessions int
+	check(conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = $1`, database).Scan(&sessions))
+	check(conn.Close(t.Context()))
+	if sessions > 25 {
+		t.Errorf("%d sessions are left", sessions)
+	}
+}
+
+// TestAChangeThatWaitsToBeRefusedKeepsNoConnectionFromLogins: those of the pooler are few.
+func TestAChangeThatWaitsToBeRefusedKeepsNoConnectionFromLogins(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	past.Hang()
+	var changes sync.WaitGroup
+	for range 8 {
+		changes.Go(func() { _ = s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}) })
+	}
+	inUse, looks := 0, 0
+	for begun := time.Now(); time.Since(begun) < 400*time.Millisecond; time.Sleep(5 * time.Millisecond) {
+		looks++
+		if s.ChangesInUse() > 0 {
+			inUse++
+		}
+	}
+	changes.Wait()
+	if inUse > looks/4 {
+		t.Errorf("at %d of %d looks connections are in use", inUse, looks)
+	}
+}
+
+// TestWhatTheListeningSessionProvesCanBeChanged, though there is no other connection past the pooler, and
+// nothing else is said.
+func TestWhatTheListeningSessionProvesCanBeChanged(t *testing.T) {
+	t.Parallel()
+	database := newName(t, "current")
+	role := database + "_direct"
+	admin := func(sql string) { t.Helper(); run(t.Context(), server.URL("postgres"), sql) }
+	admin(`CREATE ROLE ` + role + ` LOGIN IN ROLE tokend`)
+	t.Cleanup(func() { run(context.Background(), server.URL("postgres"), `DROP ROLE `+role) })
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, server).URL(database), Direct: server.URLAs(role, database)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	admin(`ALTER ROLE ` + role + ` CONNECTION LIMIT 1`)
+	admin(fmt.Sprintf(`SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
+		WHERE usename = '%s' AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %d)`, role, uint32(s.Mark())))
+	for begun := time.Now(); time.Since(begun) < 3*time.Second; time.Sleep(100 * time.Millisecond) {
+		mint(t, s)
+		if err := s.ChangesErr(); err != nil {
+			t.Fatalf("it says %v", err)
+		}
 	}
 }
 
@@ -124,6 +184,49 @@ func TestAChangeWhoseTimeIsUpIsRefusedForSure(t *testing.T) {
 	err = s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created})
 	if !errors.Is(err, postgres.ErrUnproved) || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("it is told %v", err)
+	}
+}
+
+// TestWhatIsLateIsNotMadeElsewhereForSure.
+func TestWhatIsLateIsNotMadeElsewhereForSure(t *testing.T) {
+	t.Parallel()
+	s, _ := openUnheard(t)
+	for _, why := range []error{postgres.ErrElsewhere, postgres.ErrUnproved} {
+		if err := s.LateChange(t.Context(), why); !errors.Is(err, why) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it is told %v, want %v", err, why)
+		}
+	}
+}
+
+// TestWhoseProofIsSilentIsToldWhatOthersHaveFound: the pooler leads elsewhere.
+func TestWhoseProofIsSilentIsToldWhatOthersHaveFound(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	if _, err := s.ProveLookUp(t.Context(), free); !errors.Is(err, postgres.ErrElsewhere) || !s.Elsewhere() {
+		t.Fatalf("the first is told %v", err)
+	}
+	past.Hang()
+	if _, err := s.ProveLookUp(t.Context(), free); !errors.Is(err, postgres.ErrElsewhere) {
+		t.Errorf("it is told %v", err)
+	}
+}
+
+// TestALookUpDoesNotWaitWhereItWasSilent, though a change does.
+func TestALookUpDoesNotWaitWhereItWasSilent(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	past.Hang()
+	if _, err := s.ProveLookUp(t.Context(), free); err != nil {
+		t.Fatal(err)
+	}
+	var change sync.WaitGroup
+	defer change.Wait()
+	change.Go(func() { _, _ = s.ProveChange(t.Context(), free) })
+	time.Sleep(50 * time.Millisecond) // its proof has begun
+	healed := time.AfterFunc(300*time.Millisecond, past.Heal)
+	defer healed.Stop()
+	if proved, err := s.ProveLookUp(t.Context(), free); proved || err != nil { // had it waited, it would know better
+		t.Errorf("it is told %t, %v", proved, err)
 	}
 }
 

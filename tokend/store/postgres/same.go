@@ -7,12 +7,14 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"tokend/tokend/token"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // errElsewhere says what LISTEN on another database never would: it hears nothing.
-var errElsewhere = errors.New("[store] url and direct_url lead to different databases, or to different servers, so that nothing is asked or changed there; let both name the same database on the same server, one through the pooler and one past it")
+var errElsewhere error = token.NotNowError("[store] url and direct_url lead to different databases, or to different servers, so that nothing is asked or changed there; let both name the same database on the same server, one through the pooler and one past it")
 
 const (
 	// provedWithin is how long a change, or a look-up, waits for that to be known.
@@ -27,7 +29,7 @@ const (
 func leadsHere(ctx context.Context, tx pgx.Tx, other *pgxpool.Pool, patience time.Duration) error {
 	lock := rand.Int64() //nolint:gosec // so that no other daemon has the same
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, lock); err != nil {
-		return unproved(err)
+		return err
 	}
 	var free bool
 	if err := within(ctx, patience, func(ctx context.Context) error {
@@ -36,7 +38,7 @@ func leadsHere(ctx context.Context, tx pgx.Tx, other *pgxpool.Pool, patience tim
 		return err
 	}
 	if _, err := tx.Exec(ctx, `SELECT`); err != nil { // it has ended, and with it the lock
-		return unproved(err)
+		return err
 	}
 	return errElsewhere
 }
@@ -50,7 +52,7 @@ func (s *Store) checkSame(ctx context.Context) error {
 		// Whoever does not answer keeps no connection for changes.
 		tx, err := again(ctx, s.past, func() (pgx.Tx, error) { return s.past.Begin(ctx) })
 		if err != nil {
-			return unproved(err)
+			return err
 		}
 		defer rollback(ctx, tx)
 		for _, pool := range []*pgxpool.Pool{s.logins, s.pool} { // one may lead elsewhere where the other says nothing
@@ -103,7 +105,7 @@ func (s *Store) watchPooler(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.noteWay(ctx, err)
+		s.noteChanges(ctx)
 		switch elsewhere := s.elsewhere.Load(); {
 		case elsewhere && !said:
 			s.log.WarnContext(ctx, "nothing is asked or changed through the pooler any more", "err", cmp.Or(err, errElsewhere))
@@ -119,25 +121,40 @@ func (s *Store) watchPooler(ctx context.Context) {
 	}
 }
 
-// noteWay notes, and logs once, that it cannot be told where the pooler leads.
-func (s *Store) noteWay(ctx context.Context, err error) {
-	var doubt *error
-	if errors.Is(err, errUnproved) {
-		doubt = &err
+// noteChanges notes, and logs once, whether a change would be refused because nothing can tell where
+// the pooler leads.
+func (s *Store) noteChanges(ctx context.Context) {
+	err := within(ctx, otherTimeout, func(ctx context.Context) error {
+		_, err := s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
+			return free, s.pool.QueryRow(ctx, tryLock, lock).Scan(&free)
+		})
+		return err
+	})
+	if ctx.Err() != nil {
+		return
 	}
-	switch before := s.doubt.Swap(doubt); {
-	case doubt != nil && before == nil:
-		s.log.WarnContext(ctx, "nothing is changed through the pooler meanwhile", "err", err)
-	case doubt == nil && before != nil:
-		s.log.InfoContext(ctx, "it can be told again where the pooler leads")
+	switch before := s.doubt.Load(); {
+	case errors.Is(err, errUnproved):
+		s.doubt.Store(&err)
+		if before == nil {
+			s.log.WarnContext(ctx, "nothing is changed through the pooler meanwhile", "err", err)
+		}
+	case err == nil || errors.Is(err, errElsewhere): // of what else went wrong, others tell
+		s.doubt.Store(nil)
+		if before != nil {
+			s.log.InfoContext(ctx, "it can be told again where the pooler leads")
+		}
 	}
 }
 
-// ChangesErr says why a change would be refused now though tokens may be looked up: nothing can
-// tell where the pooler leads. Nil: it can, as far as Watch knows, or there is no pooler.
+// ChangesErr says why a change was refused when it was last tried, each second, though tokens may be
+// looked up: nothing can tell where the pooler leads. Nil: something can, or there is no pooler.
 func (s *Store) ChangesErr() error {
 	if doubt := s.doubt.Load(); doubt != nil {
 		return *doubt
 	}
 	return nil
 }
+
+// Elsewhere reports whether the pooler was found to lead to another database, where nothing is asked.
+func (s *Store) Elsewhere() bool { return s.elsewhere.Load() }

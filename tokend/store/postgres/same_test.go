@@ -203,6 +203,9 @@ func TestNoChangeIsMadeInAnotherDatabase(t *testing.T) {
 	err := s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created})
 	const words = "[store] url and direct_url lead to different databases"
 	wantSentence(t, "a new token", err, words)
+	if n := s.ChangesInUse(); n > 0 {
+		t.Errorf("%d connections are kept", n)
+	}
 	_, err = s.Lookup(t.Context(), r.Digest)
 	wantSentence(t, "a look-up after that", err, words)
 	check(pooler.Lead(database, server, database))

@@ -168,14 +168,11 @@ func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool, at 
 // error, too, if it is the commit that was not answered, or not waited for.
 func write[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context, pgx.Tx) (T, error)) (T, error) {
 	return do(ctx, s, op, func(ctx context.Context) (nothing T, err error) {
-		tx, err := again(ctx, s.pool, func() (pgx.Tx, error) { return s.pool.BeginTx(ctx, beginChange) })
+		tx, err := s.startChange(ctx)
 		if err != nil {
 			return nothing, err
 		}
-		var value T
-		if err = s.checkChange(ctx, tx); err == nil {
-			value, err = f(ctx, tx)
-		}
+		value, err := f(ctx, tx)
 		if err != nil {
 			rollback(ctx, tx)
 			return nothing, err
