@@ -76,6 +76,9 @@ func (s *Store) ProveChange(ctx context.Context, try func(context.Context, int64
 	return s.prove(ctx, thorough, try)
 }
 
+// Database is its name.
+func (s *Store) Database() string { return s.pool.Config().ConnConfig.Database }
+
 // PastIdle is how many connections past the pooler wait to be used.
 func (s *Store) PastIdle() int32 { return s.past.Stat().IdleConns() }
 

@@ -104,8 +104,14 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 		}
 	}
 	found, doubt, silent := time.Now(), errLost, false
+	joining := ctx
+	if h == hurried { // two proofs that are late, or end, would take its second
+		var cancel context.CancelFunc
+		joining, cancel = context.WithTimeout(ctx, provedWithin)
+		defer cancel()
+	}
 	for range tries {
-		p, own, err := s.join(ctx, h)
+		p, own, err := s.join(joining, h)
 		if err != nil {
 			doubt, silent = err, errors.Is(err, context.DeadlineExceeded)
 			if h == thorough && silent && !own && ctx.Err() == nil {

@@ -230,6 +230,26 @@ func TestALookUpDoesNotWaitWhereItWasSilent(t *testing.T) {
 	}
 }
 
+// TestALookUpHasHalfASecondForAllProofs: the first comes late, and ends; the second comes too late.
+func TestALookUpHasHalfASecondForAllProofs(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	delay(past, 350*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
+	defer cancel()
+	proved, err := s.ProveLookUp(ctx, func(ctx context.Context, _ int64) (bool, error) {
+		past.Hang()
+		run(context.WithoutCancel(ctx), server.URL("postgres"), `SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity
+			WHERE datname = '`+s.Database()+`' AND state = 'idle in transaction' AND query LIKE '%pg_advisory_xact_lock%'`)
+		past.Cut()
+		past.Hang()
+		return true, nil
+	})
+	if proved || err != nil {
+		t.Errorf("it is told %t, %v", proved, err)
+	}
+}
+
 // TestThatNothingCanBeChangedIsSaid, once in the log, while look-ups go on.
 func TestThatNothingCanBeChangedIsSaid(t *testing.T) {
 	t.Parallel()
