@@ -124,7 +124,7 @@ func (n *node) ping(ctx context.Context) error {
 	}
 	if err == nil {
 		n.storeSeen.Store(&asked)
-		n.verifier.StoreAnswers(ctx)
+		n.verifier.StoreAnswers(ctx, asked)
 	}
 	return err
 }

@@ -5,7 +5,7 @@ package token
 
 import "errors"
 
-// NotNowError is an error for which nothing was changed, and with which the same may succeed later.
+// NotNowError is why something could not be done now; the same may succeed later.
 type NotNowError string
 
 func (e NotNowError) Error() string { return string(e) }

@@ -124,9 +124,13 @@ func (v *Verifier) Apply(s Settings) { v.settings.Store(&s) }
 // Settings are those in force.
 func (v *Verifier) Settings() Settings { return *v.settings.Load() }
 
-// StoreAnswers is told that the source has answered somebody else: no login gives up early any more
-// because it hung before.
-func (v *Verifier) StoreAnswers(ctx context.Context) { v.breaker.note(ctx, time.Now(), nil) }
+// StoreAnswers is told that the source has answered what somebody else asked then: if that was in a
+// login's time, none gives up early any more because it hung before.
+func (v *Verifier) StoreAnswers(ctx context.Context, asked time.Time) {
+	if time.Since(asked) < lookupTimeout {
+		v.breaker.note(ctx, asked, nil)
+	}
+}
 
 // Check says whether the user may come in with the secret, writes one line to
 // the log and counts it. The secret may be anything; it is not kept.

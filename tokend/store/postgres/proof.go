@@ -104,14 +104,11 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 		}
 	}
 	found, doubt, silent := time.Now(), errLost, false
-	joining := ctx
-	if h == hurried { // two proofs that are late, or end, would take its second
-		var cancel context.CancelFunc
-		joining, cancel = context.WithTimeout(ctx, provedWithin)
-		defer cancel()
-	}
-	for range tries {
-		p, own, err := s.join(joining, h)
+	for i := range tries {
+		if h == hurried && i > 0 && time.Since(found) > provedWithin/2 {
+			break // another one that comes late would take the rest of a login's second
+		}
+		p, own, err := s.join(ctx, h)
 		if err != nil {
 			doubt, silent = err, errors.Is(err, context.DeadlineExceeded)
 			if h == thorough && silent && !own && ctx.Err() == nil {
@@ -265,7 +262,7 @@ func (s *Store) hold(ctx context.Context, p *proof) {
 func (s *Store) stillHeld(ctx context.Context, p *proof) bool {
 	p.asked.Lock()
 	defer p.asked.Unlock()
-	return s.elsewhere.Load() || within(context.WithoutCancel(ctx), provedWithin, func(ctx context.Context) error {
+	return s.elsewhere.Load() || within(context.WithoutCancel(ctx), provedWithin/2, func(ctx context.Context) error {
 		_, err := p.tx.Exec(ctx, `SELECT`)
 		return err
 	}) == nil

@@ -102,10 +102,6 @@ func (s *Store) holdMark(ctx context.Context, conn *pgx.Conn) error {
 func (s *Store) watchPooler(ctx context.Context) {
 	for said := false; s.pooled && ctx.Err() == nil; {
 		err := s.checkSame(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		s.noteChanges(ctx)
 		switch elsewhere := s.elsewhere.Load(); {
 		case elsewhere && !said:
 			s.log.WarnContext(ctx, "nothing is asked or changed through the pooler any more", "err", cmp.Or(err, errElsewhere))
@@ -121,12 +117,23 @@ func (s *Store) watchPooler(ctx context.Context) {
 	}
 }
 
-// noteChanges notes, and logs once, whether a change would be refused because nothing can tell where
-// the pooler leads.
+// watchChanges looks each second whether a change would be refused because nothing can tell where the
+// pooler leads, until ctx ends. The log says once that it is so, and that it is over.
+func (s *Store) watchChanges(ctx context.Context) {
+	for s.pooled && ctx.Err() == nil {
+		s.noteChanges(ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(heartbeat):
+		}
+	}
+}
+
 func (s *Store) noteChanges(ctx context.Context) {
 	err := within(ctx, otherTimeout, func(ctx context.Context) error {
 		_, err := s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
-			return free, s.pool.QueryRow(ctx, tryLock, lock).Scan(&free)
+			err = s.pool.QueryRow(ctx, tryLock, lock).Scan(&free)
+			return free, err
 		})
 		return err
 	})
