@@ -62,7 +62,7 @@ func TestDegradedIsWhoCanChangeNothing(t *testing.T) {
 	inBackground(t, func(ctx context.Context) { n.store.(shared).Watch(ctx, n.heard, nil) })
 	expect := func(want string) {
 		t.Helper()
-		var is readiness
+		is := n.readiness(t.Context())
 		for begun := time.Now(); is.String() != want && time.Since(begun) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
 			is = n.readiness(t.Context())
 		}
