@@ -93,7 +93,7 @@ func TestARevokeHoldsWhileDaemonsUseDifferentPrimaries(t *testing.T) {
 	for round := range 2 {
 		late.waitReady(t)
 		ahead.waitReady(t)
-		made := make([]web.Created, 400)
+		made := make([]web.Created, 500) // for half a minute: the Sentinels may contest the election
 		for i := range made {
 			made[i] = late.mustCreate(t, "alice")
 		}
@@ -130,7 +130,7 @@ func TestARevokeHoldsWhileDaemonsUseDifferentPrimaries(t *testing.T) {
 					t.Error(err)
 				}
 				revoked.Add(1)
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(40 * time.Millisecond)
 			}
 			if !changed.Load() {
 				t.Error("nothing was revoked while another server became the primary: nothing was shown")

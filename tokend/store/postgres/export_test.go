@@ -68,7 +68,7 @@ func Unproved(why error) error { return explain(unproved(why)) }
 
 // ProveLookUp has a lock tried that is held past the pooler.
 func (s *Store) ProveLookUp(ctx context.Context, try func(context.Context, int64) (free bool, err error)) (proved bool, err error) {
-	return s.prove(ctx, hurried, try)
+	return s.prove(ctx, &waiting{provedWithin}, try)
 }
 
 // ProveChange does so for a change.

@@ -85,6 +85,12 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+func (l *lines) all() string {
+	l.Lock()
+	defer l.Unlock()
+	return l.text.String()
+}
+
 func (l *lines) count(words string) int {
 	l.Lock()
 	defer l.Unlock()

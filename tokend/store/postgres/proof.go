@@ -40,9 +40,9 @@ func (s *Store) lookThrough(ctx context.Context, digest token.Digest, lock int64
 }
 
 // readThrough is readOnce through the pooler. What is not proved is noted as that.
-func (s *Store) readThrough(ctx context.Context, digest token.Digest) (record token.Record, err error) {
+func (s *Store) readThrough(ctx context.Context, proving *waiting, digest token.Digest) (record token.Record, err error) {
 	var found error
-	proved, err := s.prove(ctx, hurried, func(ctx context.Context, lock int64) (free bool, err error) {
+	proved, err := s.prove(ctx, proving, func(ctx context.Context, lock int64) (free bool, err error) {
 		record, free, found = s.lookThrough(ctx, digest, lock)
 		if !errors.Is(found, token.ErrNotFound) {
 			err = found
@@ -86,16 +86,30 @@ const tryLock = `SELECT pg_try_advisory_xact_lock_shared($1)`
 // tries is how many proofs are asked for: one may end, with its connection.
 const tries = 2
 
-// haste is whether who asks takes it that what has just been silent still is, and takes what is not
-// proved: a login does, for itself, and a change does not.
-type haste bool
+// waiting is how much longer who asks waits for what is past the pooler, in all: a login, which takes it
+// that what has just been silent still is, and takes what is not proved, for itself. Nil is a change's: it
+// waits as long as it has time, and takes nothing that is not proved.
+type waiting struct{ left time.Duration }
 
-const hurried, thorough haste = true, false
+var thorough *waiting
+
+// during runs f for no longer than that.
+func (p *waiting) during(ctx context.Context, f func(context.Context)) {
+	if p == thorough {
+		f(ctx)
+		return
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, p.left)
+	defer cancel()
+	f(ctx)
+	p.left -= time.Since(begun)
+}
 
 // prove has a lock tried through the pooler that is held past it: the mark, if there is one, else a
-// proof. Where it is free though it is held, that is errElsewhere. Where neither can be had, what
-// was tried holds for who is in haste, and is not proved; a thorough one fails.
-func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context, lock int64) (free bool, err error)) (proved bool, err error) {
+// proof. Where it is free though it is held, that is errElsewhere. Where neither can be had in time,
+// what was tried holds for a login, and is not proved; a change fails.
+func (s *Store) prove(ctx context.Context, proving *waiting, try func(ctx context.Context, lock int64) (free bool, err error)) (proved bool, err error) {
 	mark := s.mark.Load()
 	tried := mark != nil
 	if tried {
@@ -104,20 +118,21 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 		}
 	}
 	found, doubt, silent := time.Now(), errLost, false
-	for i := range tries {
-		if h == hurried && i > 0 && time.Since(found) > provedWithin/2 {
-			break // another one that comes late would take the rest of a login's second
-		}
-		p, own, err := s.join(ctx, h)
+	for range tries {
+		var p *proof
+		var own, held bool
+		proving.during(ctx, func(ctx context.Context) { p, own, err = s.join(ctx, proving != thorough) })
 		if err != nil {
 			doubt, silent = err, errors.Is(err, context.DeadlineExceeded)
-			if h == thorough && silent && !own && ctx.Err() == nil {
+			if proving == thorough && silent && !own && ctx.Err() == nil {
 				continue // its time was up when this one had hardly asked
 			}
 			break
 		}
 		free, err := try(ctx, p.lock)
-		held := err == nil && free && s.stillHeld(ctx, p)
+		if err == nil && free {
+			proving.during(ctx, func(ctx context.Context) { held = s.stillHeld(ctx, p) })
+		}
 		s.leave(ctx, p)
 		switch {
 		case held:
@@ -132,7 +147,7 @@ func (s *Store) prove(ctx context.Context, h haste, try func(ctx context.Context
 		p.end(ctx) // others who have it will find that out
 		tried = true
 	}
-	if h == thorough {
+	if proving == thorough {
 		return false, unproved(doubt)
 	}
 	if !tried {
@@ -163,14 +178,17 @@ func unproved(why error) error {
 }
 
 // outlived reports whether the session that held the mark answers after that: then it held it all
-// the time. It waits until that is known, or the session has not been heard of for long.
+// the time. It waits until that is known, ctx ends, or the session has not been heard of for long.
 func (s *Store) outlived(ctx context.Context, mark *int64, then time.Time) bool {
 	for deadline := time.Now().Add(Deaf); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		asked := s.asked.Load()
 		if s.mark.Load() != mark { // now, or the answer could be another session's
 			return false
 		}
-		if asked != nil && asked.After(then) {
+		if asked == nil || time.Since(*asked) > 2*heartbeat { // it should have been twice by now
+			return false
+		}
+		if asked.After(then) {
 			return true
 		}
 	}
@@ -211,10 +229,13 @@ type proving struct {
 
 // join returns the proof that is held now, or begins its own. Where that was not answered in time,
 // who is in haste does not try it for a moment.
-func (s *Store) join(ctx context.Context, h haste) (p *proof, own bool, err error) {
+func (s *Store) join(ctx context.Context, hurried bool) (p *proof, own bool, err error) {
+	if ctx.Err() != nil {
+		return nil, false, ctx.Err()
+	}
 	s.proving.mu.Lock()
 	p = s.proving.now
-	if h == hurried && time.Since(s.proving.silent) < heartbeat && !p.held() {
+	if hurried && time.Since(s.proving.silent) < heartbeat && !p.held() {
 		s.proving.mu.Unlock()
 		return nil, false, context.DeadlineExceeded
 	}
@@ -240,7 +261,7 @@ func (s *Store) join(ctx context.Context, h haste) (p *proof, own bool, err erro
 
 // hold begins it.
 func (s *Store) hold(ctx context.Context, p *proof) {
-	p.err = within(ctx, provedWithin, func(ctx context.Context) (err error) {
+	p.err = within(ctx, provedWithin-provedWithin/10, func(ctx context.Context) (err error) { // before who joins it gives up
 		p.tx, err = again(ctx, s.past, func() (pgx.Tx, error) {
 			return s.past.BeginTx(ctx, pgx.TxOptions{BeginQuery: `BEGIN; SELECT pg_advisory_xact_lock(` + strconv.FormatInt(p.lock, 10) + `)`})
 		})
@@ -257,15 +278,29 @@ func (s *Store) hold(ctx context.Context, p *proof) {
 	close(p.begun)
 }
 
-// stillHeld reports whether it is, now that somebody has found the lock free. Nobody's time ends the
-// transaction that others need; and the first who finds out does so for all.
+// stillHeld reports whether it is, now that somebody has found the lock free, if that is known before
+// ctx ends. Nobody's time ends the transaction that others need; and the first who finds out does so
+// for all.
 func (s *Store) stillHeld(ctx context.Context, p *proof) bool {
-	p.asked.Lock()
-	defer p.asked.Unlock()
-	return s.elsewhere.Load() || within(context.WithoutCancel(ctx), provedWithin/2, func(ctx context.Context) error {
-		_, err := p.tx.Exec(ctx, `SELECT`)
-		return err
-	}) == nil
+	s.proving.mu.Lock()
+	p.users++ // who asks, on behalf of all who wait
+	s.proving.mu.Unlock()
+	known := make(chan bool, 1)
+	go func() {
+		defer s.leave(ctx, p)
+		p.asked.Lock()
+		defer p.asked.Unlock()
+		known <- s.elsewhere.Load() || within(context.WithoutCancel(ctx), provedWithin, func(ctx context.Context) error {
+			_, err := p.tx.Exec(ctx, `SELECT`)
+			return err
+		}) == nil
+	}()
+	select {
+	case is := <-known:
+		return is
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // end gives its connection back, for which nobody waits.

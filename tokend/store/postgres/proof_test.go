@@ -50,9 +50,9 @@ func TestWhoRunsOutOfTimeIsToldNothing(t *testing.T) {
 func TestNobodysTimeEndsTheProofOfOthers(t *testing.T) {
 	t.Parallel()
 	s, past := openUnheard(t)
-	delay(past, 100*time.Millisecond)
+	delay(past, 60*time.Millisecond)
 	if _, err := s.ProveLookUp(t.Context(), func(ctx context.Context, _ int64) (bool, error) {
-		soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		soon, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 		defer cancel()
 		if _, err := s.ProveLookUp(soon, free); err == nil {
 			t.Error("who had no time is told something")

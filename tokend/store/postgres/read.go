@@ -39,7 +39,8 @@ func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, 
 }
 
 func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, error) {
-	return again(ctx, s.logins, func() (token.Record, error) { return s.readOnce(ctx, digest) })
+	proving := &waiting{provedWithin} // the rest of its second is for the answer
+	return again(ctx, s.logins, func() (token.Record, error) { return s.readOnce(ctx, proving, digest) })
 }
 
 // read is do for what changes nothing, which is asked again where its connection broke.
@@ -60,9 +61,9 @@ func again[T any](ctx context.Context, pool *pgxpool.Pool, f func() (T, error)) 
 	}
 }
 
-func (s *Store) readOnce(ctx context.Context, digest token.Digest) (token.Record, error) {
+func (s *Store) readOnce(ctx context.Context, proving *waiting, digest token.Digest) (token.Record, error) {
 	if s.pooled {
-		return s.readThrough(ctx, digest)
+		return s.readThrough(ctx, proving, digest)
 	}
 	rows, err := s.logins.Query(ctx, lookupByDigest, digest[:])
 	if err != nil {
