@@ -90,7 +90,7 @@ func (l *line) quote(name []byte, most int) {
 // tokenIn returns where what is secret of a token would begin, or -1, by the rule
 // of token.RedactName.
 func tokenIn(name []byte) int {
-	const prefix, inAll, atOnce, shown, row = 4, 30, 16, 8, 32
+	const prefix, inAll, atOnce, shown, row, ofKnox = 4, 30, 16, 8, 32, 49
 	run, hex := 0, true
 	for i, c := range name {
 		if rest := name[i:]; run == 0 && isPrefix(rest) && (words(rest[prefix:]) >= inAll || begins(rest[prefix:]) >= atOnce) {
@@ -102,7 +102,7 @@ func tokenIn(name []byte) int {
 		}
 		run++
 		hex = hex && (c <= '9' || c >= 'a' && c <= 'f')
-		if run >= row && !hex {
+		if run >= row && !hex || run >= ofKnox {
 			return i + 1 - run + shown
 		}
 	}

@@ -6,6 +6,7 @@ import "time"
 type Record struct {
 	ID            string    // public, see NewID
 	Digest        Digest    // what the secret is found by
+	Scheme        Scheme    // how that was made of the secret
 	Owner         string    // iRODS user name
 	Hint          string    // the 8 characters behind the prefix
 	Label         string    // the owner's words, at most 256 characters
@@ -84,11 +85,12 @@ type Action string
 
 // Every Action there is.
 const (
-	TokenCreated Action = "token.create"
-	TokenRevoked Action = "token.revoke"
-	UserDisabled Action = "user.disable"
-	UserEnabled  Action = "user.enable"
-	CacheRotated Action = "cache.rotate" // its sealing key was replaced
+	TokenCreated  Action = "token.create"
+	TokenRevoked  Action = "token.revoke"
+	UserDisabled  Action = "user.disable"
+	UserEnabled   Action = "user.enable"
+	TokenImported Action = "token.import" // another program had made it
+	CacheRotated  Action = "cache.rotate" // its sealing key was replaced
 )
 
 // Selection names the tokens that a change is about. Exactly one field is set.

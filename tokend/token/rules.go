@@ -19,6 +19,9 @@ var (
 	// which may be another.
 	secretLike = regexp.MustCompile(`(?i)` + Prefix + `[0-9A-Za-z]{12}\w*`)
 
+	// knoxLike is a token of Knox, or what old clients leave of one.
+	knoxLike = regexp.MustCompile(`(?i)\b[0-9a-f]{49,64}\b`)
+
 	// tokenForName is what no user is called. Somebody may well be called
 	// kirt_vandenberghe.
 	tokenForName = regexp.MustCompile(`(?i)(^|[^0-9A-Za-z])` + Prefix + `[0-9A-Za-z]{12,}|` + Prefix + `[0-9A-Za-z]{30,}`)
@@ -26,16 +29,18 @@ var (
 
 // Redact takes out of a text what looks like a token: people paste theirs into
 // the field for the name, and names are logged.
-func Redact(text string) string { return secretLike.ReplaceAllLiteralString(text, Prefix+redacted) }
+func Redact(text string) string {
+	return knoxLike.ReplaceAllLiteralString(secretLike.ReplaceAllLiteralString(text, Prefix+redacted), redacted)
+}
 
 // RedactName takes out of a name that a stranger gave what may have been a
 // token, however it was mangled, and all that follows. That is what stands behind
 // the prefix at a word's begin, if it has 30 letters and digits or begins with 16
 // of them or blanks; and what follows the first 8 of 32 in a row, unless they are
-// all hexadecimal, because some sites number their users so. The helper does the
-// same.
+// all hexadecimal, because some sites number their users so, and fewer than the 49 that old
+// clients leave of a token of Knox. The helper does the same.
 func RedactName(name string) string {
-	const inAll, atOnce, row = 30, 16, 32
+	const inAll, atOnce, row, ofKnox = 30, 16, 32, 49
 	run, hex := 0, true
 	for i := range len(name) {
 		rest := name[i:]
@@ -51,7 +56,7 @@ func RedactName(name string) string {
 		}
 		run++
 		hex = hex && (c <= '9' || c >= 'a' && c <= 'f')
-		if run >= row && !hex {
+		if run >= row && !hex || run >= ofKnox {
 			return name[:i+1-run+HintLength] + redacted
 		}
 	}
@@ -101,7 +106,7 @@ func CheckLabel(label string) error {
 		return errors.New("the label is not valid UTF-8")
 	case utf8.RuneCountInString(label) > MaxLabel:
 		return fmt.Errorf("the label has %d characters; at most %d are kept", utf8.RuneCountInString(label), MaxLabel)
-	case secretLike.MatchString(label) || holdsToken(label):
+	case secretLike.MatchString(label) || knoxLike.MatchString(label) || holdsToken(label):
 		return errors.New("the label holds what looks like a token; say what it is for instead")
 	case strings.ContainsFunc(label, unicode.IsControl):
 		return errors.New("the label has a control character (a line break or a tab, say); leave it out")

@@ -95,7 +95,10 @@ func TestLabels(t *testing.T) {
 		{"a token in the middle of text", "my laptop" + token.Mint().Reveal()[4:] + "of 2026", secret},
 		{"a token with other letters between its own", strings.Join(strings.Split(token.Mint().Reveal(), ""), "Ł"), secret}, // U+0141 ends like A
 		{"42 that are no token", "irt " + strings.Repeat("x", 38), ok},
-		{"a digest of hexadecimal", strings.Repeat("0a", 32), ok},
+		{"a token of Knox", "mine: " + strings.Repeat("0a", 32), secret},
+		{"the same, cut by an old client", strings.Repeat("0a", 25), secret},
+		{"a commit of Git", strings.Repeat("0a", 20), ok},
+		{"a digest of SHA-512", strings.Repeat("0a", 64), ok},
 	} {
 		err := token.CheckLabel(row.label)
 		switch {

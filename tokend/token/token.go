@@ -19,6 +19,9 @@ var (
 	ErrUserDisabled = errors.New("user is disabled")
 	// ErrTooMany: the user has as many tokens as one user may have.
 	ErrTooMany = errors.New("too many tokens")
+	// ErrDrift: the tables of another program are not what they should be, so that nobody can
+	// say what a token is good for.
+	ErrDrift = errors.New("the tables are not what they should be")
 	// ErrUnsure: the store did not answer to a change, which may have been made.
 	ErrUnsure = errors.New("it is not known whether it was done")
 )

@@ -1,0 +1,121 @@
+package token_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"tokend/tokend/token"
+)
+
+// TestKnoxKeepsTheseDigests: rows of real django-rest-knox.
+func TestKnoxKeepsTheseDigests(t *testing.T) {
+	schemes := map[string]token.Scheme{"knox4.2": token.Knox4, "knox5": token.Knox5}
+	for _, row := range rows(t, "testdata/knox.tsv") {
+		scheme, ok := schemes[row[0]]
+		if !ok {
+			t.Fatalf("the scheme is %q", row[0])
+		}
+		text := row[1]
+		prefix := text[:len(text)-token.KnoxLength]
+		secret, err := token.ParseKnox(text, prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest, may := secret.Digest(scheme)
+		if !may || digest.String() != row[3] || !strings.HasPrefix(row[2][len(prefix):]+"xxx", secret.Hint()[:5]) {
+			t.Errorf("%s: got %v, %t, hint %s", text, digest, may, secret.Hint())
+		}
+		if other, _ := secret.Digest(map[token.Scheme]token.Scheme{token.Knox4: token.Knox5, token.Knox5: token.Knox4}[scheme]); other == digest {
+			t.Errorf("%s: both schemes give the same", text)
+		}
+	}
+}
+
+// TestWhatKnoxAcceptsOfATokensSpelling, as real Knox does; the columns are Knox 4.2 and Knox 5.
+func TestWhatKnoxAcceptsOfATokensSpelling(t *testing.T) {
+	good := "abcdef9876543210" + strings.Repeat("89abcdef", 6)
+	kept, err := token.ParseKnox(good, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]struct {
+		text       string
+		four, five bool
+	}{
+		"as it is":               {good, true, true},
+		"capitals after the key": {good[:8] + strings.ToUpper(good[8:]), true, false},
+		"one capital, the last":  {good[:63] + "F", true, false},
+		"capitals":               {strings.ToUpper(good), false, false},
+		"a capital in the key":   {strings.Repeat("A", 8) + good[8:], false, false},
+		"a space before":         {" " + good, false, false},
+		"a newline after":        {good + "\n", false, false},
+		"one short":              {good[:63], false, false},
+		"one long":               {good + "0", false, false},
+		"not hexadecimal":        {good[:63] + "g", false, false},
+		"a digit that is none":   {good[:61] + "٣0", false, false},
+		"a letter that lowers":   {good[:61] + "\u212a", false, false}, // the Kelvin sign
+		"empty":                  {"", false, false},
+		"its digest":             {digestOf(kept, token.Knox5), false, false},
+		"NUL first":              {"\x00" + good[1:], false, false},
+		"invalid UTF-8":          {good[:63] + "\xff", false, false},
+		"10 MB":                  {strings.Repeat("a", 10<<20), false, false},
+		"a prefix":               {"irods_" + good, false, false},
+	} {
+		secret, err := token.ParseKnox(c.text, "")
+		if err != nil && (!errors.Is(err, token.ErrMalformed) || secret != (token.Knox{}) || len(err.Error()) > 200) {
+			t.Errorf("%s: %.300v", what, err)
+		}
+		for scheme, want := range map[token.Scheme]bool{token.Knox4: c.four, token.Knox5: c.five} {
+			got := false
+			if err == nil {
+				digest, may := secret.Digest(scheme)
+				got = may && digest.String() == digestOf(kept, scheme)
+			}
+			if got != want {
+				t.Errorf("%s by %q: accepted %t, want %t", what, scheme, got, want)
+			}
+		}
+	}
+}
+
+func digestOf(k token.Knox, scheme token.Scheme) string {
+	digest, _ := k.Digest(scheme)
+	return digest.String()
+}
+
+// TestAPrefixIsTheSitesOwn: without it there is no token, and Knox 4.2 has none.
+func TestAPrefixIsTheSitesOwn(t *testing.T) {
+	digits := strings.Repeat("0123456789abcdef", 4)
+	secret, err := token.ParseKnox("irods_"+digits, "irods_")
+	if err != nil || secret.Hint() != "01234567" {
+		t.Fatalf("%s, %v", secret.Hint(), err)
+	}
+	if _, may := secret.Digest(token.Knox4); may {
+		t.Error("Knox 4.2 has one")
+	}
+	for _, text := range []string{digits, "IRODS_" + digits, "irods-" + digits, "irods_" + digits[6:]} {
+		if _, err := token.ParseKnox(text, "irods_"); !errors.Is(err, token.ErrMalformed) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestATokenOfKnoxIsNeverPrinted(t *testing.T) {
+	text := strings.Repeat("0123456789abcdef", 4)
+	secret, err := token.ParseKnox(text, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asJSON, err := json.Marshal(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, printed := range []string{fmt.Sprint(secret), fmt.Sprintf("%#v %x %+v", secret, secret, struct{ k token.Knox }{secret}), string(asJSON)} {
+		if strings.Contains(printed, text[:16]) || strings.Contains(printed, fmt.Sprintf("%x", text[:16])) {
+			t.Errorf("it prints %s", printed)
+		}
+	}
+}
