@@ -17,6 +17,9 @@ type Config struct {
 	Admin  Admin
 	HTTP   HTTP
 	Store  Store
+	Knox   Knox
+	Names  Names
+	SODAR  SODAR
 	Cache  Cache
 	Tokens Tokens
 	Log    Log
@@ -54,6 +57,10 @@ type HTTP struct {
 	// machine. The empty string turns the listener off. Default:
 	// 127.0.0.1:9480.
 	Metrics string
+
+	// Listen is the host:port of what users and other programs ask, under the same rules. Nothing is
+	// served there but what is turned on: SODAR.Endpoint. Default: 127.0.0.1:8480.
+	Listen string
 }
 
 // Store is [store]: where the records of tokens are kept.
@@ -62,7 +69,8 @@ type Store struct {
 	// daemon, or that of a PostgreSQL database, for any number of them:
 	// postgres://user@host:port/database, with libpq's parameters for TLS and
 	// for several hosts. No password stands in it; no error quotes it all the
-	// same. Default: sqlite:/var/lib/tokend/tokend.db.
+	// same. The empty string, beside Knox.URL alone: tokend keeps no tokens of its
+	// own. Default: sqlite:/var/lib/tokend/tokend.db.
 	URL string
 
 	// DirectURL leads to the same PostgreSQL database as URL, past the pooler
@@ -81,6 +89,67 @@ type Store struct {
 	// half of them for logins alone; one more hears of changes. SQLite has its
 	// own number. Default: 10.
 	Connections int
+}
+
+// Knox is [knox]: the tables of SODAR, or of another Django site with
+// django-rest-knox, whose tokens are good, too. They are only read.
+type Knox struct {
+	// URL is that of the PostgreSQL database, under the rules of Store.URL.
+	// Default: empty, for none; the other keys are refused then, but for Prefix, which
+	// imported tokens may have.
+	URL string
+
+	// PasswordFile holds the password of the user in URL, as Store.PasswordFile
+	// does. Default: empty, for no password.
+	PasswordFile string
+
+	// Connections is how many the daemon has to the database at most, 1 to 1,000.
+	// Default: 4.
+	Connections int
+
+	// TokenTable and UserTable are where the tokens and their owners are, with a
+	// schema and a dot before the name or without. Default: empty, for
+	// tokens_sodarauthtoken, else knox_authtoken; and users_user, else auth_user.
+	TokenTable, UserTable string
+
+	// UsernameColumn and ActiveColumn are the columns of the users that hold the
+	// name and whether the user may log in. Default: empty, for username and
+	// is_active.
+	UsernameColumn, ActiveColumn string
+
+	// Scheme is which Knox fills the tables: "4.2" or "5". Default: empty, for what
+	// the length of the column token_key says.
+	Scheme string
+
+	// Prefix is what stands before the 64 digits of every token (Knox 5's
+	// TOKEN_PREFIX): at most 10 characters of A-Z a-z 0-9 _ -, and not irt_. Default: empty.
+	Prefix string
+
+	// Refresh is how long a cached record of Knox is believed without asking its
+	// database again, and so how long a token that is deleted there may still be
+	// good: 1 second to 1 hour. The daemon reads what is used again before that.
+	// Default: 15 seconds.
+	Refresh time.Duration
+}
+
+// Names is [names]: whose tokens open iRODS for the name that it presents.
+// Default: those of the owner who is called exactly the same.
+type Names struct {
+	// Rules, in their order: the first that fits the whole name gives the owner's.
+	// Each is a text, a regular expression, " -> " and the owner's name.
+	Rules []token.NameRule
+
+	// DomainCase is what becomes of what stands behind the last @ after that: keep,
+	// upper or lower. Default: keep.
+	DomainCase token.DomainCase
+}
+
+// SODAR is [sodar]: what takes SODAR's place for others.
+type SODAR struct {
+	// Endpoint is whether GET /irodsbackend/api/auth on HTTP.Listen says with 200 or
+	// 401, as SODAR does, whether the user and token of HTTP Basic open iRODS.
+	// Default: false.
+	Endpoint bool
 }
 
 // Cache is [cache]: where records are kept for the next login.
@@ -150,8 +219,10 @@ func Default() Config {
 	return Config{
 		Auth:   Auth{Socket: "/run/tokend/auth.sock", Peers: []string{"root", "irods"}},
 		Admin:  Admin{Socket: "/run/tokend/admin.sock", Peers: []string{"root"}},
-		HTTP:   HTTP{Metrics: "127.0.0.1:9480"},
+		HTTP:   HTTP{Metrics: "127.0.0.1:9480", Listen: "127.0.0.1:8480"},
 		Store:  Store{URL: "sqlite:/var/lib/tokend/tokend.db", Connections: 10},
+		Knox:   Knox{Connections: 4, Refresh: 15 * time.Second},
+		Names:  Names{DomainCase: token.KeepCase},
 		Cache:  Cache{URL: "memory:", Entries: 100_000, TTL: time.Minute, Stale: 10 * time.Minute},
 		Tokens: Tokens{DefaultExpiry: token.Forever, MaxExpiry: token.Forever, MaxPerUser: 50},
 		Log:    Log{Level: slog.LevelInfo, Format: "text"},

@@ -142,12 +142,8 @@ func (f *file) compare() {
 	if !auth.bad && !admin.bad && filepath.Clean(path) == filepath.Clean(f.config.Admin.Socket) {
 		f.problem(max(auth.at, admin.at), "[auth] socket and [admin] socket are both %q; give each its own", path)
 	}
-	if store := f.config.Store; store.PasswordFile != "" && !f.keys["store.url"].bad && !IsPostgreSQL(store.URL) {
-		f.problem(f.keys["store.password_file"].at, "[store] password_file: the database is a file, which has no password; leave it out, or name a postgres:// url")
-	}
-	if store := f.config.Store; store.DirectURL != "" && !f.keys["store.url"].bad && !IsPostgreSQL(store.URL) {
-		f.problem(f.keys["store.direct_url"].at, "[store] direct_url: the database is a file, which is always reached directly; leave it out, or name a postgres:// url")
-	}
+	f.compareStore()
+	f.compareKnox()
 	f.compareCache()
 	expiry, written := f.keys["tokens.default_expiry"]
 	t := &f.config.Tokens

@@ -30,10 +30,24 @@ var keys = []key{
 	one("admin.socket", restart, func(c *Config) *string { return &c.Admin.Socket }, readSocket),
 	many("admin.peers", reload, func(c *Config) *[]string { return &c.Admin.Peers }, readPeer),
 	one("http.metrics", restart, func(c *Config) *string { return &c.HTTP.Metrics }, readAddress),
+	one("http.listen", restart, func(c *Config) *string { return &c.HTTP.Listen }, readListen),
 	one("store.url", restart, func(c *Config) *string { return &c.Store.URL }, readStore),
 	one("store.direct_url", restart, func(c *Config) *string { return &c.Store.DirectURL }, readDirect),
 	one("store.password_file", restart, func(c *Config) *string { return &c.Store.PasswordFile }, readCredential),
 	one("store.connections", restart, func(c *Config) *int { return &c.Store.Connections }, readConnections),
+	one("knox.url", restart, func(c *Config) *string { return &c.Knox.URL }, readKnox),
+	one("knox.password_file", restart, func(c *Config) *string { return &c.Knox.PasswordFile }, readCredential),
+	one("knox.connections", restart, func(c *Config) *int { return &c.Knox.Connections }, readFew),
+	one("knox.token_table", restart, func(c *Config) *string { return &c.Knox.TokenTable }, readTable),
+	one("knox.user_table", restart, func(c *Config) *string { return &c.Knox.UserTable }, readTable),
+	one("knox.username_column", restart, func(c *Config) *string { return &c.Knox.UsernameColumn }, readColumn),
+	one("knox.active_column", restart, func(c *Config) *string { return &c.Knox.ActiveColumn }, readColumn),
+	one("knox.scheme", restart, func(c *Config) *string { return &c.Knox.Scheme }, readScheme),
+	one("knox.prefix", restart, func(c *Config) *string { return &c.Knox.Prefix }, readPrefix),
+	one("knox.refresh", reload, func(c *Config) *time.Duration { return &c.Knox.Refresh }, readRefresh),
+	some("names.rules", reload, func(c *Config) *[]token.NameRule { return &c.Names.Rules }, readRule),
+	one("names.domain_case", reload, func(c *Config) *token.DomainCase { return &c.Names.DomainCase }, readDomainCase),
+	one("sodar.endpoint", restart, func(c *Config) *bool { return &c.SODAR.Endpoint }, readBool),
 	one("cache.url", restart, func(c *Config) *string { return &c.Cache.URL }, readCache),
 	one("cache.password_file", restart, func(c *Config) *string { return &c.Cache.PasswordFile }, readCredential),
 	one("cache.sentinel_password_file", restart, func(c *Config) *string { return &c.Cache.SentinelPasswordFile }, readCredential),
@@ -65,8 +79,17 @@ func one[T any](name string, live bool, field func(*Config) *T, read func(value)
 
 // many is a key with a list of values, one or more.
 func many[T any](name string, live bool, field func(*Config) *[]T, read func(value) (T, error)) key {
+	return list(name, live, field, read, value.elements)
+}
+
+// some is a key with a list of values, or none.
+func some[T any](name string, live bool, field func(*Config) *[]T, read func(value) (T, error)) key {
+	return list(name, live, field, read, value.anyElements)
+}
+
+func list[T any](name string, live bool, field func(*Config) *[]T, read func(value) (T, error), elementsOf func(value) ([]value, error)) key {
 	set := func(c *Config, v value) []problem {
-		elements, err := v.elements()
+		elements, err := elementsOf(v)
 		if err != nil {
 			return []problem{{v.at, spoken(name) + ": " + err.Error()}}
 		}

@@ -11,6 +11,8 @@ import (
 )
 
 // pg is a store for several daemons.
+const kn = "[knox]\nurl = 'postgres://u@h/d'\n"
+
 const pg = "[store]\nurl = 'postgres://u@h/d'\n"
 
 // Each row is a file and all that is said of it, without the name of the file.
@@ -42,7 +44,7 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 		{"[http]\nmetrics = 'localhost:65536'", `2:1: [http] metrics: "localhost:65536" has no port from 1 to 65535; write one, such as 127.0.0.1:9480`},
 		{"[http]\nmetrics = 'localhost:http'", `2:1: [http] metrics: "localhost:http" has no port from 1 to 65535; write one, such as 127.0.0.1:9480`},
 		{"[http]\nmetrics = false", `2:1: [http] metrics: this is true or false; write text in quotes, such as "127.0.0.1:9480"`},
-		{"[store]\nurl = ''", `2:1: [store] url: write sqlite: and an absolute path, such as sqlite:/var/lib/tokend/tokend.db, or postgres://user@host/database`},
+		{"[store]\nurl = ''", `2:1: [store] url: without it there are no tokens but those of Knox, and [knox] url names none either; write sqlite: and an absolute path, such as sqlite:/var/lib/tokend/tokend.db, or postgres://user@host/database`},
 		{"[store]\nurl = 'sqlite:tokend.db'", `2:1: [store] url: write sqlite: and an absolute path, such as sqlite:/var/lib/tokend/tokend.db, or postgres://user@host/database`},
 		{"[store]\nurl = 'postgres://u@h:x/d'", `2:1: [store] url: this is no URL; write postgres://user@host:port/database, and %40 for an @ in a name`},
 		{"[store]\nurl = 'postgres://u:p@h/d'", `2:1: [store] url: write no password into the URL; put it into a file of its own, and name that in password_file`},
@@ -101,6 +103,23 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 			`6:1: [cache] key_file: there is no TLS in the url; leave it out, or write rediss:// (with two s)`},
 		{pg + "[cache]\nurl = 'rediss://h'\ncert_file = '/p'", `5:1: [cache] cert_file: a certificate is of no use without its key; name that in key_file`},
 		{pg + "[cache]\nurl = 'rediss://h'\nkey_file = '/p'", `5:1: [cache] key_file: a key is of no use without its certificate; name that in cert_file`},
+		{"[http]\nlisten = 'x'", `2:1: [http] listen: "x" is no address; write host:port, such as 127.0.0.1:8480 or [::1]:8480, or "" for no listener`},
+		{"[knox]\nurl = 'sqlite:/t'", `2:1: [knox] url: write postgres://user@host/database, the database of SODAR or of another Django site with django-rest-knox`},
+		{"[knox]\nurl = 'postgres://u:p@h/d'", `2:1: [knox] url: write no password into the URL; put it into a file of its own, and name that in password_file`},
+		{"[knox]\nrefresh = '5s'", `2:1: [knox] refresh: there is no [knox] url that it is about; write that, or leave it out`},
+		{kn + "refresh = '0s'", `3:1: [knox] refresh: "0s" is out of range; write 1s to 1h`},
+		{kn + "connections = 0", `3:1: [knox] connections: 0 is out of range; write 1 to 1000`},
+		{kn + "token_table = 'a.b.c'", `3:1: [knox] token_table: "a.b.c" is no table's name; write it as it is, without quotes in it, such as knox_authtoken or schema.knox_authtoken`},
+		{kn + "username_column = 'u.name'", `3:1: [knox] username_column: "u.name" is no column's name; write it as it is, such as username`},
+		{kn + "scheme = '4.1'", `3:1: [knox] scheme: "4.1" is none of 4.2, 5`},
+		{kn + "prefix = '01234567890'", `3:1: [knox] prefix: "01234567890" is no prefix of Knox; write its TOKEN_PREFIX, of at most 10 characters of A-Z a-z 0-9 _ -`},
+		{kn + "prefix = 'irt_'", `3:1: [knox] prefix: tokens that begin with irt_ are tokend's own; give Knox another TOKEN_PREFIX`},
+		{kn + "prefix = 'a_'\nscheme = '4.2'", `3:1: [knox] prefix: Knox 4.2 has none; leave it out`},
+		{"[names]\nrules = 'a -> b'", `2:1: [names] rules: this is text; write a list of texts in quotes, or []`},
+		{"[names]\nrules = ['a']", `2:10: [names] rules: it is no rule: write a regular expression for the whole name, an arrow and the owner's name, such as '(.+)@B\.ORG -> $1@b.org'`},
+		{"[names]\ndomain_case = 'Lower'", `2:1: [names] domain_case: "Lower" is none of keep, upper, lower`},
+		{"[sodar]\nendpoint = 'yes'", `2:1: [sodar] endpoint: this is text; write true or false, without quotes`},
+		{"[http]\nlisten = ''\n[sodar]\nendpoint = true", `4:1: [sodar] endpoint: nothing listens for it; write [http] listen, such as "127.0.0.1:8480"`},
 		{"[cache]\nentries = 0", `2:1: [cache] entries: 0 is out of range; write 1 to 1000000000`},
 		{"[cache]\nentries = 1000000001", `2:1: [cache] entries: 1000000001 is out of range; write 1 to 1000000000`},
 		{"[cache]\nentries = 99999999999999999999", `2:1: [cache] entries: 99999999999999999999 is out of range; write 1 to 1000000000`},
@@ -129,7 +148,7 @@ func TestWhatIsSaidOfABadValue(t *testing.T) {
 }
 
 func TestWhatIsSaidOfABadKey(t *testing.T) {
-	const all = "[auth], [admin], [http], [store], [cache], [tokens], [log]"
+	const all = "[auth], [admin], [http], [store], [knox], [names], [sodar], [cache], [tokens], [log]"
 	for _, tt := range []struct{ text, want string }{
 		{"[auth]\npeer = []", `2:1: [auth] has no key "peer"; did you mean "peers"?`},
 		{"[auth]\n  Sokcet = 1", `2:3: [auth] has no key "Sokcet"; did you mean "socket"?`},
@@ -141,8 +160,8 @@ func TestWhatIsSaidOfABadKey(t *testing.T) {
 		{"[tokens]\nfau_expiry = 1", `2:1: [tokens] has no key "fau_expiry"; did you mean "max_expiry"?`}, // default_expiry is farther
 		{"[auth]\ncolour = 1", `2:1: [auth] has no key "colour"; it has socket, peers`},
 		{"[auth]\nlevel = 1", `2:1: [auth] has no key "level"; it belongs under [log]`},
-		{"[tokens]\nurl = 1", `2:1: [tokens] has no key "url"; it belongs under [store] or [cache]`},
-		{"[http]\nlisten = ''", `2:1: [http] has no key "listen"; it has metrics`},
+		{"[tokens]\nurl = 1", `2:1: [tokens] has no key "url"; it belongs under [store] or [knox] or [cache]`},
+		{"[http]\ncolour = ''", `2:1: [http] has no key "colour"; it has metrics, listen`},
 		{"[auth]\n\"a\\nb\" = 1", `2:1: [auth] has no key "a\nb"; it has socket, peers`},
 		{"[cahce]\nttl = 60", `1:2: there is no section "cahce"; did you mean [cache]?`},
 		{"[database]\nurl = ''", `1:2: there is no section "database"; there are ` + all},

@@ -62,17 +62,20 @@ func readPeer(v value) (string, error) {
 	return peer, nil
 }
 
+func readListen(v value) (string, error) { return address(v, "127.0.0.1:8480") }
+
 var hostName = regexp.MustCompile(`^[0-9A-Za-z_.-]*$`)
 
-func readAddress(v value) (string, error) {
-	const example = "127.0.0.1:9480"
+func readAddress(v value) (string, error) { return address(v, "127.0.0.1:9480") }
+
+func address(v value, example string) (string, error) {
 	text, err := v.text(example)
 	if err != nil || text == "" {
 		return "", err
 	}
 	host, port, err := net.SplitHostPort(text)
 	if _, notIP := netip.ParseAddr(host); err != nil || notIP != nil && !hostName.MatchString(host) {
-		return "", fmt.Errorf(`%.80q is no address; write host:port, such as %s or [::1]:9480, or "" for no listener`, text, example)
+		return "", fmt.Errorf(`%.80q is no address; write host:port, such as %s or [::1]:%s, or "" for no listener`, text, example, example[len(example)-4:])
 	}
 	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
 		return "", fmt.Errorf("%.80q has no port from 1 to 65535; write one, such as %s", text, example)
@@ -83,6 +86,15 @@ func readAddress(v value) (string, error) {
 func readCount(v value) (int, error) { return count(v, 1, mostCount) }
 
 func readConnections(v value) (int, error) { return count(v, 2, 1000) }
+
+func readFew(v value) (int, error) { return count(v, 1, 1000) }
+
+func readBool(v value) (bool, error) {
+	if v.kind != unstable.Bool {
+		return false, v.not("true or false, without quotes")
+	}
+	return v.raw == "true", nil
+}
 
 func count(v value, least, most int64) (int, error) {
 	if v.kind != unstable.Integer {

@@ -17,12 +17,14 @@ func readStore(v value) (string, error) {
 		return "", err
 	}
 	if IsPostgreSQL(text) {
-		return text, checkPostgreSQL(text)
+		return text, CheckPostgreSQL(text)
 	}
 	path, ok := strings.CutPrefix(text, "sqlite:")
 	switch {
+	case text == "": // compareStore says whether there is another
+		return "", nil
 	case !ok || !filepath.IsAbs(path):
-		return "", errors.New("write sqlite: and an absolute path, such as sqlite:/var/lib/tokend/tokend.db, or postgres://user@host/database")
+		return "", errors.New(nameAStore)
 	case strings.HasPrefix(path, "//"):
 		return "", errors.New("write one slash behind sqlite:, not more")
 	case strings.HasSuffix(path, "/"):
@@ -44,7 +46,7 @@ func readDirect(v value) (string, error) {
 	case !IsPostgreSQL(text):
 		return "", errors.New("write postgres://user@host/database, the address of the server itself, where url leads to a pooler before it")
 	}
-	return text, checkPostgreSQL(text)
+	return text, CheckPostgreSQL(text)
 }
 
 // IsPostgreSQL reports whether that is the store of the URL.
@@ -63,7 +65,8 @@ var sessionAttrs = []string{"read-write", "primary", "any"}
 
 var sslModes = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 
-func checkPostgreSQL(text string) error {
+// CheckPostgreSQL says what is wrong with the URL of a PostgreSQL database, without quoting it.
+func CheckPostgreSQL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil {
 		return errors.New("this is no URL; write postgres://user@host:port/database, and %40 for an @ in a name")
@@ -118,3 +121,23 @@ func readCredential(v value) (string, error) {
 	}
 	return name, nil
 }
+
+// compareStore judges the keys of [store] that depend on others.
+func (f *file) compareStore() {
+	store := f.config.Store
+	if f.keys["store.url"].bad || IsPostgreSQL(store.URL) {
+		return
+	}
+	say := func(key, why string) { f.problem(f.keys["store."+key].at, "[store] %s: %s", key, why) }
+	if store.PasswordFile != "" {
+		say("password_file", "the database is a file, which has no password; leave it out, or name a postgres:// url")
+	}
+	if store.DirectURL != "" {
+		say("direct_url", "the database is a file, which is always reached directly; leave it out, or name a postgres:// url")
+	}
+	if store.URL == "" && f.config.Knox.URL == "" && !f.keys["knox.url"].bad {
+		say("url", "without it there are no tokens but those of Knox, and [knox] url names none either; "+nameAStore)
+	}
+}
+
+const nameAStore = "write sqlite: and an absolute path, such as sqlite:/var/lib/tokend/tokend.db, or postgres://user@host/database"

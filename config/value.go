@@ -63,3 +63,11 @@ func (v value) elements() ([]value, error) {
 	}
 	return v.list, nil
 }
+
+// anyElements are those of a list that may be empty.
+func (v value) anyElements() ([]value, error) {
+	if v.kind != unstable.Array {
+		return nil, v.not(`a list of texts in quotes, or []`)
+	}
+	return v.list, nil
+}

@@ -22,11 +22,28 @@ socket = "/srv/admin.sock"
 peers = ["@wheel"]
 [http]
 metrics = ""
+listen = "[::1]:8481"
 [store]
 url = "postgres://tokend@db.example:5433/tokens?sslmode=verify-full"
 direct_url = "postgres://tokend@db.example:5432/tokens?sslmode=verify-full"
 password_file = "/srv/password"
 connections = 20
+[knox]
+url = "postgres://reader@sodar.example/sodar?sslmode=verify-full"
+password_file = "knox-password"
+connections = 1
+token_table = "public.tokens"
+user_table = "accounts_user"
+username_column = "login"
+active_column = "ok"
+scheme = "5"
+prefix = "irods_"
+refresh = "3s"
+[names]
+rules = ['(.+)@B\.ORG -> $1@b.org', 'admin -> root']
+domain_case = "lower"
+[sodar]
+endpoint = true
 [cache]
 url = "rediss+sentinel://tokend@a.example,b.example:26380/mymaster/2"
 password_file = "redis-password"
@@ -50,6 +67,14 @@ func fullConfig() config.Config {
 	return config.Config{
 		Auth:  config.Auth{Socket: "/srv/auth.sock", Peers: []string{"irods", "@web", "999", "@10"}},
 		Admin: config.Admin{Socket: "/srv/admin.sock", Peers: []string{"@wheel"}},
+		HTTP:  config.HTTP{Listen: "[::1]:8481"},
+		Knox: config.Knox{
+			URL: "postgres://reader@sodar.example/sodar?sslmode=verify-full", PasswordFile: "knox-password", Connections: 1,
+			TokenTable: "public.tokens", UserTable: "accounts_user", UsernameColumn: "login", ActiveColumn: "ok",
+			Scheme: "5", Prefix: "irods_", Refresh: 3 * time.Second,
+		},
+		Names: config.Names{Rules: []token.NameRule{rule(`(.+)@B\.ORG -> $1@b.org`), rule(`admin -> root`)}, DomainCase: token.LowerCase},
+		SODAR: config.SODAR{Endpoint: true},
 		Store: config.Store{
 			URL:          "postgres://tokend@db.example:5433/tokens?sslmode=verify-full",
 			DirectURL:    "postgres://tokend@db.example:5432/tokens?sslmode=verify-full",
@@ -66,6 +91,17 @@ func fullConfig() config.Config {
 	}
 }
 
+func rule(text string) token.NameRule {
+	r, err := token.ParseNameRule(text)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// sameRule compares what was written.
+var sameRule = cmp.Comparer(func(a, b token.NameRule) bool { return a.String() == b.String() })
+
 func TestEveryKeyIsRead(t *testing.T) {
 	for name, text := range map[string]string{
 		"sections":              full,
@@ -78,7 +114,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if diff := cmp.Diff(fullConfig(), got); diff != "" {
+		if diff := cmp.Diff(fullConfig(), got, sameRule); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
@@ -98,6 +134,11 @@ func TestValuesAtTheirLimitsAreAccepted(t *testing.T) {
 		"[store]\nurl = 'postgres:///d?host=/run/postgresql&user=u'\nconnections = 1000",
 		"[store]\nurl = 'postgres://u@pooler:6432/d'\ndirect_url = 'postgresql://u@h1,h2/d?target_session_attrs=read-write'",
 		"[store]\ndirect_url = ''",
+		"[store]\nurl = ''\n" + kn,
+		kn + "token_table = 'Odd one.tok'\nrefresh = '1s'\nconnections = 1000\nscheme = ''\nprefix = '0123456789'",
+		"[knox]\nurl = ''\nprefix = 'irods_'",
+		"[names]\nrules = []\ndomain_case = 'upper'",
+		"[http]\nlisten = ''\n[sodar]\nendpoint = false",
 		pg + "[cache]\nurl = 'redis://h'",
 		pg + "[cache]\nurl = 'redis://u@[::1]:6379/15'\npassword_file = '/p'",
 		pg + "[cache]\nurl = 'rediss://h/0'",
