@@ -7,6 +7,7 @@ import (
 
 	"tokend/config"
 	"tokend/tokend/store/postgres"
+	"tokend/tokend/store/server"
 )
 
 // checkFiles returns what is wrong with the files that the configuration names, one line for
@@ -16,6 +17,7 @@ func checkFiles(cfg config.Config) (unread []string, err error) {
 	var errs []error
 	for _, secret := range []struct{ key, file string }{
 		{"[store] password_file", cfg.Store.PasswordFile},
+		{"[knox] password_file", cfg.Knox.PasswordFile},
 		{"[cache] password_file", cfg.Cache.PasswordFile},
 		{"[cache] sentinel_password_file", cfg.Cache.SentinelPasswordFile},
 	} {
@@ -32,6 +34,10 @@ func checkFiles(cfg config.Config) (unread []string, err error) {
 	log := slog.New(slog.DiscardHandler)
 	if config.IsPostgreSQL(cfg.Store.URL) {
 		errs = append(errs, postgres.CheckFiles(postgreSQL(cfg.Store, log, nil)))
+	}
+	if cfg.Knox.URL != "" {
+		_, err := server.Parse("[knox] url", cfg.Knox.URL, nil)
+		errs = append(errs, err)
 	}
 	if config.IsRedis(cfg.Cache.URL) {
 		address, err := redisAddress(log, cfg.Cache)

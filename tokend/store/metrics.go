@@ -16,6 +16,7 @@ type Operation string
 const (
 	Lookup  Operation = "lookup"
 	Mint    Operation = "mint"
+	Adopt   Operation = "adopt"
 	Revoke  Operation = "revoke"
 	Disable Operation = "disable"
 	Enable  Operation = "enable"
@@ -29,7 +30,7 @@ const (
 	RotateCacheKey Operation = "rotate_cache_key"
 )
 
-var operations = []Operation{Lookup, Mint, Revoke, Disable, Enable, Records, Users, Events, Count, Ping, CacheKeys, RotateCacheKey}
+var operations = []Operation{Lookup, Mint, Adopt, Revoke, Disable, Enable, Records, Users, Events, Count, Ping, CacheKeys, RotateCacheKey}
 
 // Metrics measures a store's requests.
 type Metrics struct {

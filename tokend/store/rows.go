@@ -40,7 +40,7 @@ func (t *Tally) User(u token.User) {
 // Record adds a token.
 func (t *Tally) Record(r token.Record) {
 	t.Tokens++
-	t.add("token", r.ID, string(r.Digest[:]), r.Owner, r.Hint, r.Label)
+	t.add("token", r.ID, string(r.Digest[:]), r.Owner, r.Hint, r.Label, string(r.Scheme))
 	t.times(r.Created, r.Expires, r.Revoked)
 }
 

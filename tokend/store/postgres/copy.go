@@ -58,7 +58,7 @@ func drain[T any](all iter.Seq2[T, error], pass func(T) ([]any, error)) error {
 func (t *tallied) copyAll(ctx context.Context, tx pgx.Tx, rows store.Rows) error {
 	err := copyInto(ctx, tx, "users", []string{"name", "disabled"}, rows.Users(ctx), t.user)
 	if err == nil {
-		err = copyInto(ctx, tx, "tokens", []string{"digest", "id", "owner", "hint", "label", "created", "expires", "revoked"}, rows.Records(ctx), t.record)
+		err = copyInto(ctx, tx, "tokens", []string{"digest", "id", "owner", "hint", "label", "created", "expires", "revoked", "scheme"}, rows.Records(ctx), t.record)
 	}
 	if err == nil {
 		err = copyInto(ctx, tx, "events", []string{"number", "at", "actor", "action", "user", "token", "detail"}, rows.Events(ctx), t.event)
@@ -105,7 +105,7 @@ func (t *tallied) record(r token.Record) ([]any, error) {
 	if err := store.CheckRecord(r); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	return []any{r.Digest[:], r.ID, r.Owner, r.Hint, r.Label, r.Created, orNull(r.Expires), orNull(r.Revoked)},
+	return []any{r.Digest[:], r.ID, r.Owner, r.Hint, r.Label, r.Created, orNull(r.Expires), orNull(r.Revoked), string(r.Scheme)},
 		keepable(what, texts{"ID": r.ID, "owner": r.Owner, "hint": r.Hint, "label": r.Label}, r.Created, r.Expires, r.Revoked)
 }
 

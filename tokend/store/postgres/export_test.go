@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tokend/tokend/store"
+	"tokend/tokend/store/server"
 )
 
 // Setting is what holds for a change.
@@ -86,22 +87,7 @@ func (s *Store) PastIdle() int32 { return s.past.Stat().IdleConns() }
 func (s *Store) Mark() int64 { return *s.mark.Load() }
 
 // Broken tells whether the error is of a connection that was there, so that another may do.
-func Broken(err error) bool { return broken(err) }
-
-// Clock is one that was told by a server.
-type Clock struct{ clock }
-
-// Set tells it the server's time now.
-func (c *Clock) Set(server time.Time) { c.set(server, time.Now()) }
-
-// Now is the server's time.
-func (c *Clock) Now() time.Time { return c.now() }
-
-// SetSlowly does so by an answer that took so long.
-func (c *Clock) SetSlowly(server time.Time, took time.Duration) { c.set(server, time.Now().Add(-took)) }
-
-// Skew is how far this machine's clock is ahead.
-func (c *Clock) Skew() time.Duration { return c.skew() }
+func Broken(err error) bool { return server.Broken(err) }
 
 // SetSince is as if Watch had begun then.
 func (s *Store) SetSince(at time.Time) { s.since.Store(&at) }

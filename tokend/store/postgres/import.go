@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/store"
+	"tokend/tokend/store/server"
 	"tokend/tokend/token"
 )
 
@@ -51,7 +52,7 @@ func Vacant(ctx context.Context, cfg Config) (name string, err error) {
 }
 
 func (s *Store) vacant(ctx context.Context) error {
-	return within(ctx, 2*otherTimeout, func(ctx context.Context) error {
+	return server.Within(ctx, 2*otherTimeout, func(ctx context.Context) error {
 		known, err := newestSchema()
 		if err != nil {
 			return err
@@ -200,7 +201,7 @@ func fillEmpty(ctx context.Context, tx pgx.Tx, rows store.Rows, step func(Phase)
 // than a change of theirs.
 func lockTables(ctx context.Context, tx pgx.Tx) error {
 	const notAvailable = "55P03"
-	_, err := tx.Exec(ctx, `SET LOCAL lock_timeout = `+milliseconds(otherTimeout))
+	_, err := tx.Exec(ctx, `SET LOCAL lock_timeout = `+server.Milliseconds(otherTimeout))
 	if err == nil {
 		_, err = tx.Exec(ctx, `LOCK TABLE users, tokens, events IN EXCLUSIVE MODE`)
 	}
@@ -236,7 +237,7 @@ func (k kept) Users(ctx context.Context) iter.Seq2[token.User, error] {
 }
 
 func (k kept) Records(ctx context.Context) iter.Seq2[token.Record, error] {
-	return each(ctx, k.tx, scanRecord, `SELECT id, digest, owner, hint, label, created, expires, revoked, false FROM tokens ORDER BY id`)
+	return each(ctx, k.tx, scanRecord, `SELECT id, digest, owner, hint, label, created, expires, revoked, scheme, false FROM tokens ORDER BY id`)
 }
 
 func (k kept) Events(ctx context.Context) iter.Seq2[token.Event, error] {

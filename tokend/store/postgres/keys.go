@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tokend/tokend/store"
+	"tokend/tokend/store/server"
 	"tokend/tokend/token"
 )
 
@@ -63,7 +64,7 @@ func cacheKeys(ctx context.Context, db *pgx.Conn) ([]CacheKey, error) {
 // tellKeys reads them by the connection that hears of changes, which no pooler holds up. A
 // backup that was put back may have none.
 func tellKeys(ctx context.Context, conn *pgx.Conn, tell TakeKeys) error {
-	return within(ctx, otherTimeout, func(ctx context.Context) error {
+	return server.Within(ctx, otherTimeout, func(ctx context.Context) error {
 		keys, err := cacheKeys(ctx, conn)
 		if err != nil {
 			return fmt.Errorf("read the keys of the cache: %w", err)

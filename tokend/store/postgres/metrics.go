@@ -3,6 +3,8 @@ package postgres
 import (
 	"time"
 
+	"tokend/tokend/store/server"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -13,12 +15,12 @@ type watchMetrics struct {
 	lag   prometheus.Histogram
 }
 
-func newWatchMetrics(reg prometheus.Registerer, c *clock) *watchMetrics {
+func newWatchMetrics(reg prometheus.Registerer, c *server.Clock) *watchMetrics {
 	auto := promauto.With(reg)
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "tokend_clock_skew_seconds",
 		Help: "How far this machine's clock is ahead of the database server's, which decides expiry.",
-	}, func() float64 { return c.skew().Seconds() })
+	}, func() float64 { return c.Skew().Seconds() })
 	return &watchMetrics{
 		total: auto.NewCounter(prometheus.CounterOpts{
 			Name: "tokend_invalidations_total",

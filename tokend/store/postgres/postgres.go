@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tokend/tokend/store"
+	"tokend/tokend/store/server"
 	"tokend/tokend/token"
 )
 
@@ -48,7 +49,7 @@ type Store struct {
 	direct   *pgxpool.Config
 	pooled   bool // whether the pools don't lead to the server itself
 	log      *slog.Logger
-	clock    clock
+	clock    server.Clock
 	metrics  *store.Metrics
 	watched  *watchMetrics
 	began    time.Time                 // the server's time
@@ -94,7 +95,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if s.pooled {
 		pools["past"] = s.past
 	}
-	registerPools(cfg.Registerer, pools)
+	server.RegisterPools(cfg.Registerer, pools)
 	return s, nil
 }
 
@@ -104,10 +105,10 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	settings, err := parse("url", cfg.URL, cfg.Password)
+	settings, err := server.Parse("[store] url", cfg.URL, cfg.Password)
 	direct := settings
 	if err == nil && cfg.Direct != "" {
-		direct, err = parse("direct_url", cfg.Direct, cfg.Password)
+		direct, err = server.Parse("[store] direct_url", cfg.Direct, cfg.Password)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
@@ -172,10 +173,10 @@ func (s *Store) begin(ctx context.Context) error {
 }
 
 // Now is the server's time, by which all daemons judge alike.
-func (s *Store) Now() time.Time { return s.clock.now() }
+func (s *Store) Now() time.Time { return s.clock.Now() }
 
 // String names the database, without its password.
-func (s *Store) String() string { return describe(s.pool.Config().ConnConfig) }
+func (s *Store) String() string { return server.Describe(s.pool.Config().ConnConfig) }
 
 // closeTimeout is how long a server may take to say goodbye.
 const closeTimeout = 2 * time.Second

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"tokend/tokend/store/server"
 	"tokend/tokend/token"
 )
 
@@ -63,7 +64,7 @@ func (s *Store) readThrough(ctx context.Context, proving *waiting, digest token.
 // found out, no connection of the pooler's is kept from the logins.
 func (s *Store) startChange(ctx context.Context) (tx pgx.Tx, err error) {
 	start := func() (pgx.Tx, error) {
-		return again(ctx, s.pool, func() (pgx.Tx, error) { return s.pool.BeginTx(ctx, beginChange) })
+		return server.Again(ctx, s.pool, func() (pgx.Tx, error) { return s.pool.BeginTx(ctx, beginChange) })
 	}
 	if !s.pooled {
 		return start()
@@ -261,8 +262,8 @@ func (s *Store) join(ctx context.Context, hurried bool) (p *proof, own bool, err
 
 // hold begins it.
 func (s *Store) hold(ctx context.Context, p *proof) {
-	p.err = within(ctx, provedWithin-provedWithin/10, func(ctx context.Context) (err error) { // before who joins it gives up
-		p.tx, err = again(ctx, s.past, func() (pgx.Tx, error) {
+	p.err = server.Within(ctx, provedWithin-provedWithin/10, func(ctx context.Context) (err error) { // before who joins it gives up
+		p.tx, err = server.Again(ctx, s.past, func() (pgx.Tx, error) {
 			return s.past.BeginTx(ctx, pgx.TxOptions{BeginQuery: `BEGIN; SELECT pg_advisory_xact_lock(` + strconv.FormatInt(p.lock, 10) + `)`})
 		})
 		return err
@@ -290,7 +291,7 @@ func (s *Store) stillHeld(ctx context.Context, p *proof) bool {
 		defer s.leave(ctx, p)
 		p.asked.Lock()
 		defer p.asked.Unlock()
-		known <- s.elsewhere.Load() || within(context.WithoutCancel(ctx), provedWithin, func(ctx context.Context) error {
+		known <- s.elsewhere.Load() || server.Within(context.WithoutCancel(ctx), provedWithin, func(ctx context.Context) error {
 			_, err := p.tx.Exec(ctx, `SELECT`)
 			return err
 		}) == nil

@@ -7,16 +7,16 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tokend/tokend/store"
+	"tokend/tokend/store/server"
 	"tokend/tokend/token"
 )
 
 const (
 	// Those who are disabled have an index of their own, which is small: to join all
 	// users took a look-up a fifth of its time. Every owner is a user (a foreign key).
-	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked,
+	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, t.scheme,
 		EXISTS (SELECT FROM users AS u WHERE u.name = t.owner AND u.disabled IS NOT NULL) FROM tokens AS t `
 	newestFirst = ` ORDER BY t.created DESC, t.id DESC `
 
@@ -40,25 +40,14 @@ func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, 
 
 func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, error) {
 	proving := &waiting{provedWithin} // the rest of its second is for the answer
-	return again(ctx, s.logins, func() (token.Record, error) { return s.readOnce(ctx, proving, digest) })
+	return server.Again(ctx, s.logins, func() (token.Record, error) { return s.readOnce(ctx, proving, digest) })
 }
 
 // read is do for what changes nothing, which is asked again where its connection broke.
 func read[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context) (T, error)) (T, error) {
 	return do(ctx, s, op, func(ctx context.Context) (T, error) {
-		return again(ctx, s.pool, func() (T, error) { return f(ctx) })
+		return server.Again(ctx, s.pool, func() (T, error) { return f(ctx) })
 	})
-}
-
-// again calls f until its connection does not turn out to be broken. Of all of the pool that
-// were idle when the server ended them, each is met once.
-func again[T any](ctx context.Context, pool *pgxpool.Pool, f func() (T, error)) (T, error) {
-	for tries := int32(0); ; tries++ {
-		value, err := f()
-		if !broken(err) || ctx.Err() != nil || tries == pool.Stat().MaxConns() {
-			return value, err
-		}
-	}
 }
 
 func (s *Store) readOnce(ctx context.Context, proving *waiting, digest token.Digest) (token.Record, error) {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tokend/tokend/store/server"
 )
 
 // errElsewhere says what LISTEN on another database never would: it hears nothing.
@@ -32,7 +34,7 @@ func leadsHere(ctx context.Context, tx pgx.Tx, other *pgxpool.Pool, patience tim
 		return err
 	}
 	var free bool
-	if err := within(ctx, patience, func(ctx context.Context) error {
+	if err := server.Within(ctx, patience, func(ctx context.Context) error {
 		return other.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lock).Scan(&free)
 	}); err != nil || !free {
 		return err
@@ -48,9 +50,9 @@ func (s *Store) checkSame(ctx context.Context) error {
 	if !s.pooled {
 		return nil
 	}
-	err := within(ctx, otherTimeout, func(ctx context.Context) error {
+	err := server.Within(ctx, otherTimeout, func(ctx context.Context) error {
 		// Whoever does not answer keeps no connection for changes.
-		tx, err := again(ctx, s.past, func() (pgx.Tx, error) { return s.past.Begin(ctx) })
+		tx, err := server.Again(ctx, s.past, func() (pgx.Tx, error) { return s.past.Begin(ctx) })
 		if err != nil {
 			return err
 		}
@@ -87,7 +89,7 @@ func (s *Store) holdMark(ctx context.Context, conn *pgx.Conn) error {
 		return nil
 	}
 	mark := rand.Int64() //nolint:gosec // so that no other session has the same
-	err := within(ctx, otherTimeout, func(ctx context.Context) error {
+	err := server.Within(ctx, otherTimeout, func(ctx context.Context) error {
 		_, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, mark)
 		return err
 	})
@@ -130,7 +132,7 @@ func (s *Store) watchChanges(ctx context.Context) {
 }
 
 func (s *Store) noteChanges(ctx context.Context) {
-	err := within(ctx, otherTimeout, func(ctx context.Context) error {
+	err := server.Within(ctx, otherTimeout, func(ctx context.Context) error {
 		_, err := s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
 			err = s.pool.QueryRow(ctx, tryLock, lock).Scan(&free)
 			return free, err

@@ -31,10 +31,14 @@ func scanRecord(r pgx.CollectableRow) (token.Record, error) { return scanRecordA
 // scanRecordAnd scans a record, and what stands behind it.
 func scanRecordAnd(r pgx.CollectableRow, more ...any) (record token.Record, err error) {
 	var digest []byte
+	var scheme string
 	err = r.Scan(append([]any{&record.ID, &digest, &record.Owner, &record.Hint, &record.Label,
-		(*instant)(&record.Created), (*instant)(&record.Expires), (*instant)(&record.Revoked), &record.OwnerDisabled}, more...)...)
+		(*instant)(&record.Created), (*instant)(&record.Expires), (*instant)(&record.Revoked), &scheme, &record.OwnerDisabled}, more...)...)
 	if err == nil {
 		record.Digest, err = asDigest(digest)
+	}
+	if err == nil {
+		record.Scheme, err = token.ParseScheme(scheme)
 	}
 	if err != nil {
 		return token.Record{}, fmt.Errorf("token %q: %w", record.ID, err)

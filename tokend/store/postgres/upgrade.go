@@ -14,6 +14,7 @@ import (
 	"github.com/pressly/goose/v3/lock"
 
 	"tokend/tokend/store"
+	"tokend/tokend/store/server"
 )
 
 //go:embed migrations/*.sql
@@ -79,8 +80,8 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 // openDirect is one connection to the server itself, as database/sql has it.
 func (s *Store) openDirect() *sql.DB {
 	settings := s.direct.ConnConfig.Copy()
-	settings.RuntimeParams["statement_timeout"] = milliseconds(upgradeTimeout)
-	settings.RuntimeParams["lock_timeout"] = milliseconds(upgradeLockTimeout)
+	settings.RuntimeParams["statement_timeout"] = server.Milliseconds(upgradeTimeout)
+	settings.RuntimeParams["lock_timeout"] = server.Milliseconds(upgradeLockTimeout)
 	db := stdlib.OpenDB(*settings, stdlib.OptionBeforeConnect(s.direct.BeforeConnect))
 	db.SetMaxOpenConns(1)
 	return db

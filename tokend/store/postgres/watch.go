@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"tokend/tokend/store/server"
 	"tokend/tokend/token"
 )
 
@@ -54,7 +55,7 @@ func (s *Store) latest(ctx context.Context, conn *pgx.Conn) (p place, same bool,
 		FROM (SELECT) AS always LEFT JOIN (SELECT * FROM entry ORDER BY number DESC LIMIT 1) AS newest ON true`,
 		s.seen.number, s.seen.at).Scan(&p.number, &p.at, &same, &now, &p.timeline)
 	if err == nil {
-		s.clock.set(now, asked)
+		s.clock.Set(now, asked)
 	}
 	return p, same, now, err
 }
@@ -146,7 +147,7 @@ func (s *Store) watch(ctx context.Context, forget Forget, keys TakeKeys, heard f
 		return err
 	}
 	defer func() { err = errors.Join(err, hangUp(ctx, conn)) }()
-	if err := within(ctx, otherTimeout, func(ctx context.Context) error {
+	if err := server.Within(ctx, otherTimeout, func(ctx context.Context) error {
 		_, err := conn.Exec(ctx, `LISTEN `+channel)
 		return err
 	}); err != nil {
@@ -161,7 +162,7 @@ func (s *Store) watch(ctx context.Context, forget Forget, keys TakeKeys, heard f
 			return err
 		}
 		heard()
-		if err := within(ctx, heartbeat, func(ctx context.Context) error {
+		if err := server.Within(ctx, heartbeat, func(ctx context.Context) error {
 			_, err := conn.WaitForNotification(ctx)
 			return err
 		}); err != nil && (ctx.Err() != nil || conn.IsClosed()) {
@@ -218,7 +219,7 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 		for len(digests) > 0 {
 			some := digests[:min(len(digests), tokensAtOnce)]
 			digests = digests[len(some):]
-			if err := within(ctx, otherTimeout, func(ctx context.Context) error { return forget(ctx, some...) }); err != nil {
+			if err := server.Within(ctx, otherTimeout, func(ctx context.Context) error { return forget(ctx, some...) }); err != nil {
 				return fmt.Errorf("forget what was changed: %w", err)
 			}
 		}
@@ -241,7 +242,7 @@ func before(ctx context.Context, conn *pgx.Conn, at time.Time, newest int64) (nu
 	for number = newest; number > 0; {
 		var first int64
 		var younger bool
-		if err := within(ctx, otherTimeout, func(ctx context.Context) error {
+		if err := server.Within(ctx, otherTimeout, func(ctx context.Context) error {
 			return conn.QueryRow(ctx, `SELECT coalesce(min(number), 0), coalesce(bool_or(at > $1), false)
 				FROM (SELECT number, at FROM events WHERE number <= $2 ORDER BY number DESC LIMIT $3) AS page`,
 				at, number, entriesAtOnce).Scan(&first, &younger)
@@ -259,7 +260,7 @@ func before(ctx context.Context, conn *pgx.Conn, at time.Time, newest int64) (nu
 // changed returns the tokens that the next entries of the trail concern, up to which one
 // these are, each token once where a user's were disabled and enabled many times.
 func (s *Store) changed(ctx context.Context, conn *pgx.Conn, from, to int64, now time.Time) (digests []token.Digest, last int64, err error) {
-	err = within(ctx, otherTimeout, func(ctx context.Context) error {
+	err = server.Within(ctx, otherTimeout, func(ctx context.Context) error {
 		if err := conn.QueryRow(ctx, `SELECT coalesce(max(number), $2) FROM (SELECT number FROM events WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3) AS page`,
 			from, to, entriesAtOnce).Scan(&last); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/store"
+	"tokend/tokend/store/server"
 	"tokend/tokend/token"
 )
 
@@ -27,9 +28,9 @@ func (s *Store) Mint(ctx context.Context, record token.Record, quota token.Quota
 		if err := admit(ctx, tx, record, quota); err != nil {
 			return none{}, fmt.Errorf("user %q: %w", record.Owner, err)
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO tokens (digest, id, owner, hint, label, created, expires, revoked)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, record.Digest[:], record.ID, record.Owner, record.Hint, record.Label,
-			record.Created, orNull(record.Expires), orNull(record.Revoked))
+		_, err := tx.Exec(ctx, `INSERT INTO tokens (digest, id, owner, hint, label, created, expires, revoked, scheme)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, record.Digest[:], record.ID, record.Owner, record.Hint, record.Label,
+			record.Created, orNull(record.Expires), orNull(record.Revoked), string(record.Scheme))
 		if exists(err) {
 			return none{}, store.ErrExists
 		}
@@ -187,7 +188,7 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 // unsure marks the error of a commit that the server did not answer.
 func unsure(err error) error {
 	var answered *pgconn.PgError
-	if err == nil || errors.As(err, &answered) && !broken(err) {
+	if err == nil || errors.As(err, &answered) && !server.Broken(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", token.ErrUnsure, err)

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, u.disabled IS NOT NULL
+	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, t.scheme, u.disabled IS NOT NULL
 		FROM tokens AS t JOIN users AS u ON u.name = t.owner `
 	newestFirst = ` ORDER BY t.created DESC, t.id DESC `
 

@@ -41,13 +41,16 @@ func query[T any](ctx context.Context, q querier, scan func(row) (T, error), tex
 }
 
 func scanRecord(r row) (record token.Record, err error) {
-	var digest string
+	var digest, scheme string
 	err = r.Scan(&record.ID, &digest, &record.Owner, &record.Hint, &record.Label,
-		instant{&record.Created}, instant{&record.Expires}, instant{&record.Revoked}, &record.OwnerDisabled)
+		instant{&record.Created}, instant{&record.Expires}, instant{&record.Revoked}, &scheme, &record.OwnerDisabled)
 	if err != nil {
 		return token.Record{}, err
 	}
-	if record.Digest, err = token.ParseDigest(digest); err != nil {
+	if record.Digest, err = token.ParseDigest(digest); err == nil {
+		record.Scheme, err = token.ParseScheme(scheme)
+	}
+	if err != nil {
 		return token.Record{}, fmt.Errorf("token %q: %w", record.ID, err)
 	}
 	return record, nil

@@ -173,7 +173,7 @@ func (s *Source) Users(ctx context.Context) iter.Seq2[token.User, error] {
 func (s *Source) Records(ctx context.Context) iter.Seq2[token.Record, error] {
 	return func(yield func(token.Record, error) bool) {
 		var told, kept int64
-		for record, err := range each(ctx, s, scanRecord, `SELECT id, digest, owner, hint, label, created, expires, revoked, false FROM tokens ORDER BY id`) {
+		for record, err := range each(ctx, s, scanRecord, `SELECT id, digest, owner, hint, label, created, expires, revoked, scheme, false FROM tokens ORDER BY id`) {
 			told++
 			if !yield(record, err) || err != nil {
 				return

@@ -288,7 +288,7 @@ func TestUnfitSourceIsRefused(t *testing.T) {
 		"newer": {func(path string) {
 			run(t, shell(t, path), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, true)`)
 		}, []string{"has schema version 4711, this tokend knows", "run the newer tokend"}},
-		"older":      {func(path string) { run(t, shell(t, path), `DELETE FROM goose_db_version WHERE version_id > 0`) }, []string{"its schema is of version 0, and this tokend reads 1", "which upgrades it"}},
+		"older":      {func(path string) { run(t, shell(t, path), `DELETE FROM goose_db_version WHERE version_id > 0`) }, []string{"its schema is of version 0, and this tokend reads 2", "which upgrades it"}},
 		"broken off": {func(path string) { check(os.WriteFile(path+"-journal", make([]byte, 600), 0o600)) }, []string{"-journal has a change that was broken off", "start the daemon over this database"}},
 		"nobody's":   {func(path string) { run(t, shell(t, path), `PRAGMA foreign_keys = 0; DELETE FROM users`) }, []string{`is of "alice", who is not among the users`}},
 		"gone": {func(path string) {

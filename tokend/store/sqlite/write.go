@@ -29,9 +29,9 @@ func (s *Store) Mint(ctx context.Context, record token.Record, quota token.Quota
 		if err := admit(ctx, tx, record, quota); err != nil {
 			return nil, fmt.Errorf("user %q: %w", record.Owner, err)
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, digest, owner, hint, label, created, expires, revoked)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, record.ID, record.Digest.String(), record.Owner, record.Hint, record.Label,
-			micros(record.Created), orNull(record.Expires), orNull(record.Revoked))
+		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, digest, owner, hint, label, created, expires, revoked, scheme)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, record.ID, record.Digest.String(), record.Owner, record.Hint, record.Label,
+			micros(record.Created), orNull(record.Expires), orNull(record.Revoked), string(record.Scheme))
 		if exists(err) {
 			return nil, store.ErrExists
 		}
@@ -228,8 +228,13 @@ func disabledSince(ctx context.Context, tx *sql.Tx, user string) (since time.Tim
 	return since, err
 }
 
+const insertEventText = `INSERT INTO events (at, actor, action, user, token, detail) VALUES (?, ?, ?, ?, ?, ?)`
+
+func eventColumns(e token.Event) []any {
+	return []any{micros(e.At), e.Actor, string(e.Action), e.User, e.Token, e.Detail}
+}
+
 func insertEvent(ctx context.Context, tx *sql.Tx, e token.Event) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO events (at, actor, action, user, token, detail) VALUES (?, ?, ?, ?, ?, ?)`,
-		micros(e.At), e.Actor, string(e.Action), e.User, e.Token, e.Detail)
+	_, err := tx.ExecContext(ctx, insertEventText, eventColumns(e)...)
 	return err
 }

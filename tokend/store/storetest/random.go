@@ -19,6 +19,7 @@ func checkModel(t *testing.T, open func(t *testing.T) Store) {
 		r.Repeat(map[string]func(*rapid.T){
 			"lookup":  p.lookup,
 			"mint":    p.mint,
+			"adopt":   p.adopt,
 			"revoke":  p.revoke,
 			"disable": p.setDisabled,
 			"list":    p.list,
@@ -82,6 +83,14 @@ func (p pair) mint(t *rapid.T) {
 	record, event := someRecord.Draw(t, "record"), someEvent.Draw(t, "event")
 	quota := token.Quota{Tokens: rapid.IntRange(0, 3).Draw(t, "quota"), MaxLife: someLife.Draw(t, "longest life")}
 	compare(t, p, func(ctx context.Context, s Store) (any, error) { return nil, s.Mint(ctx, record, quota, event) })
+}
+
+func (p pair) adopt(t *rapid.T) {
+	record, event := someRecord.Draw(t, "record"), someEvent.Draw(t, "event")
+	record.Scheme = rapid.SampledFrom([]token.Scheme{token.Knox4, token.Knox5}).Draw(t, "scheme")
+	compare(t, p, func(ctx context.Context, s Store) ([]string, error) {
+		return s.Adopt(ctx, []token.Record{record}, event)
+	})
 }
 
 func (p pair) revoke(t *rapid.T) {

@@ -16,6 +16,7 @@ import (
 type Store interface {
 	Lookup(ctx context.Context, digest token.Digest) (token.Record, error)
 	Mint(ctx context.Context, record token.Record, quota token.Quota, event token.Event) error
+	Adopt(ctx context.Context, records []token.Record, event token.Event) ([]string, error)
 	Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error)
 	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) (digests []token.Digest, changed bool, err error)
 	Records(ctx context.Context, page token.Page) ([]token.Record, error)
@@ -34,7 +35,7 @@ type claim struct {
 // Run checks every promise, each with an empty store of its own, which open
 // makes and t.Cleanup removes.
 func Run(t *testing.T, open func(t *testing.T) Store) {
-	for _, claims := range [][]claim{lookups, mints, limits, revocations, disablings, pages, listings, trail, counts, contexts} {
+	for _, claims := range [][]claim{lookups, mints, adoptions, limits, revocations, disablings, pages, listings, trail, counts, contexts} {
 		for _, c := range claims {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()

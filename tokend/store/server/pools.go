@@ -1,4 +1,4 @@
-package postgres
+package server
 
 import (
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// registerPools exports how many connections there are, and whether they are in use.
-func registerPools(reg prometheus.Registerer, pools map[string]*pgxpool.Pool) {
+// RegisterPools exports how many connections there are, and whether they are in use.
+func RegisterPools(reg prometheus.Registerer, pools map[string]*pgxpool.Pool) {
 	auto := promauto.With(reg)
 	for name, pool := range pools {
 		for state, count := range map[string]func() int32{

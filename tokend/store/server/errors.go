@@ -1,4 +1,4 @@
-package postgres
+package server
 
 import (
 	"context"
@@ -18,7 +18,6 @@ import (
 
 // SQLSTATEs, as PostgreSQL's documentation lists them in appendix A.
 const (
-	uniqueViolation  = "23505"
 	readOnly         = "25006"
 	diskFull         = "53100"
 	noTable          = "42P01"
@@ -35,38 +34,48 @@ const (
 	startingOrEnding = "57P03"
 )
 
-// mendPassword is what can be done where the server, or a pooler, takes none.
-const mendPassword = "the server, or the pooler before it, takes no such password; name or mend [store] password_file, the user's password (ALTER ROLE), or the pooler's list of users; of a systemd credential the copy is as old as the unit's start: restart tokend"
+// mendPassword is what can be done where the server, or a pooler, takes none; %s is what names its file.
+const mendPassword = "the server, or the pooler before it, takes no such password; name or mend %s, the user's password (ALTER ROLE), or the pooler's list of users; of a systemd credential the copy is as old as the unit's start: restart tokend"
 
-// explain puts before an error of the server what an operator can do about it. An error
-// of another kind it returns as it is.
-func explain(err error) error {
+// Names are what an operator calls that which can be mended.
+type Names struct {
+	URL         string // that leads to the server, such as "[store] url"
+	Direct      string // and past a pooler; empty: there is no such
+	Password    string // that names the file with it
+	Connections string // how many there may be
+}
+
+// Explain puts before an error of the server what an operator can do about it. An error of another kind
+// it returns as it is.
+func Explain(names Names, err error) error {
 	var e *pgconn.PgError
-	if errors.Is(err, errUnproved) || errors.Is(err, errElsewhere) {
-		return err // which says all
+	where := names.URL
+	either := where
+	if names.Direct != "" {
+		either += " (or " + names.Direct + ")"
 	}
 	if err != nil && strings.Contains(err.Error(), "\n") {
 		err = lineError{err}
 	}
 	if errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection) {
-		return fmt.Errorf("%w: no server of [store] url is the primary now, and a standby lags behind; promote one, or name the primary, or all of them and target_session_attrs=read-write: %w", store.ErrUnwritable, err)
+		return fmt.Errorf("%w: no server of %s is the primary now, and a standby lags behind; promote one, or name the primary, or all of them and target_session_attrs=read-write: %w", store.ErrUnwritable, where, err)
 	}
 	answered := errors.As(err, &e)
-	if broken(err) && (!answered || e.Code == adminShutdown || e.Code == crashShutdown) {
+	if Broken(err) && (!answered || e.Code == adminShutdown || e.Code == crashShutdown) {
 		return fmt.Errorf("the connection to PostgreSQL, or to the pooler before it, was ended meanwhile; is it being restarted? Try again: %w", err)
 	}
 	if !answered {
 		if ofTLS(err) {
-			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in [store] url name who signed the server's certificate, is that still valid, does it name the host of the url, does the server have TLS (ssl=on), and does it believe sslcert?: %w", err)
+			return fmt.Errorf("TLS with PostgreSQL fails; does sslrootcert in %s name who signed the server's certificate, is that still valid, does it name the host of the url, does the server have TLS (ssl=on), and does it believe sslcert?: %w", where, err)
 		}
 		if ofKeyPair(err) {
-			return fmt.Errorf("sslcert and sslkey of [store] url cannot be used; do they belong together, and may the daemon read them?: %w", err)
+			return fmt.Errorf("sslcert and sslkey of %s cannot be used; do they belong together, and may the daemon read them?: %w", where, err)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("no answer from PostgreSQL, or from the pooler before it; does it hang, is it overloaded, or has the way to it broken?: %w", err)
 		}
 		if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
-			return fmt.Errorf("no connection to PostgreSQL, or to the pooler before it; is it running where [store] url (or direct_url) says, does this machine know each name there (DNS, /etc/hosts), does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", err)
+			return fmt.Errorf("no connection to PostgreSQL, or to the pooler before it; is it running where %s says, does this machine know each name there (DNS, /etc/hosts), does it listen there (listen_addresses, port), and does a firewall let this machine through?: %w", either, err)
 		}
 		return err
 	}
@@ -75,38 +84,42 @@ func explain(err error) error {
 		if _, unmade := errors.AsType[*pgconn.ConnectError](err); unmade {
 			return fmt.Errorf("the server lets nobody connect to this database now; is that meant (ALLOW_CONNECTIONS)?: %w", err)
 		}
-		return fmt.Errorf("the server is a standby, which lags behind; let [store] url, or the pooler that it names, lead to the primary: %w", err)
+		return fmt.Errorf("the server is a standby, which lags behind; let %s, or the pooler that it names, lead to the primary: %w", where, err)
 	case startingOrEnding:
 		return fmt.Errorf("PostgreSQL is starting, recovering from a crash, or shutting down; wait, and see its own log if that goes on: %w", err)
 	case wrongPassword:
-		return fmt.Errorf("%s: %w", mendPassword, err)
+		return fmt.Errorf(mendPassword+": %w", names.Password, err)
 	case notAdmitted:
-		return fmt.Errorf("the server doesn't admit this user from here; mend the user in [store] url (and sslcert, sslkey, if a certificate is asked for), or the server's pg_hba.conf: %w", err)
+		return fmt.Errorf("the server doesn't admit this user from here; mend the user in %s (and sslcert, sslkey, if a certificate is asked for), or the server's pg_hba.conf: %w", where, err)
 	case noDatabase:
-		return fmt.Errorf("the server has no such database; make it (createdb), or mend its name in [store] url: %w", err)
+		return fmt.Errorf("the server has no such database; make it (createdb), or mend its name in %s: %w", where, err)
 	case notEncodable:
 		return fmt.Errorf("the database's encoding has no such character; leave it out, or move to a database with the encoding UTF8: %w", err)
 	case ofPooler: // its code for all
 		switch said := e.Message; {
 		case strings.Contains(said, "startup parameter"): // which the server itself would know
-			return fmt.Errorf("%w: %w", errPooler, err)
+			return fmt.Errorf("%w: %w", ErrPooler, err)
 		case strings.Contains(said, "authentication failed"):
-			return fmt.Errorf("%s: %w", mendPassword, err)
+			return fmt.Errorf(mendPassword+": %w", names.Password, err)
 		}
-		return fmt.Errorf("the pooler that [store] url leads to refuses, or has lost the server: does it have this database, the password of now in its list of users, and room for more clients (max_client_conn), and is PostgreSQL running behind it?: %w", err)
+		return fmt.Errorf("the pooler that %s leads to refuses, or has lost the server: does it have this database, the password of now in its list of users, and room for more clients (max_client_conn), and is PostgreSQL running behind it?: %w", where, err)
 	case readOnly:
-		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in [store] url (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, err)
+		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in %s (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, where, err)
 	case diskFull:
 		return fmt.Errorf("%w: the server's disk is full; free some space: %w", store.ErrUnwritable, err)
 	case noTable:
-		return fmt.Errorf("a table is missing; does [store] url, or the pooler that it names, lead to tokend's database? Put a backup back, before any tokend is started; only where there were no tokens, start it again to make the tables: %w", err)
+		return fmt.Errorf("a table is missing; does %s, or the pooler that it names, lead to tokend's database? Put a backup back, before any tokend is started; only where there were no tokens, start it again to make the tables: %w", where, err)
 	case noRights:
 		return fmt.Errorf("the database's user lacks rights; make it the owner of the database, or of tokend's tables in it: %w", err)
 	case tooManyConnected:
-		return fmt.Errorf("the server has no connection left; lower [store] connections, or raise its max_connections, or the user's own limit (ALTER ROLE): %w", err)
+		return fmt.Errorf("the server has no connection left; lower %s, or raise its max_connections, or the user's own limit (ALTER ROLE): %w", names.Connections, err)
 	}
 	return err
 }
+
+// ErrPooler says what cannot be listened through: changes would not be heard of, and what
+// one statement prepares the next may not find.
+var ErrPooler = errors.New("it is a pooler that answers, where the database itself has to; let [store] url lead to the pooler, and direct_url past it, to the database")
 
 // ofTLS tells whether the error is of a connection that was there, but not secure.
 func ofTLS(err error) bool {
@@ -149,9 +162,9 @@ func (e lineError) Error() string {
 
 func (e lineError) Unwrap() error { return e.error }
 
-// broken tells whether the error is of a connection that the server has ended, so that
+// Broken tells whether the error is of a connection that the server has ended, so that
 // another may do. One that could not be made is not, unless the server is just ending.
-func broken(err error) bool {
+func Broken(err error) bool {
 	_, unmade := errors.AsType[*pgconn.ConnectError](err)
 	if e, answered := errors.AsType[*pgconn.PgError](err); answered {
 		ended := e.Code == adminShutdown || e.Code == crashShutdown
@@ -160,10 +173,4 @@ func broken(err error) bool {
 	return err != nil && !unmade &&
 		(errors.Is(err, pgconn.ErrConnClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 			errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET))
-}
-
-// exists tells whether the error says that the ID or digest is taken.
-func exists(err error) bool {
-	var e *pgconn.PgError
-	return errors.As(err, &e) && e.Code == uniqueViolation
 }

@@ -1,13 +1,13 @@
-package postgres
+package server
 
 import (
 	"sync/atomic"
 	"time"
 )
 
-// clock tells the server's time, by which all daemons judge alike. It goes on by itself
+// Clock tells the server's time, by which all daemons judge alike. It goes on by itself
 // between two looks at the server, whatever is done to this machine's clock.
-type clock struct{ last atomic.Pointer[reading] }
+type Clock struct{ last atomic.Pointer[reading] }
 
 type reading struct {
 	server time.Time
@@ -21,8 +21,8 @@ const slowAnswer = 250 * time.Millisecond
 // exact is what two clocks may differ by before one follows the other.
 const exact = time.Millisecond
 
-// set takes over what the server said to a question asked at that time.
-func (c *clock) set(server, asked time.Time) {
+// Set takes over what the server said to a question asked at that time.
+func (c *Clock) Set(server, asked time.Time) {
 	took := time.Since(asked)
 	local := asked.Add(took / 2)
 	if r := c.last.Load(); r != nil {
@@ -34,16 +34,16 @@ func (c *clock) set(server, asked time.Time) {
 	c.last.Store(&reading{server, local, local.Round(0).Sub(server)})
 }
 
-// now is this machine's time before the server was asked.
-func (c *clock) now() time.Time {
+// Now is the server's time: this machine's time before the server was asked.
+func (c *Clock) Now() time.Time {
 	if r := c.last.Load(); r != nil {
 		return r.server.Add(time.Since(r.local))
 	}
 	return time.Now()
 }
 
-// skew is how far this machine's clock is ahead of the server's.
-func (c *clock) skew() time.Duration {
+// Skew is how far this machine's clock is ahead of the server's.
+func (c *Clock) Skew() time.Duration {
 	if r := c.last.Load(); r != nil {
 		return r.skew
 	}

@@ -1,0 +1,86 @@
+package knox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"tokend/tokend/store/server"
+	"tokend/tokend/token"
+)
+
+// Count returns how many tokens there are, of these users (none: of all).
+func (s *Store) Count(ctx context.Context, users []string) (n int64, err error) {
+	f := s.found.Load()
+	if f.err != nil {
+		return 0, f.err
+	}
+	err = server.Within(ctx, findTimeout, func(ctx context.Context) error {
+		return s.pool.QueryRow(ctx, `SELECT count(*) FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
+			WHERE cardinality($1::text[]) = 0 OR owner = ANY($1)`, some(users)).Scan(&n)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count the tokens in %s: %w", s, server.Explain(s.names, err))
+	}
+	return n, nil
+}
+
+// All tells every token of these users (none: of all), in the order of the owners, with its label and when
+// it was made as far as the role may read that: without, the label is empty and the time zero.
+func (s *Store) All(ctx context.Context, users []string) iter.Seq2[token.Record, error] {
+	return func(yield func(token.Record, error) bool) {
+		if err := s.all(ctx, users, func(r token.Record) bool { return yield(r, nil) }); err != nil && !errors.Is(err, errEnough) {
+			yield(token.Record{}, fmt.Errorf("read the tokens in %s: %w", s, server.Explain(s.names, err)))
+		}
+	}
+}
+
+var errEnough = errors.New("nobody wants more")
+
+func (s *Store) all(ctx context.Context, users []string, yield func(token.Record) bool) error {
+	f := s.found.Load()
+	if f.err != nil {
+		return f.err
+	}
+	rows, err := s.pool.Query(ctx, `SELECT * FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
+		WHERE cardinality($1::text[]) = 0 OR owner = ANY($1) ORDER BY owner, digest`, some(users))
+	if err != nil {
+		return err
+	}
+	r := row{tables: f.tables}
+	var label string
+	var created pgtype.Timestamptz
+	_, err = pgx.ForEachRow(rows, append(r.columns(), &label, &created), func() error {
+		record, err := r.record()
+		if err != nil {
+			return err
+		}
+		record.Label = label
+		if created.Valid && created.InfinityModifier == pgtype.Finite {
+			record.Created = token.Time(created.Time)
+		}
+		if !yield(record) {
+			return errEnough
+		}
+		return nil
+	})
+	return err
+}
+
+// some is the list that SQL takes for all where it is empty.
+func some(users []string) []string {
+	if users == nil {
+		return []string{}
+	}
+	return users
+}
+
+// Readable reports whether labels, and when each token was made, can be read.
+func (s *Store) Readable() (labels, created bool) {
+	f := s.found.Load()
+	return f.err == nil && f.labelled, f.err == nil && f.dated
+}

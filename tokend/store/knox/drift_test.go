@@ -1,0 +1,102 @@
+package knox_test
+
+import (
+	"errors"
+	"testing"
+
+	"tokend/tokend/e2e/knoxtest"
+	"tokend/tokend/store/knox"
+	"tokend/tokend/token"
+)
+
+// TestSaltedTokensAreRefusedAtTheStart: Knox 4.1 and older.
+func TestSaltedTokensAreRefusedAtTheStart(t *testing.T) {
+	s := newSite(t, "sodar-1.2")
+	s.Exec(`ALTER TABLE knox_authtoken ADD salt varchar(16) NOT NULL DEFAULT ''`)
+	_, err := knox.Open(t.Context(), knox.Config{URL: s.URL()})
+	wantWords(t, "salted", err, "its tokens are salted, as Knox 4.1 and older keep them", "upgrade django-rest-knox to 4.2 or later")
+}
+
+// TestDriftIsSaidAndMends: never is a token taken for wrong, and no restart is needed.
+func TestDriftIsSaidAndMends(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		harm, mend string
+		words      []string
+	}{
+		"the table is gone": {
+			`ALTER TABLE tokens_sodarauthtoken RENAME TO away`, `ALTER TABLE away RENAME TO tokens_sodarauthtoken`,
+			[]string{"there is no table tokens_sodarauthtoken or knox_authtoken that this role can see", "set [knox] token_table"},
+		},
+		"the users are gone": {
+			`ALTER TABLE users_user RENAME TO away`, `ALTER TABLE away RENAME TO users_user`,
+			[]string{"there is no table users_user or auth_user that this role can see", "set [knox] user_table"},
+		},
+		"a right is missing": {
+			`REVOKE SELECT (expiry) ON tokens_sodarauthtoken FROM ROLE`, `GRANT SELECT (expiry) ON tokens_sodarauthtoken TO ROLE`,
+			[]string{`have the table's owner say: GRANT SELECT ("expiry") ON public.tokens_sodarauthtoken TO "`},
+		},
+		"a right of the users is missing": {
+			`REVOKE SELECT (is_active, username) ON users_user FROM ROLE`, `GRANT SELECT (is_active, username) ON users_user TO ROLE`,
+			[]string{`GRANT SELECT ("username", "is_active") ON public.users_user TO "`},
+		},
+		"a column is renamed": {
+			`ALTER TABLE tokens_sodarauthtoken RENAME token_key TO token_start`, `ALTER TABLE tokens_sodarauthtoken RENAME token_start TO token_key`,
+			[]string{"the table public.tokens_sodarauthtoken has no column token_key", "is it Knox's"},
+		},
+		"a column of the users is renamed": {
+			`ALTER TABLE users_user RENAME username TO login`, `ALTER TABLE users_user RENAME login TO username`,
+			[]string{"the table public.users_user has no column username", "set [knox] user_table, username_column or active_column"},
+		},
+		"the tokens are salted": {
+			`ALTER TABLE tokens_sodarauthtoken ADD salt text; ALTER TABLE tokens_sodarauthtoken RENAME digest TO d`,
+			`ALTER TABLE tokens_sodarauthtoken DROP salt; ALTER TABLE tokens_sodarauthtoken RENAME d TO digest`,
+			[]string{"its tokens are salted"},
+		},
+		"the key is of no Knox": {
+			`ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(40); ALTER TABLE tokens_sodarauthtoken RENAME digest TO d`,
+			`ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(25); ALTER TABLE tokens_sodarauthtoken RENAME d TO digest`,
+			[]string{"has no column digest"},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, "sodar-1.3")
+			secret := s.Mint(s.User("alice"))
+			var log lines
+			store := s.open(t, logTo(&log))
+			_, err := s.find(t, store, secret)
+			check(err)
+			s.Exec(forRole(c.harm, s.Role))
+			for begun := range 3 {
+				if _, err := s.find(t, store, secret); !errors.Is(err, token.ErrDrift) && !saltedNow(err) {
+					t.Fatalf("look-up %d: %v", begun, err)
+				}
+				if _, err := s.find(t, store, knoxtest.NewToken()); err == nil || errors.Is(err, token.ErrNotFound) {
+					t.Fatalf("a token that there is not, look-up %d: %v", begun, err)
+				}
+			}
+			await(t, "the reason", func() bool { return store.Err() != nil && has(store.Err(), c.words) })
+			wantWords(t, "a look-up", lookUpErr(t, s, store, secret), c.words...)
+			s.Exec(forRole(c.mend, s.Role))
+			await(t, "the tables", func() bool { _, err := s.find(t, store, secret); return err == nil })
+			if err := store.Err(); err != nil {
+				t.Errorf("mended, it says %v", err)
+			}
+			if n := log.count("level=WARN"); n < 1 || n > 2 {
+				t.Errorf("the log has %d warnings:\n%s", n, log.text.String())
+			}
+			if n := log.count("tokens of Knox are read"); n != 2 {
+				t.Errorf("the log says %d times that they are read", n)
+			}
+		})
+	}
+}
+
+func saltedNow(err error) bool { return err != nil && has(err, []string{"its tokens are salted"}) }
+
+func lookUpErr(t *testing.T, s *site, store *knox.Store, secret token.Knox) error {
+	t.Helper()
+	_, err := s.find(t, store, secret)
+	return err
+}

@@ -1,0 +1,277 @@
+// Package knox reads the tokens that django-rest-knox keeps in a PostgreSQL database: SODAR's, or those
+// of any other Django site. It never writes, and needs no right but to read a few columns.
+package knox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tokend/tokend/store/server"
+	"tokend/tokend/token"
+)
+
+// Config says where the tables are.
+type Config struct {
+	// URL of the database: postgres://user@host/database, with libpq's parameters, such as sslmode.
+	URL string
+	// Password returns that of the user, for each new connection. Nil: the user has none.
+	Password func() (string, error)
+	// Connections is how many may be open at once. Below 1: 1.
+	Connections int
+	// Tables, as far as they are set by hand.
+	Tables Tables
+	// Names are what errors call these. The zero Names: those of [knox].
+	Names server.Names
+	// Logger hears when the tables are found, or are not what they should be. Nil: nobody does.
+	Logger *slog.Logger
+	// Registerer exports the metrics. Nil: nobody does.
+	Registerer prometheus.Registerer
+}
+
+// Tables are where Knox keeps what. What is empty is found.
+type Tables struct {
+	Tokens   string // a table, with or without its schema
+	Users    string
+	Username string // a column of Users
+	Active   string // a column of Users
+	Scheme   Scheme
+}
+
+// Scheme is which Knox fills the tables.
+type Scheme string
+
+// Every Scheme there is.
+const (
+	Found Scheme = "" // by the length of token_key
+	Knox4 Scheme = "4.2"
+	Knox5 Scheme = "5"
+)
+
+// Store is an open database. Its methods may be called concurrently.
+type Store struct {
+	pool    *pgxpool.Pool
+	wanted  Tables
+	names   server.Names
+	log     *slog.Logger
+	clock   server.Clock
+	metrics *metrics
+	finding sync.Mutex
+	found   atomic.Pointer[found]
+}
+
+// found is what the last look at the database has found: tables, or why none can be read.
+type found struct {
+	*tables
+	err error
+}
+
+const (
+	lookupTimeout = time.Second
+	findTimeout   = 5 * time.Second
+)
+
+// errNotYet is before the first look.
+var errNotYet = errors.New("the tables have not been looked for yet")
+
+// Open looks at the database. That it is away, or that the tables are not what they should be, is no
+// error: Scheme and every look-up say so, until Run finds them. Salted tables are one.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Names == (server.Names{}) {
+		cfg.Names = server.Names{URL: "[knox] url", Password: "[knox] password_file", Connections: "[knox] connections"}
+	}
+	settings, err := server.Parse(cfg.Names.URL, cfg.URL, cfg.Password)
+	if err != nil {
+		return nil, err
+	}
+	settings.MaxConns = int32(max(cfg.Connections, 1)) //nolint:gosec // the configuration's limit is far below
+	// No named statement: a pooler gives each to another session of the server.
+	settings.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	settings.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	s := &Store{wanted: cfg.Tables, names: cfg.Names, log: cfg.Logger, metrics: newMetrics(cfg.Registerer)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, settings); err != nil {
+		return nil, fmt.Errorf("open the database of Knox: %w", err)
+	}
+	server.RegisterPools(cfg.Registerer, map[string]*pgxpool.Pool{"knox": s.pool})
+	s.found.Store(&found{err: errNotYet})
+	if err := s.find(ctx); errors.Is(err, errSalted) {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", s, err), s.Close())
+	}
+	return s, nil
+}
+
+// String names the database, without its password.
+func (s *Store) String() string { return server.Describe(s.pool.Config().ConnConfig) }
+
+// Close closes the connections. Those to a server that says nothing end with the process.
+func (s *Store) Close() error {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(2 * time.Second):
+	}
+	return nil
+}
+
+// Now is the server's time, by which it is judged whether a token has expired.
+func (s *Store) Now() time.Time { return s.clock.Now() }
+
+// Err is nil if the tables can be read, as far as is known; else why not.
+func (s *Store) Err() error { return s.found.Load().err }
+
+// Scheme is how the digests are made of the tokens, or why nobody can say.
+func (s *Store) Scheme() (token.Scheme, error) {
+	f := s.found.Load()
+	if f.err != nil {
+		return "", f.err
+	}
+	return f.scheme, nil
+}
+
+// Lookup returns the record under the digest, or token.ErrNotFound. Where the tables are not what they
+// should be, it is token.ErrDrift.
+func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, error) {
+	records, err := s.LookupAll(ctx, digest)
+	if err != nil {
+		return token.Record{}, err
+	}
+	record, ok := records[digest]
+	if !ok {
+		return token.Record{}, token.ErrNotFound
+	}
+	return record, nil
+}
+
+// Ping returns nil if a token can be looked up.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.LookupAll(ctx, token.Digest{}) // it is nobody's
+	return err
+}
+
+// LookupAll returns the records under the digests, by one statement. What is not there has none.
+func (s *Store) LookupAll(ctx context.Context, digests ...token.Digest) (records map[token.Digest]token.Record, err error) {
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	f := s.found.Load()
+	if err = f.err; err == nil {
+		records, err = s.read(ctx, f.tables, digests)
+	}
+	if isDrift(err) {
+		err = s.lost(f, err)
+	}
+	s.metrics.observe(begun, err)
+	if err != nil {
+		return nil, fmt.Errorf("look up in %s: %w", s, server.Explain(s.names, err))
+	}
+	return records, nil
+}
+
+func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (map[token.Digest]token.Record, error) {
+	texts := make([]string, len(digests))
+	for i, d := range digests {
+		texts[i] = d.String()
+	}
+	return server.Again(ctx, s.pool, func() (map[token.Digest]token.Record, error) {
+		rows, err := s.pool.Query(ctx, t.lookup, texts)
+		if err != nil {
+			return nil, err
+		}
+		records := make(map[token.Digest]token.Record, len(digests))
+		r := row{tables: t}
+		_, err = pgx.ForEachRow(rows, r.columns(), func() error {
+			record, err := r.record()
+			records[record.Digest] = record
+			return err
+		})
+		return records, err
+	})
+}
+
+// row is one of the answer's.
+type row struct {
+	*tables
+	digest, key, owner string
+	expiry             pgtype.Timestamptz
+	active             bool
+}
+
+func (r *row) columns() []any { return []any{&r.digest, &r.key, &r.expiry, &r.owner, &r.active} }
+
+// record is what the row says of a token, whose label and creation may not be readable.
+func (r *row) record() (token.Record, error) {
+	record := token.Record{Owner: r.owner, OwnerDisabled: !r.active, Scheme: r.scheme, Hint: hint(r.key)}
+	record.ID = "knox-" + record.Hint
+	var err error
+	if record.Digest, err = token.ParseDigest(r.digest); err != nil {
+		return token.Record{}, fmt.Errorf("a row of %s: %w", r.name, err)
+	}
+	switch {
+	case !r.expiry.Valid || r.expiry.InfinityModifier == pgtype.Infinity:
+	case r.expiry.InfinityModifier == pgtype.NegativeInfinity:
+		record.Expires = longAgo
+	default:
+		record.Expires = token.Time(r.expiry.Time)
+	}
+	return record, nil
+}
+
+// longAgo is before every token was made.
+var longAgo = time.Unix(0, 0).UTC()
+
+// hint is what stands first of the digits in a token_key, without a site's prefix.
+func hint(key string) string {
+	const least = len("fffffffffffffff") - token.MaxKnoxPrefix // that are left behind it
+	from := len(key)
+	for from > 0 && isHexDigit(key[from-1]) {
+		from--
+	}
+	key = key[from:]
+	return key[:min(len(key), max(token.HintLength, least))]
+}
+
+func isHexDigit(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' }
+
+// lost notes that the tables are not what they were.
+func (s *Store) lost(was *found, why error) error {
+	err := fmt.Errorf("%w: %w", token.ErrDrift, server.Explain(s.names, why))
+	s.found.CompareAndSwap(was, &found{err: err})
+	return err
+}
+
+// Run looks for the tables again and again until ctx ends: each second while they cannot be read, else
+// now and then, as they may have become others.
+func (s *Store) Run(ctx context.Context) {
+	const soon, seldom = time.Second, 15 * time.Second
+	for {
+		after := seldom
+		if s.Err() != nil {
+			after = soon
+		}
+		// What is lost meanwhile is looked for as soon.
+		for waited := time.Duration(0); waited < after && (s.Err() != nil) == (after == soon); waited += soon {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(soon):
+			}
+		}
+		_ = s.find(ctx) // Err says it
+	}
+}

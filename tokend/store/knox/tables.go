@@ -1,0 +1,252 @@
+package knox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"tokend/tokend/store/server"
+	"tokend/tokend/token"
+)
+
+// tables is what was found.
+type tables struct {
+	name, users string
+	scheme      token.Scheme
+	lookup      string // the statement that looks tokens up
+	all         string // the one that reads all, for those who move them
+	labelled    bool   // whether the labels can be read
+	dated       bool   // whether it can be read when each token was made
+}
+
+// Where Django's sites have them, the first first: SODAR from 1.3 on has a table of its own.
+var (
+	tokensTables = []string{"tokens_sodarauthtoken", "knox_authtoken"}
+	usersTables  = []string{"users_user", "auth_user"}
+)
+
+// errSalted is what Knox 4.1 and older leave: no look-up by digest finds anything there.
+var errSalted = errors.New("its tokens are salted, as Knox 4.1 and older keep them, so that none can be looked up: upgrade django-rest-knox to 4.2 or later (SODAR to 1.0 or later), and have the users make new tokens")
+
+// find looks for the tables, and notes what it finds. The errors are the same as Err's.
+func (s *Store) find(ctx context.Context) error {
+	s.finding.Lock()
+	defer s.finding.Unlock()
+	before := s.found.Load()
+	var t *tables
+	err := server.Within(ctx, findTimeout, func(ctx context.Context) (err error) {
+		t, err = server.Again(ctx, s.pool, func() (*tables, error) { return s.look(ctx) })
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil:
+	case errors.Is(err, token.ErrDrift), errors.Is(err, errSalted):
+	case before.tables != nil && before.err == nil:
+		return nil // that there is no answer says nothing of the tables, and each look-up says that itself
+	default:
+		err = server.Explain(s.names, err)
+	}
+	now := &found{t, err}
+	s.found.Store(now)
+	switch {
+	case err == nil && (before.err != nil || *before.tables != *t):
+		s.log.InfoContext(ctx, "tokens of Knox are read", "table", t.name, "users", t.users, "scheme", t.schemeName())
+	case err != nil && (before.err == nil || before.err.Error() != err.Error()):
+		s.log.WarnContext(ctx, "tokens of Knox cannot be read: their logins are refused as unavailable", "err", err)
+	}
+	return err
+}
+
+func (t *tables) schemeName() string {
+	if t.scheme == token.Knox4 {
+		return "Knox " + string(Knox4)
+	}
+	return "Knox " + string(Knox5)
+}
+
+// drift is an error of the tables, not of a token.
+func drift(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", token.ErrDrift, fmt.Errorf(format, args...))
+}
+
+// isDrift tells whether the server says that the tables are not what they were: an error of the class
+// "Syntax Error or Access Rule Violation", or no such schema.
+func isDrift(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(e.Code, "42") || e.Code == "3F000")
+}
+
+// column is one of a table.
+type column struct {
+	kind     string // as SQL writes its type
+	readable bool
+}
+
+type columns map[string]column
+
+// look looks for them in the catalog, where rights that are missing can be told from tables that are.
+func (s *Store) look(ctx context.Context) (*tables, error) {
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly, IsoLevel: pgx.RepeatableRead})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing was changed
+	asked := time.Now()
+	var now time.Time
+	var role string
+	if err := tx.QueryRow(ctx, `SELECT clock_timestamp(), current_user`).Scan(&now, &role); err != nil {
+		return nil, err
+	}
+	s.clock.Set(now, asked)
+	name, of, err := table(ctx, tx, "tokens", s.wanted.Tokens, tokensTables)
+	if err != nil {
+		return nil, err
+	}
+	users, ofUsers, err := table(ctx, tx, "users", s.wanted.Users, usersTables)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := of["salt"]; ok {
+		return nil, errSalted
+	}
+	id, err := userID(ctx, tx, name, users)
+	if err != nil {
+		return nil, err
+	}
+	username, active := or(s.wanted.Username, "username"), or(s.wanted.Active, "is_active")
+	if err := errors.Join(
+		of.need(name, role, "token_table", "digest", "token_key", "user_id", "expiry"),
+		ofUsers.need(users, role, "user_table", id, username, active),
+	); err != nil {
+		return nil, oneLine(err)
+	}
+	t := &tables{name: name, users: users, labelled: of["sodar_label"].readable, dated: of["created"].readable}
+	if t.scheme, err = schemeOf(s.wanted.Scheme, name, of["token_key"].kind); err != nil {
+		return nil, err
+	}
+	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s = t.user_id`, name, users, quoted(id))
+	columns := fmt.Sprintf(`SELECT t.digest, t.token_key, t.expiry, u.%s, u.%s`, quoted(username), quoted(active))
+	t.lookup = columns + from + ` WHERE t.digest = ANY($1::text[])`
+	t.all = columns + when(t.labelled, `, t.sodar_label`, `, ''`) + when(t.dated, `, t.created`, `, NULL::timestamptz`) + from
+	return t, nil
+}
+
+func or(by, otherwise string) string {
+	if by != "" {
+		return by
+	}
+	return otherwise
+}
+
+func when(is bool, then, otherwise string) string {
+	if is {
+		return then
+	}
+	return otherwise
+}
+
+// oneLine is an error of several lines in one.
+func oneLine(err error) error {
+	return drift("%s", strings.ReplaceAll(strings.ReplaceAll(err.Error(), token.ErrDrift.Error()+": ", ""), "\n", "; "))
+}
+
+// quoted is one name as SQL writes it.
+func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// table returns the one of that name, else the first of the others, in SQL, and its columns.
+func table(ctx context.Context, tx pgx.Tx, what, byHand string, others []string) (name string, of columns, err error) {
+	names, key := others, strings.TrimSuffix(what, "s")+"_table"
+	if byHand != "" {
+		names = []string{byHand}
+	}
+	for _, n := range names {
+		var found *string
+		var oid *uint32
+		if err := tx.QueryRow(ctx, `SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM (SELECT to_regclass($1) AS oid) AS w
+			LEFT JOIN pg_class AS c ON c.oid = w.oid LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace`,
+			pgx.Identifier(strings.Split(n, ".")).Sanitize()).Scan(&oid, &found); err != nil {
+			return "", nil, err
+		}
+		if found == nil {
+			continue
+		}
+		of, err := columnsOf(ctx, tx, *oid)
+		return *found, of, err
+	}
+	return "", nil, drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema? If the table has another name, set [knox] %s", strings.Join(names, " or "), key)
+}
+
+func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (columns, error) {
+	rows, err := tx.Query(ctx, `SELECT attname, format_type(atttypid, atttypmod), has_column_privilege(attrelid, attnum, 'SELECT')
+		FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped`, oid)
+	if err != nil {
+		return nil, err
+	}
+	all := columns{}
+	var name string
+	var c column
+	_, err = pgx.ForEachRow(rows, []any{&name, &c.kind, &c.readable}, func() error { all[name] = c; return nil })
+	return all, err
+}
+
+// need says which of these columns are missing, or may not be read.
+func (c columns) need(table, role, key string, names ...string) error {
+	var missing, closed []string
+	for _, name := range names {
+		switch column, ok := c[name]; {
+		case !ok:
+			missing = append(missing, name)
+		case !column.readable:
+			closed = append(closed, quoted(name))
+		}
+	}
+	switch {
+	case missing != nil:
+		return drift("the table %s has no column %s: is it Knox's (django-rest-knox 4.2 to 5.0)? If its columns have other names, or another table is meant, set [knox] %s", table, strings.Join(missing, ", "), key+when(key == "user_table", ", username_column or active_column", ""))
+	case closed != nil:
+		return drift("the role may not read what it needs; have the table's owner say: GRANT SELECT (%s) ON %s TO %s", strings.Join(closed, ", "), table, quoted(role))
+	}
+	return nil
+}
+
+// schemeOf is which Knox fills the table.
+func schemeOf(byHand Scheme, table, kind string) (token.Scheme, error) {
+	switch {
+	case byHand == Knox4, byHand == Found && kind == "character varying(8)":
+		return token.Knox4, nil
+	case byHand == Knox5, byHand == Found && slices.Contains([]string{"character varying(15)", "character varying(25)"}, kind):
+		return token.Knox5, nil
+	}
+	return "", drift("the column token_key of %s is %s, which neither Knox 4.2 (8 characters) nor Knox 5 (15 or 25) makes: set [knox] scheme", table, kind)
+}
+
+// userID returns the column of the users that user_id is about. Where a foreign key says that it is
+// about another table, each token would be taken for somebody else's.
+func userID(ctx context.Context, tx pgx.Tx, tokens, users string) (string, error) {
+	rows, err := tx.Query(ctx, `SELECT quote_ident(n.nspname) || '.' || quote_ident(r.relname), a.attname FROM pg_constraint AS c
+		JOIN pg_attribute AS f ON f.attrelid = c.conrelid AND f.attname = 'user_id' AND c.conkey = ARRAY[f.attnum]
+		JOIN pg_class AS r ON r.oid = c.confrelid JOIN pg_namespace AS n ON n.oid = r.relnamespace
+		JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = c.confkey[1]
+		WHERE c.conrelid = $1::regclass AND c.contype = 'f'`, tokens)
+	if err != nil {
+		return "", err
+	}
+	id := "id"
+	var of, column string
+	_, err = pgx.ForEachRow(rows, []any{&of, &column}, func() error {
+		if of != users {
+			return drift("the owners in %s are those of %s, and not of %s: set [knox] user_table", tokens, of, users)
+		}
+		id = column
+		return nil
+	})
+	return id, err
+}

@@ -1,0 +1,54 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tokend/tokend/store"
+	"tokend/tokend/token"
+)
+
+// Adopt keeps those of the tokens, which another program has made, whose digest is not kept yet, and for
+// each of them the event, whose User and Token it fills in. It returns their IDs. The owners become users;
+// no quota holds for these.
+func (s *Store) Adopt(ctx context.Context, records []token.Record, event token.Event) ([]string, error) {
+	return write(ctx, s, store.Adopt, func(ctx context.Context, tx pgx.Tx) ([]string, error) {
+		var digests [][]byte
+		var ids, owners, hints, labels, schemes []string
+		var created []time.Time
+		var expires, revoked []*time.Time
+		for i := range records {
+			r := &records[i]
+			if err := store.CheckRecord(*r); err != nil {
+				return nil, err
+			}
+			digests, ids, owners = append(digests, r.Digest[:]), append(ids, r.ID), append(owners, r.Owner)
+			hints, labels, schemes = append(hints, r.Hint), append(labels, r.Label), append(schemes, string(r.Scheme))
+			created, expires, revoked = append(created, r.Created), append(expires, orNull(r.Expires)), append(revoked, orNull(r.Revoked))
+		}
+		// In one order, or two who do so at once may wait for each other.
+		if _, err := tx.Exec(ctx, `INSERT INTO users (name) SELECT DISTINCT owner FROM unnest($1::text[], $2::bytea[]) AS n (owner, digest)
+			WHERE NOT EXISTS (SELECT FROM tokens AS t WHERE t.digest = n.digest) ORDER BY owner ON CONFLICT DO NOTHING`, owners, digests); err != nil {
+			return nil, err
+		}
+		if err := lockTrail(ctx, tx); err != nil {
+			return nil, err
+		}
+		kept, err := query(ctx, tx, pgx.RowTo[string], `
+			WITH kept AS (
+				INSERT INTO tokens (digest, id, owner, hint, label, created, expires, revoked, scheme)
+				SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::text[])
+				ON CONFLICT (digest) DO NOTHING RETURNING id, owner
+			), told AS (
+				INSERT INTO events (at, actor, action, "user", token, detail) SELECT $10, $11, $12, owner, id, $13 FROM kept
+			)
+			SELECT id FROM kept`, digests, ids, owners, hints, labels, created, expires, revoked, schemes,
+			event.At, event.Actor, event.Action, event.Detail)
+		if exists(err) {
+			err = store.ErrExists
+		}
+		return kept, err
+	})
+}
