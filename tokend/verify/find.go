@@ -5,24 +5,52 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"tokend/cache"
 	"tokend/tokend/token"
 )
 
+// finder finds the records of one source: in the cache, or by asking.
+type finder struct {
+	source  Source
+	place   string // what the keys of its records begin with in the cache
+	records Cache
+	unknown *cache.Memory
+	flights singleflight.Group
+	breaker breaker
+	log     *slog.Logger
+	metrics *metrics
+	now     func() time.Time
+	heard   func() time.Time
+	since   func() time.Time
+	proved  func(time.Time) bool
+	ages    func() ages
+}
+
+// ages are how old a record may be.
+type ages struct {
+	fresh time.Duration // to be believed without asking the source
+	most  time.Duration // to be believed while that cannot say
+}
+
+func (f *finder) key(digest token.Digest) string { return f.place + string(digest[:]) }
+
 // find returns the digest's record: from the cache while it is young, else from
-// the store, and while the store cannot say from the cache for a while longer.
-func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record, error) {
-	settings, key := v.settings.Load(), string(digest[:])
-	heard := v.heard() // before: what is heard of later is not in the cache yet
-	kept, outcome, there := v.cached(ctx, digest, key)
+// the source, and while that cannot say from the cache for a while longer.
+func (f *finder) find(ctx context.Context, digest token.Digest) (token.Record, error) {
+	ages, key := f.ages(), f.key(digest)
+	heard := f.heard() // before: what is heard of later is not in the cache yet
+	kept, outcome, there := f.cached(ctx, digest, key)
 	doubted := !heard.After(there.Since) // of changes by other daemons it may know nothing
-	age := v.now().Sub(kept.Read)
-	if outcome == hit && (doubted || age >= settings.TTL || age < -clockLeap || kept.Read.Before(v.since())) {
+	age := f.now().Sub(kept.Read)
+	if outcome == hit && (doubted || age >= ages.fresh || age < -clockLeap || kept.Read.Before(f.since())) {
 		outcome = old
 	}
-	v.metrics.cacheAsked(outcome)
+	f.metrics.cacheAsked(outcome)
 	switch outcome {
 	case hit:
 		return kept.Record, nil
@@ -32,15 +60,15 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 	if doubted || outcome == buried || outcome == failed || outcome == tampered {
 		// A look-up that is under way may have begun before rights were taken away: by another
 		// daemon, so that this one has not heard of it, or while the cache could not say.
-		v.flights.Forget(key + string(there.Seen))
+		f.flights.Forget(key + string(there.Seen))
 	}
-	record, err := v.lookup(ctx, digest, key, there.Seen, outcome != buried)
+	record, err := f.lookup(ctx, digest, key, there.Seen, outcome != buried)
 	switch {
 	case err == nil:
 		return record, nil
 	case errors.Is(err, token.ErrNotFound):
 		if outcome == old && !errors.Is(err, errForNow) { // or it would be believed again when the store goes away
-			v.bury(ctx, key)
+			f.bury(ctx, key)
 		}
 		return token.Record{}, err
 	}
@@ -48,13 +76,14 @@ func (v *Verifier) find(ctx context.Context, digest token.Digest) (token.Record,
 		if outcome != failed || !pause(ctx) {
 			break
 		}
-		if kept, outcome, _ = v.cached(ctx, digest, key); outcome == hit {
-			outcome, age = old, v.now().Sub(kept.Read)
+		if kept, outcome, _ = f.cached(ctx, digest, key); outcome == hit {
+			outcome, age = old, f.now().Sub(kept.Read)
 		}
 	}
-	if outcome == old && age >= 0 && age < settings.TTL+settings.Stale {
-		v.metrics.believedStale()
-		v.log.DebugContext(ctx, "store cannot say, an older record is believed", "age", age, "err", err)
+	// Where the source's tables are not what they were, it does answer.
+	if outcome == old && age >= 0 && age < ages.most && !errors.Is(err, token.ErrDrift) {
+		f.metrics.believedStale()
+		f.log.DebugContext(ctx, "store cannot say, an older record is believed", "age", age, "err", err)
 		return kept.Record, nil
 	}
 	return token.Record{}, err
@@ -79,17 +108,17 @@ func pause(ctx context.Context) bool {
 
 // cached asks both caches, and returns what is there, as it is and read. Whatever goes wrong
 // there is a miss.
-func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) (s sighting, o outcome, e cache.Entry) {
-	if e, _ := v.unknown.Get(ctx, key); e.Value != nil && string(e.Value) == v.epoch() {
+func (f *finder) cached(ctx context.Context, digest token.Digest, key string) (s sighting, o outcome, e cache.Entry) {
+	if e, _ := f.unknown.Get(ctx, key); e.Value != nil && string(e.Value) == f.epoch() {
 		return s, hitUnknown, e
 	}
-	e, err := v.records.Get(ctx, key)
+	e, err := f.records.Get(ctx, key)
 	switch {
 	case errors.Is(err, cache.ErrTampered):
-		v.log.WarnContext(ctx, "cached record is not believed", "err", err)
+		f.log.WarnContext(ctx, "cached record is not believed", "err", err)
 		return s, tampered, e
 	case err != nil:
-		v.log.DebugContext(ctx, "cache cannot say", "err", err)
+		f.log.DebugContext(ctx, "cache cannot say", "err", err)
 		return s, failed, e
 	case e.Buried:
 		return s, buried, e
@@ -104,7 +133,7 @@ func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) 
 		err = mustBe(s.Record, digest)
 	}
 	if err != nil {
-		v.log.WarnContext(ctx, "cached record cannot be read", "err", err)
+		f.log.WarnContext(ctx, "cached record cannot be read", "err", err)
 		return sighting{}, tampered, e
 	}
 	return s, hit, e
@@ -114,33 +143,33 @@ func (v *Verifier) cached(ctx context.Context, digest token.Digest, key string) 
 // time and have seen the same in the cache, and fills that. It goes on when the
 // one who asked first gives up, for the sake of the others. Nobody waits for a
 // store that hangs.
-func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, seen []byte, fill bool) (token.Record, error) {
-	if err := v.breaker.wait(ctx, func() {
+func (f *finder) lookup(ctx context.Context, digest token.Digest, key string, seen []byte, fill bool) (token.Record, error) {
+	if err := f.breaker.wait(ctx, func() {
 		ctx, cancel := ofItsOwn(ctx)
 		defer cancel()
-		_, _ = v.ask(ctx, digest)
+		_, _ = f.ask(ctx, digest)
 	}); err != nil {
 		return token.Record{}, err
 	}
 	name := key + string(seen)
-	flight := v.flights.DoChan(name, func() (any, error) {
+	flight := f.flights.DoChan(name, func() (any, error) {
 		ctx, cancel := ofItsOwn(ctx)
 		defer cancel()
 		// A store that ignores the deadline may keep this one past a tombstone's life.
-		defer context.AfterFunc(ctx, func() { v.flights.Forget(name) })()
-		begun, epoch := time.Now(), v.epoch()
-		s := sighting{Read: v.now()}
+		defer context.AfterFunc(ctx, func() { f.flights.Forget(name) })()
+		begun, epoch := time.Now(), f.epoch()
+		s := sighting{Read: f.now()}
 		var err error
-		if s.Record, err = v.ask(ctx, digest); err == nil {
+		if s.Record, err = f.ask(ctx, digest); err == nil {
 			err = mustBe(s.Record, digest)
 		}
-		switch proved := v.proved(begun); {
+		switch proved := f.proved(begun); {
 		case errors.Is(err, token.ErrNotFound) && !proved:
 			err = fmt.Errorf("%w, %w", err, errForNow)
 		case errors.Is(err, token.ErrNotFound):
-			_ = v.unknown.Fill(ctx, key, nil, []byte(epoch), unknownLife) // a memory cache never fails
+			_ = f.unknown.Fill(ctx, key, nil, []byte(epoch), unknownLife) // a memory cache never fails
 		case err == nil && proved && fill && ctx.Err() == nil: // later, a tombstone may have come and gone
-			v.fill(ctx, key, seen, s)
+			f.fill(ctx, key, seen, s)
 		}
 		return s.Record, err
 	})
@@ -157,7 +186,7 @@ func (v *Verifier) lookup(ctx context.Context, digest token.Digest, key string, 
 
 // epoch names the time since which the store is the one that it is now: of what was unknown
 // before, it is asked again.
-func (v *Verifier) epoch() string { return v.since().String() }
+func (f *finder) epoch() string { return f.since().String() }
 
 // errForNow is that an answer is not to be kept.
 var errForNow = errors.New("as far as is known now")
@@ -168,13 +197,13 @@ func ofItsOwn(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // ask asks the store, and takes notice of whether it answers.
-func (v *Verifier) ask(ctx context.Context, digest token.Digest) (token.Record, error) {
+func (f *finder) ask(ctx context.Context, digest token.Digest) (token.Record, error) {
 	begun := time.Now()
-	record, err := v.source.Lookup(ctx, digest)
+	record, err := f.source.Lookup(ctx, digest)
 	if errors.Is(err, token.ErrNotFound) {
-		v.breaker.note(ctx, begun, nil)
+		f.breaker.note(ctx, begun, nil)
 	} else {
-		v.breaker.note(ctx, begun, err)
+		f.breaker.note(ctx, begun, err)
 	}
 	return record, err
 }
@@ -187,43 +216,40 @@ func mustBe(r token.Record, digest token.Digest) error {
 	return nil
 }
 
-func (v *Verifier) fill(ctx context.Context, key string, seen []byte, s sighting) {
+func (f *finder) fill(ctx context.Context, key string, seen []byte, s sighting) {
 	value, err := s.encode()
 	if err == nil {
-		err = v.records.Fill(ctx, key, seen, value, v.recordLife())
+		err = f.records.Fill(ctx, key, seen, value, f.recordLife())
 	}
 	if err != nil {
-		v.log.DebugContext(ctx, "cache was not filled", "err", err)
+		f.log.DebugContext(ctx, "cache was not filled", "err", err)
 	}
 }
 
-func (v *Verifier) bury(ctx context.Context, key string) {
-	if err := v.records.Bury(ctx, v.tombstoneLife(), key); err != nil {
-		v.log.WarnContext(ctx, "record of a token that is gone stays in the cache", "err", err)
+func (f *finder) bury(ctx context.Context, key string) {
+	if err := f.records.Bury(ctx, f.tombstoneLife(), key); err != nil {
+		f.log.WarnContext(ctx, "record of a token that is gone stays in the cache", "err", err)
 	}
 }
 
 // recordLife is how long a record is of any use.
-func (v *Verifier) recordLife() time.Duration {
-	s := v.settings.Load()
-	return s.TTL + s.Stale
-}
+func (f *finder) recordLife() time.Duration { return f.ages().most }
 
 // tombstoneLife outlasts every record, and every look-up that was under way.
-func (v *Verifier) tombstoneLife() time.Duration { return v.recordLife() + 2*lookupTimeout }
+func (f *finder) tombstoneLife() time.Duration { return f.recordLife() + 2*lookupTimeout }
 
-// Forget makes sure that no check which begins after it has returned believes
+// forget makes sure that no check which begins after it has returned believes
 // anything about these tokens that was read before. It is called when a change
 // that takes rights away has been made in the store.
 //
 // A tombstone takes the record's place, and who finds that joins no look-up that was
 // under way.
-func (v *Verifier) Forget(ctx context.Context, digests ...token.Digest) error {
+func (f *finder) forget(ctx context.Context, digests ...token.Digest) error {
 	keys := make([]string, len(digests))
 	for i, digest := range digests {
-		keys[i] = string(digest[:])
+		keys[i] = f.key(digest)
 	}
-	if err := v.records.Bury(ctx, v.tombstoneLife(), keys...); err != nil {
+	if err := f.records.Bury(ctx, f.tombstoneLife(), keys...); err != nil {
 		return fmt.Errorf("bury cached records: %w", err)
 	}
 	return nil

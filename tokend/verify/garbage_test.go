@@ -87,11 +87,11 @@ func TestGarbageInTheCacheCostsTimeAndNoVerdict(t *testing.T) {
 		t.Fatalf("the digest is at %d of a cached record", digest)
 	}
 	texts := []string{
-		"", "null", "{}", "0", "\x00", "\x02", "\xff", strings.Repeat("9", 1000), strings.Repeat("\x02\x00", 50_000),
+		"", "null", "{}", "0", "\x00", "\x03", "\xff", strings.Repeat("9", 1000), strings.Repeat("\x03\x00", 50_000),
 		`{"Record":{"Digest":"` + d.String() + `"},"Read":"` + time.Now().Format(time.RFC3339) + `"}`,
-		anothers, goods + "x", "\x03" + goods[1:],
+		anothers, goods + "x", "\x02" + goods[1:], "\x04" + goods[1:],
 		goods[:2] + "\x7f" + goods[3:],        // read in the far future
-		goods[:1] + "\x10" + goods[2:],        // a flag that means nothing
+		goods[:1] + "\x40" + goods[2:],        // a flag that means nothing
 		goods[:1] + "\x00" + goods[2:],        // a time that is not there, and is
 		goods[:98] + "\xff\xff" + goods[100:], // a text that is longer than all
 	}

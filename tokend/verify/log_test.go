@@ -123,7 +123,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 		}
 	}
 	ask()
-	records.lie = []byte("\x02" + secret.Reveal())
+	records.lie = []byte("\x03" + secret.Reveal())
 	ask()
 	records.failing = true
 	ask()

@@ -85,7 +85,7 @@ func TestMetricsTellWhatTheCacheHadToSay(t *testing.T) {
 			{"store back", func() { f.source.replace(nil) }, secret, verify.OK, []string{miss}},
 			{"unknown", func() {}, nobodys, verify.Unknown, []string{miss}},
 			{"still unknown", func() {}, nobodys, verify.Unknown, []string{unknown}},
-			{"garbage", func() { records.lie = []byte("\x02?") }, secret, verify.OK, []string{garbled}},
+			{"garbage", func() { records.lie = []byte("\x03?") }, secret, verify.OK, []string{garbled}},
 			{"another version's", func() { records.lie = []byte("{}") }, secret, verify.OK, []string{miss}},
 			{"cache fails", func() { records.lie, records.failing = nil, true }, secret, verify.OK, []string{failed}},
 			{"revoked", func() { records.failing = false; f.end(t, secret) }, secret, verify.Revoked, []string{buried}},

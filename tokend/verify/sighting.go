@@ -19,7 +19,7 @@ type sighting struct {
 // was read (nanoseconds since 1970), created, expires, revoked (microseconds; 8 bytes each),
 // the digest, and ID, owner, hint and label, each behind its length (2 bytes). It is read at
 // every login: JSON took 6 % of the daemon's time, and three times the room.
-const encoding = 2 // of what begins with { there was one before
+const encoding = 3 // of what begins with { there was one before
 
 // Flags. Of a time that is not there, the bytes are 0.
 const (
@@ -27,6 +27,8 @@ const (
 	hasExpires
 	hasRevoked
 	ownerDisabled
+	ofKnox4
+	ofKnox5
 	noFlag
 )
 
@@ -51,6 +53,12 @@ func (s sighting) encode() ([]byte, error) {
 	var flags byte
 	if s.Record.OwnerDisabled {
 		flags |= ownerDisabled
+	}
+	switch s.Record.Scheme {
+	case token.Knox4:
+		flags |= ofKnox4
+	case token.Knox5:
+		flags |= ofKnox5
 	}
 	b := binary.BigEndian.AppendUint64(append(make([]byte, 0, size), encoding, 0), uint64(s.Read.UnixNano())) //nolint:gosec // decode undoes it
 	for i, t := range [...]time.Time{s.Record.Created, s.Record.Expires, s.Record.Revoked} {
@@ -88,6 +96,12 @@ func decode(b []byte) (s sighting, err error) {
 		}
 	}
 	s.Record.OwnerDisabled = flags&ownerDisabled != 0
+	switch {
+	case flags&ofKnox4 != 0:
+		s.Record.Scheme = token.Knox4
+	case flags&ofKnox5 != 0:
+		s.Record.Scheme = token.Knox5
+	}
 	s.Record.Digest = token.Digest(b[sightingSize-len(s.Record.Digest) : sightingSize])
 	rest := b[sightingSize:]
 	for _, text := range [...]*string{&s.Record.ID, &s.Record.Owner, &s.Record.Hint, &s.Record.Label} {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/singleflight"
 
 	"tokend/cache"
 	"tokend/tokend/token"
@@ -50,6 +49,10 @@ type Config struct {
 	// Since is from when on the store is the one that it is now, by Now: of what was read
 	// before, it is asked as if every record were too old. Nil: always.
 	Since func() time.Time
+	// Knox finds the tokens of django-rest-knox. Nil: there are none but the source's.
+	Knox Knox
+	// KnoxPrefix is what stands before their digits.
+	KnoxPrefix string
 	// Proved reports whether what was looked up since then, by time.Now, is of the store whose
 	// changes are heard of. What is not is never cached. Nil: it is.
 	Proved func(time.Time) bool
@@ -59,7 +62,9 @@ type Config struct {
 type Settings struct {
 	TTL       time.Duration // a record younger than this is believed without asking the store
 	Stale     time.Duration // how much longer while the store cannot say; 0: not at all
-	MaxExpiry token.Life    // no token is valid for longer, whatever its record says
+	MaxExpiry token.Life    // no token of Source is valid for longer, whatever its record says
+	Refresh   time.Duration // TTL for the records of Knox, which tells nobody of changes
+	Names     token.Names   // whose tokens are asked for
 }
 
 const (
@@ -78,44 +83,56 @@ const (
 
 // Verifier says yes or no. Its methods may be called concurrently.
 type Verifier struct {
-	source   Source
-	records  Cache
-	unknown  *cache.Memory
 	settings atomic.Pointer[Settings]
-	flights  singleflight.Group
-	breaker  breaker
+	own      *finder
+	knox     *reader // nil: there is none
+	prefix   string
+	knox4    atomic.Bool // whether the last token of Knox that the source had was Knox 4.2's
 	log      *slog.Logger
 	metrics  *metrics
-	now      func() time.Time
-	heard    func() time.Time
-	since    func() time.Time
-	proved   func(time.Time) bool
 }
 
 // New returns a Verifier.
 func New(cfg Config) (*Verifier, error) {
+	v := &Verifier{prefix: cfg.KnoxPrefix, log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier)}
+	v.Apply(cfg.Settings)
+	var err error
+	if v.own, err = v.newFinder(cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Knox != nil {
+		v.knox, err = v.newReader(cfg)
+	}
+	return v, err
+}
+
+// newFinder returns what finds the source's records.
+func (v *Verifier) newFinder(cfg Config) (*finder, error) {
 	unknown, err := cache.NewMemory(maxUnknown)
 	if err != nil {
 		return nil, err
 	}
-	v := &Verifier{
+	f := &finder{
 		source: cfg.Source, records: cfg.Cache, unknown: unknown, breaker: breaker{log: cfg.Logger},
-		log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier), now: cfg.Now, heard: cfg.Heard, since: cfg.Since, proved: cfg.Proved,
+		log: cfg.Logger, metrics: v.metrics, now: cfg.Now, heard: cfg.Heard, since: cfg.Since, proved: cfg.Proved,
+		ages: func() ages {
+			s := v.settings.Load()
+			return ages{s.TTL, s.TTL + s.Stale}
+		},
 	}
-	if v.now == nil {
-		v.now = time.Now
+	if f.now == nil {
+		f.now = time.Now
 	}
-	if v.heard == nil {
-		v.heard = time.Now
+	if f.heard == nil {
+		f.heard = time.Now
 	}
-	if v.since == nil {
-		v.since = func() time.Time { return time.Time{} }
+	if f.since == nil {
+		f.since = func() time.Time { return time.Time{} }
 	}
-	if v.proved == nil {
-		v.proved = func(time.Time) bool { return true }
+	if f.proved == nil {
+		f.proved = func(time.Time) bool { return true }
 	}
-	v.Apply(cfg.Settings)
-	return v, nil
+	return f, nil
 }
 
 // Apply takes over new settings; the next login is judged by them.
@@ -128,7 +145,7 @@ func (v *Verifier) Settings() Settings { return *v.settings.Load() }
 // login's time, none gives up early any more because it hung before.
 func (v *Verifier) StoreAnswers(ctx context.Context, asked time.Time) {
 	if time.Since(asked) < lookupTimeout {
-		v.breaker.note(ctx, asked, nil)
+		v.own.breaker.note(ctx, asked, nil)
 	}
 }
 
@@ -143,25 +160,45 @@ func (v *Verifier) Check(ctx context.Context, user, secret string) Verdict {
 	return verdict
 }
 
+// Forget makes sure that no check which begins after it has returned believes
+// anything about these tokens of the source that was read before. It is called when a
+// change that takes rights away has been made in the store.
+func (v *Verifier) Forget(ctx context.Context, digests ...token.Digest) error {
+	return v.own.forget(ctx, digests...)
+}
+
 func (v *Verifier) judge(ctx context.Context, user, text string) Verdict {
 	secret, err := token.Parse(text)
-	if err != nil {
-		return Verdict{Reason: Malformed, Detail: err}
+	if err == nil {
+		record, err := v.own.find(ctx, secret.Digest())
+		return v.decide(v.own, record, err, user)
 	}
-	record, err := v.find(ctx, secret.Digest())
+	knox, no := token.ParseKnox(text, v.prefix)
+	switch {
+	case no == nil && v.knox != nil:
+		record, err := v.knox.findOne(ctx, knox)
+		return v.decide(v.knox.finder, record, err, user)
+	case no == nil:
+		record, err := v.findImported(ctx, knox)
+		return v.decide(v.own, record, err, user)
+	}
+	return Verdict{Reason: Malformed, Detail: err}
+}
+
+// decide is the rule itself: a record or why there is none, a name, and one reading of the clock.
+func (v *Verifier) decide(from *finder, record token.Record, err error, user string) Verdict {
 	switch {
 	case errors.Is(err, token.ErrNotFound):
 		return Verdict{Reason: Unknown}
 	case err != nil:
 		return Verdict{Reason: Unavailable, Detail: err}
 	}
-	return v.decide(record, user)
-}
-
-// decide is the rule itself: a record, a name, and one reading of the clock.
-func (v *Verifier) decide(record token.Record, user string) Verdict {
 	verdict := Verdict{Token: record.ID, Reason: OK}
-	now, limit := v.now(), v.settings.Load().MaxExpiry
+	settings := v.settings.Load()
+	now, limit := from.now(), settings.MaxExpiry
+	if from != v.own { // when one was made is not read
+		limit = token.Forever
+	}
 	switch record.StateAt(now, limit) {
 	case token.Active:
 		if !record.ExpiresUnder(limit).IsZero() && now.Before(record.Created.Add(-clockStep)) {
@@ -182,9 +219,12 @@ func (v *Verifier) decide(record token.Record, user string) Verdict {
 	switch {
 	case record.OwnerDisabled:
 		verdict.Reason = UserDisabled
-	case record.Owner != user:
+	case record.Owner != settings.Names.Owner(user):
 		verdict.Reason = WrongUser
 		verdict.Detail = fmt.Errorf("the token is %s's", record.Owner)
+		if owner := settings.Names.Owner(user); owner != user {
+			verdict.Detail = fmt.Errorf("%w, and by [names] it would have to be %s's", verdict.Detail, owner)
+		}
 		if err := token.CheckUser(user); err != nil { // such as alice#zone
 			verdict.Detail = fmt.Errorf("%w, and %w", verdict.Detail, err)
 		}

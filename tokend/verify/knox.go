@@ -1,0 +1,163 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"tokend/tokend/token"
+)
+
+// Knox finds records of tokens that django-rest-knox has made. Where its tables are not what they
+// should be, it says token.ErrDrift.
+type Knox interface {
+	Source
+	// LookupAll finds several at once; what is not there is not in the map.
+	LookupAll(context.Context, ...token.Digest) (map[token.Digest]token.Record, error)
+	// Scheme is how their digests are made.
+	Scheme() (token.Scheme, error)
+	// Now is the time by which they expire.
+	Now() time.Time
+}
+
+// reader finds the records of Knox, which tells nobody when a token is deleted: what is in use is read
+// again before it is too old to be believed.
+type reader struct {
+	*finder
+	knox  Knox
+	mu    sync.Mutex
+	inUse map[token.Digest]time.Time // when each was asked for last
+}
+
+const (
+	// mostInUse is how many are read again; of more, each login past [knox] refresh asks.
+	mostInUse = 20_000
+	// readAtOnce is for how many one statement asks.
+	readAtOnce = 1000
+)
+
+func (v *Verifier) newReader(cfg Config) (*reader, error) {
+	cfg.Source, cfg.Now, cfg.Heard, cfg.Since, cfg.Proved = cfg.Knox, cfg.Knox.Now, nil, nil, nil
+	f, err := v.newFinder(cfg)
+	if err != nil {
+		return nil, err
+	}
+	f.place = "knox:"
+	f.ages = func() ages {
+		s := v.settings.Load()
+		return ages{s.Refresh, max(s.TTL+s.Stale, s.Refresh)}
+	}
+	return &reader{finder: f, knox: cfg.Knox, inUse: map[token.Digest]time.Time{}}, nil
+}
+
+// findOne finds the record of a token by the scheme of its site.
+func (r *reader) findOne(ctx context.Context, secret token.Knox) (token.Record, error) {
+	scheme, err := r.knox.Scheme()
+	if err != nil {
+		return token.Record{}, err
+	}
+	digest, may := secret.Digest(scheme)
+	if !may {
+		return token.Record{}, token.ErrNotFound
+	}
+	record, err := r.find(ctx, digest)
+	if err == nil {
+		r.use(digest)
+	}
+	return record, err
+}
+
+func (r *reader) use(digest token.Digest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.inUse[digest]; known || len(r.inUse) < mostInUse {
+		r.inUse[digest] = time.Now()
+	}
+}
+
+// used returns what was asked for lately.
+func (r *reader) used() (digests []token.Digest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	most := r.recordLife()
+	for digest, last := range r.inUse {
+		if time.Since(last) > most {
+			delete(r.inUse, digest)
+			continue
+		}
+		digests = append(digests, digest)
+	}
+	return digests
+}
+
+// Run reads the records of Knox that are in use again, until ctx ends.
+func (v *Verifier) Run(ctx context.Context) {
+	for v.knox != nil {
+		// Three times before one is too old: an answer may be lost, or late.
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(v.settings.Load().Refresh / 4):
+			v.knox.refresh(ctx)
+		}
+	}
+}
+
+// refresh reads again what would soon be too old.
+func (r *reader) refresh(ctx context.Context) {
+	var due []token.Digest
+	seen := map[token.Digest][]byte{}
+	for _, digest := range r.used() {
+		kept, outcome, there := r.cached(ctx, digest, r.key(digest))
+		if outcome == hit && r.now().Sub(kept.Read) >= r.ages().fresh/4 {
+			due = append(due, digest)
+			seen[digest] = there.Seen
+		}
+	}
+	for len(due) > 0 && ctx.Err() == nil {
+		some := due[:min(len(due), readAtOnce)]
+		due = due[len(some):]
+		read := r.now()
+		records, err := r.knox.LookupAll(ctx, some...)
+		if err != nil {
+			r.log.DebugContext(ctx, "records of Knox were not read again", "err", err)
+			return // each login that needs one says so
+		}
+		for _, digest := range some {
+			record, ok := records[digest]
+			if !ok {
+				r.bury(ctx, r.key(digest))
+				continue
+			}
+			r.fill(ctx, r.key(digest), seen[digest], sighting{record, read})
+		}
+	}
+}
+
+// findImported finds the record of a token of Knox that was imported into the source: by the scheme of
+// the last one that was there first, so that it is mostly one look-up.
+func (v *Verifier) findImported(ctx context.Context, secret token.Knox) (record token.Record, err error) {
+	schemes := [2]token.Scheme{token.Knox5, token.Knox4}
+	if v.knox4.Load() {
+		schemes[0], schemes[1] = schemes[1], schemes[0]
+	}
+	err = token.ErrNotFound
+	for _, scheme := range schemes {
+		digest, may := secret.Digest(scheme)
+		if !may {
+			continue
+		}
+		record, err = v.own.find(ctx, digest)
+		if err == nil && record.Scheme != scheme {
+			err = token.ErrNotFound
+		}
+		if !errors.Is(err, token.ErrNotFound) {
+			break
+		}
+	}
+	if err == nil {
+		v.knox4.Store(record.Scheme == token.Knox4)
+	}
+	return record, err
+}

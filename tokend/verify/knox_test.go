@@ -1,0 +1,452 @@
+package verify_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/knoxtest"
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/store/knox"
+	"tokend/tokend/token"
+	"tokend/tokend/verify"
+)
+
+var postgres *servers.PostgreSQL
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if postgres, err = servers.StartPostgreSQL("max_connections=200", "fsync=off"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { must(postgres.Stop()) }()
+		return m.Run()
+	}())
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// asked is the real database of Knox, and how many statements it was asked by the logins and by what
+// reads again.
+type asked struct {
+	*knox.Store
+	logins, again atomic.Int64
+}
+
+func (c *asked) Lookup(ctx context.Context, d token.Digest) (token.Record, error) {
+	c.logins.Add(1)
+	return c.Store.Lookup(ctx, d)
+}
+
+func (c *asked) LookupAll(ctx context.Context, d ...token.Digest) (map[token.Digest]token.Record, error) {
+	c.again.Add(1)
+	return c.Store.LookupAll(ctx, d...)
+}
+
+// knoxFixture is a Verifier over a store and the database of a site.
+type knoxFixture struct {
+	*fixture
+	*knoxtest.Site
+	knox *asked
+}
+
+func newKnox(t *testing.T, kind string, change ...func(*verify.Config)) *knoxFixture {
+	t.Helper()
+	f := &knoxFixture{Site: knoxtest.New(t, postgres, kind)}
+	return f.open(t, f.URL(), change...)
+}
+
+func (f *knoxFixture) open(t *testing.T, url string, change ...func(*verify.Config)) *knoxFixture {
+	t.Helper()
+	store, err := knox.Open(t.Context(), knox.Config{URL: url, Connections: 4})
+	must(err)
+	t.Cleanup(func() { must(store.Close()) })
+	f.knox = &asked{Store: store}
+	cfg := verify.Config{Knox: f.knox, Settings: verify.Settings{TTL: ttl, Stale: stale, Refresh: 15 * time.Second}}
+	for _, c := range change {
+		c(&cfg)
+	}
+	f.fixture = newFixture(t, cfg)
+	return f
+}
+
+func refresh(d time.Duration) func(*verify.Config) {
+	return func(c *verify.Config) { c.Settings.Refresh = d }
+}
+
+// run looks after the tables and what is in use, while the test runs.
+func (f *knoxFixture) run(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f.Run(ctx) })
+	running.Go(func() { f.knox.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+}
+
+func (f *knoxFixture) says(t *testing.T, secret token.Knox) verify.Reason {
+	t.Helper()
+	return f.Check(t.Context(), "alice", secret.Reveal()).Reason
+}
+
+// within reports whether it comes to that in the time.
+func within(limit time.Duration, is func() bool) bool {
+	for begun := time.Now(); time.Since(begun) < limit; time.Sleep(5 * time.Millisecond) {
+		if is() {
+			return true
+		}
+	}
+	return is()
+}
+
+// TestVerdictsAreThoseOfKnox: the list of probes; the columns are Knox 4.2 and Knox 5.
+func TestVerdictsAreThoseOfKnox(t *testing.T) {
+	t.Parallel()
+	const yes, unknown, malformed = verify.OK, verify.Unknown, verify.Malformed
+	for kind, five := range map[string]int{"sodar-1.2": 0, "sodar-1.3": 1, "knox-5": 1} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			f := newKnox(t, kind)
+			text := "abcdef98" + strings.Repeat("76543210fedcba", 4)
+			kept, err := token.ParseKnox(text, "")
+			must(err)
+			alice := f.User("alice")
+			f.Keep(kept, alice, nil)
+			for round := range 2 { // cold, and from the cache
+				for what, c := range map[string]struct {
+					text string
+					want [2]verify.Reason
+				}{
+					"as it is":               {text, [2]verify.Reason{yes, yes}},
+					"capitals after the key": {text[:8] + strings.ToUpper(text[8:]), [2]verify.Reason{yes, unknown}},
+					"capitals":               {strings.ToUpper(text), [2]verify.Reason{unknown, unknown}},
+					"a space before":         {" " + text, [2]verify.Reason{malformed, malformed}},
+					"a newline after":        {text + "\n", [2]verify.Reason{malformed, malformed}},
+					"one short":              {text[:63], [2]verify.Reason{malformed, malformed}},
+					"one long":               {text + "0", [2]verify.Reason{malformed, malformed}},
+					"cut by an old client":   {text[:49], [2]verify.Reason{malformed, malformed}},
+					"not hexadecimal":        {text[:63] + "g", [2]verify.Reason{malformed, malformed}},
+					"empty":                  {"", [2]verify.Reason{malformed, malformed}},
+					"its digest":             {f.Digest(kept).String(), [2]verify.Reason{malformed, malformed}},
+					"10 MB":                  {strings.Repeat("a", 10<<20), [2]verify.Reason{malformed, malformed}},
+					"NUL first":              {"\x00" + text[1:], [2]verify.Reason{malformed, malformed}},
+					"invalid UTF-8":          {"\xff" + text[1:], [2]verify.Reason{malformed, malformed}},
+					"another":                {strings.Repeat("0", 64), [2]verify.Reason{unknown, unknown}},
+				} {
+					if got := f.Check(t.Context(), "alice", c.text).Reason; got != c.want[five] {
+						t.Errorf("%s, round %d: %s, want %s", what, round+1, got, c.want[five])
+					}
+				}
+			}
+			if got := f.Check(t.Context(), "bob", text).Reason; got != verify.WrongUser {
+				t.Errorf("bob's: %s", got)
+			}
+		})
+	}
+}
+
+// TestALoginCostsOneStatementColdAndNoneWarm.
+func TestALoginCostsOneStatementColdAndNoneWarm(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.3")
+	alice := f.User("alice")
+	for range 10 {
+		secret := f.Mint(alice)
+		for range 3 {
+			if got := f.says(t, secret); got != verify.OK {
+				t.Fatal(got)
+			}
+		}
+	}
+	if n := f.knox.logins.Load(); n != 10 {
+		t.Errorf("10 tokens three times each: %d statements", n)
+	}
+	if n := f.source.asked.Load(); n != 0 {
+		t.Errorf("our own store was asked %d times", n)
+	}
+	if got := f.reason(t, f.mint(t, token.Record{})); got != verify.OK {
+		t.Errorf("a token of our own: %s", got)
+	}
+	if n := f.knox.logins.Load(); n != 10 {
+		t.Error("for a token of our own Knox was asked")
+	}
+}
+
+// TestWhatIsTakenAwayInKnoxIsRefusedInTime: nobody tells of it.
+func TestWhatIsTakenAwayInKnoxIsRefusedInTime(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		sql  string
+		want verify.Reason
+	}{
+		"deleted":          {`DELETE FROM tokens_sodarauthtoken`, verify.Unknown},
+		"expired":          {`UPDATE tokens_sodarauthtoken SET expiry = now() - interval '1 second'`, verify.Expired},
+		"user deactivated": {`UPDATE users_user SET is_active = false`, verify.UserDisabled},
+		"user renamed":     {`UPDATE users_user SET username = 'alicia'`, verify.WrongUser},
+		"user deleted":     {`DELETE FROM tokens_sodarauthtoken; DELETE FROM users_user`, verify.Unknown},
+	} {
+		for how, runs := range map[string]bool{"read again": true, "too old": false} {
+			t.Run(what+", "+how, func(t *testing.T) {
+				t.Parallel()
+				const limit = 2 * time.Second
+				f := newKnox(t, "sodar-1.3", refresh(limit))
+				if runs {
+					f.run(t)
+				}
+				secret := f.Mint(f.User("alice"))
+				if got := f.says(t, secret); got != verify.OK {
+					t.Fatal(got)
+				}
+				time.Sleep(limit / 2)
+				f.Exec(c.sql)
+				changed := time.Now()
+				for time.Since(changed) < limit {
+					_ = f.says(t, secret)
+					time.Sleep(10 * time.Millisecond)
+				}
+				for range 5 {
+					if got := f.says(t, secret); got != c.want {
+						t.Fatalf("%s after it: %s, want %s", time.Since(changed), got, c.want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestWhatIsInUseIsReadAgainBeforeALoginHasTo, many by one statement.
+func TestWhatIsInUseIsReadAgainBeforeALoginHasTo(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.2", refresh(2*time.Second))
+	alice := f.User("alice")
+	var secrets []token.Knox
+	for range 50 {
+		secrets = append(secrets, f.Mint(alice))
+	}
+	logIn := func() {
+		for _, secret := range secrets {
+			if got := f.says(t, secret); got != verify.OK {
+				t.Fatal(got)
+			}
+		}
+	}
+	logIn()
+	f.run(t)
+	for begun := time.Now(); time.Since(begun) < 6*time.Second; time.Sleep(200 * time.Millisecond) {
+		logIn()
+	}
+	if n := f.knox.logins.Load(); n > 50+25 { // a busy machine may be late
+		t.Errorf("logins asked %d times for 50 tokens", n)
+	}
+	if n := f.knox.again.Load(); n < 2 || n > 20 {
+		t.Errorf("50 tokens were read again by %d statements", n)
+	}
+}
+
+// TestKnoxMayBeAwayForTTLAndStale, and no longer.
+func TestKnoxMayBeAwayForTTLAndStale(t *testing.T) {
+	t.Parallel()
+	own, err := servers.StartPostgreSQL("fsync=off")
+	must(err)
+	t.Cleanup(func() { must(own.Stop()) })
+	f := &knoxFixture{Site: knoxtest.New(t, own, "sodar-1.3")}
+	f.open(t, f.URL(), func(c *verify.Config) {
+		c.Settings = verify.Settings{TTL: 2 * time.Second, Stale: 3 * time.Second, Refresh: time.Second}
+	})
+	f.run(t)
+	secret, other := f.Mint(f.User("alice")), knoxtest.NewToken()
+	if got := f.says(t, secret); got != verify.OK {
+		t.Fatal(got)
+	}
+	must(own.Kill())
+	away := time.Now()
+	for time.Since(away) < 3*time.Second { // and it may have been read up to a second before
+		if got := f.says(t, secret); got != verify.OK {
+			t.Fatalf("%s after it went away: %s", time.Since(away), got)
+		}
+		if got := f.says(t, other); got != verify.Unavailable {
+			t.Fatalf("one that nobody knows: %s", got)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if !within(5*time.Second, func() bool { return f.says(t, secret) == verify.Unavailable }) {
+		t.Error("it is believed on and on")
+	}
+	must(own.Serve("fsync=off"))
+	if !within(10*time.Second, func() bool { return f.says(t, secret) == verify.OK }) {
+		t.Error("it does not come back")
+	}
+}
+
+// TestDriftIsNeverAWrongToken, not even while a cached record is young.
+func TestDriftIsNeverAWrongToken(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.2", refresh(time.Second))
+	f.run(t)
+	secret := f.Mint(f.User("alice"))
+	if got := f.says(t, secret); got != verify.OK {
+		t.Fatal(got)
+	}
+	f.Exec(`ALTER TABLE knox_authtoken RENAME TO away`)
+	if !within(3*time.Second, func() bool { return f.says(t, secret) == verify.Unavailable }) {
+		t.Fatal("it is believed, though there is no table")
+	}
+	for range 20 {
+		for _, s := range []token.Knox{secret, knoxtest.NewToken()} {
+			if got := f.Check(t.Context(), "alice", s.Reveal()); got.Reason != verify.Unavailable || !strings.Contains(got.Detail.Error(), "there is no table") && !strings.Contains(got.Detail.Error(), "a table is missing") {
+				t.Fatalf("%s: %v", got.Reason, got.Detail)
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if got := f.reason(t, f.mint(t, token.Record{})); got != verify.OK {
+		t.Errorf("a token of our own: %s", got)
+	}
+	f.Exec(`ALTER TABLE away RENAME TO knox_authtoken`)
+	if !within(5*time.Second, func() bool { return f.says(t, secret) == verify.OK }) {
+		t.Error("mended, and it is not good again")
+	}
+}
+
+// TestASiteIsUpgradedUnderTheDaemon from SODAR 1.2 to 1.3: the old table goes, the new one has no right for
+// the role, then it has.
+func TestASiteIsUpgradedUnderTheDaemon(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.2", refresh(time.Second))
+	f.run(t)
+	alice := f.User("alice")
+	old := f.Mint(alice)
+	if got := f.says(t, old); got != verify.OK {
+		t.Fatal(got)
+	}
+	users, _, _ := strings.Cut(knoxtest.DDL("sodar-1.3"), "CREATE TABLE tokens_")
+	f.Exec(`BEGIN; DROP TABLE knox_authtoken; ` + strings.TrimPrefix(knoxtest.DDL("sodar-1.3"), users) + `; COMMIT`)
+	f.Tokens, f.Scheme = "tokens_sodarauthtoken", token.Knox5
+	fresh := f.Mint(alice)
+	if !within(3*time.Second, func() bool { return f.says(t, old) == verify.Unavailable }) {
+		t.Fatal("the old table's are believed")
+	}
+	if !within(3*time.Second, func() bool {
+		got := f.Check(t.Context(), "alice", fresh.Reveal())
+		return got.Reason == verify.Unavailable && strings.Contains(got.Detail.Error(), "GRANT SELECT (\"digest\", \"token_key\", \"user_id\", \"expiry\") ON public.tokens_sodarauthtoken TO")
+	}) {
+		t.Errorf("it doesn't say which right is missing: %v", f.Check(t.Context(), "alice", fresh.Reveal()).Detail)
+	}
+	f.Grant()
+	if !within(5*time.Second, func() bool { return f.says(t, fresh) == verify.OK }) {
+		t.Fatalf("with the right, it says %s", f.says(t, fresh))
+	}
+	if got := f.says(t, old); got != verify.Unknown {
+		t.Errorf("an old token, of which there is no row any more: %s", got)
+	}
+}
+
+// TestNamesOpenTheOwnersTokens, in either store.
+func TestNamesOpenTheOwnersTokens(t *testing.T) {
+	t.Parallel()
+	rule, err := token.ParseNameRule(`(.+)@B\.ORG -> $1@b.org`)
+	must(err)
+	f := newKnox(t, "sodar-1.3", func(c *verify.Config) { c.Settings.Names.Rules = []token.NameRule{rule} })
+	oidc, ldap := f.Mint(f.User("alice@b.org")), f.Mint(f.User("alice@CHARITE"))
+	ours := f.mint(t, token.Record{Owner: "alice@b.org"})
+	for _, c := range []struct {
+		name, secret string
+		want         verify.Reason
+	}{
+		{"alice@B.ORG", oidc.Reveal(), verify.OK}, {"alice@b.org", oidc.Reveal(), verify.OK}, {"alice@B.ORG", ours.Reveal(), verify.OK},
+		{"alice@CHARITE", ldap.Reveal(), verify.OK}, {"alice@charite", ldap.Reveal(), verify.WrongUser},
+		{"alice@B.ORG", ldap.Reveal(), verify.WrongUser}, {"bob@B.ORG", oidc.Reveal(), verify.WrongUser},
+	} {
+		if got := f.Check(t.Context(), c.name, c.secret); got.Reason != c.want {
+			t.Errorf("%s: %s (%v), want %s", c.name, got.Reason, got.Detail, c.want)
+		}
+	}
+	if detail := f.Check(t.Context(), "bob@B.ORG", oidc.Reveal()).Detail.Error(); detail != "the token is alice@b.org's, and by [names] it would have to be bob@b.org's" {
+		t.Errorf("the log has %s", detail)
+	}
+}
+
+// TestExpiryOfKnoxIsByItsServersClock, to the microsecond, as Knox has it.
+func TestExpiryOfKnoxIsByItsServersClock(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "knox-5")
+	alice := f.User("alice")
+	soon, past := knoxtest.NewToken(), knoxtest.NewToken()
+	f.Keep(soon, alice, f.knox.Now().Add(1500*time.Millisecond))
+	f.Keep(past, alice, f.knox.Now().Add(-time.Microsecond))
+	if got := f.says(t, past); got != verify.Expired {
+		t.Errorf("a microsecond late: %s", got)
+	}
+	if got := f.says(t, soon); got != verify.OK {
+		t.Errorf("before its time: %s", got)
+	}
+	if !within(3*time.Second, func() bool { return f.says(t, soon) == verify.Expired }) {
+		t.Error("it does not end, from the cache")
+	}
+}
+
+// TestImportedTokensOpenWithoutKnox, of either scheme, at one look-up each while all are of one.
+func TestImportedTokensOpenWithoutKnox(t *testing.T) {
+	t.Parallel()
+	for _, scheme := range []token.Scheme{token.Knox4, token.Knox5} {
+		f := newFixture(t, verify.Config{KnoxPrefix: ""})
+		var secrets []token.Knox
+		var records []token.Record
+		for range 20 {
+			secret := knoxtest.NewToken()
+			digest, _ := secret.Digest(scheme)
+			secrets = append(secrets, secret)
+			records = append(records, token.Record{ID: token.NewID(), Digest: digest, Scheme: scheme, Owner: "alice", Hint: secret.Hint(), Created: time.Now()})
+		}
+		_, err := f.source.Adopt(t.Context(), records, token.Event{At: time.Now()})
+		must(err)
+		for round, most := range []int{21, 0} { // the first login doesn't know yet which
+			if n := f.source.asks(func() {
+				for _, secret := range secrets {
+					if got := f.Check(t.Context(), "alice", secret.Reveal()); got.Reason != verify.OK {
+						t.Fatalf("%s, round %d: %s", scheme, round, got.Reason)
+					}
+				}
+			}); n > most {
+				t.Errorf("%s, round %d: %d look-ups for %d tokens", scheme, round, n, len(secrets))
+			}
+		}
+		if got := f.Check(t.Context(), "bob", secrets[0].Reveal()).Reason; got != verify.WrongUser {
+			t.Errorf("%s: bob is told %s", scheme, got)
+		}
+		if got := f.Check(t.Context(), "alice", knoxtest.NewToken().Reveal()).Reason; got != verify.Unknown {
+			t.Errorf("%s: one that there is not: %s", scheme, got)
+		}
+		digest, _ := secrets[0].Digest(scheme)
+		_, err = f.source.Revoke(t.Context(), token.Selection{Digest: digest}, time.Now(), token.Event{At: time.Now()})
+		must(err)
+		must(f.Forget(t.Context(), digest))
+		if got := f.Check(t.Context(), "alice", secrets[0].Reveal()).Reason; got != verify.Revoked {
+			t.Errorf("%s, revoked: %s", scheme, got)
+		}
+	}
+}
+
+// TestATokenOpensByItsOwnSchemeOnly.
+func TestATokenOpensByItsOwnSchemeOnly(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, verify.Config{})
+	secret := knoxtest.NewToken()
+	digest, _ := secret.Digest(token.Knox5)
+	_, err := f.source.Adopt(t.Context(), []token.Record{{ID: "x", Digest: digest, Scheme: token.Knox4, Owner: "alice", Hint: "x", Created: time.Now()}}, token.Event{At: time.Now()})
+	must(err)
+	if got := f.Check(t.Context(), "alice", secret.Reveal()).Reason; got != verify.Unknown {
+		t.Errorf("it is told %s", got)
+	}
+}
