@@ -27,14 +27,18 @@ import (
 	"tokend/config"
 	"tokend/tokend/manage"
 	"tokend/tokend/socket"
+	"tokend/tokend/store/knox"
 	"tokend/tokend/store/postgres"
 	"tokend/tokend/token"
 	"tokend/tokend/verify"
 	"tokend/tokend/web"
 )
 
-// maxMetricsConnections is how many may be open on [http] metrics.
-const maxMetricsConnections = 32
+// How many connections may be open on [http] metrics and on [http] listen.
+const (
+	maxMetricsConnections = 32
+	maxConnections        = 256
+)
 
 // node is a running daemon: what its parts are, and what a reload changes.
 type node struct {
@@ -48,6 +52,9 @@ type node struct {
 	registry   *prometheus.Registry
 	reloaded   prometheus.Gauge
 	store      tokenStore
+	knox       *knox.Store               // nil: there is none
+	knoxUp     atomic.Bool               // whether it answered when it was asked the last time
+	knoxSeen   atomic.Pointer[time.Time] // when it did
 	redis      *cache.Redis              // nil: the cache is this process' own
 	newestKey  atomic.Uint32             // the number of the one that seals there, as far as was heard
 	rotating   sync.Mutex                // one rotation at a time waits for that
@@ -79,6 +86,12 @@ func serve(ctx context.Context, hangup <-chan os.Signal, path string, read loade
 		return err
 	}
 	defer func() { err = errors.Join(err, n.store.Close()) }()
+	if n.knox, err = openKnox(ctx, cfg.Knox, n.log, n.registry); err != nil {
+		return err
+	}
+	if n.knox != nil {
+		defer func() { err = errors.Join(err, n.knox.Close()) }()
+	}
 	if err := n.assemble(ctx); err != nil {
 		return err
 	}
@@ -101,9 +114,13 @@ func (n *node) assemble(ctx context.Context) error {
 	cfg := verify.Config{
 		Source: n.store, Cache: records, CacheTier: tier,
 		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry, Now: time.Now,
+		KnoxPrefix: n.cfg.Knox.Prefix,
 	}
 	if s, ok := n.store.(shared); ok {
 		cfg.Now, cfg.Heard, cfg.Since, cfg.Proved = s.Now, s.Heard, s.Since, s.Proved
+	}
+	if n.knox != nil {
+		cfg.Knox = n.knox
 	}
 	if n.verifier, err = verify.New(cfg); err != nil {
 		return err
@@ -114,14 +131,17 @@ func (n *node) assemble(ctx context.Context) error {
 	}
 	n.manager = manage.New(manage.Config{
 		Store: n.store, Forget: n.forget, Rotate: rotate,
-		Limits: limits(n.cfg), Logger: n.log, Registerer: n.registry, Now: cfg.Now,
+		Limits: limits(n.cfg), KnoxPrefix: n.cfg.Knox.Prefix, Logger: n.log, Registerer: n.registry, Now: cfg.Now,
 	})
 	n.registerDependencies()
 	return nil
 }
 
 func settings(cfg config.Config) verify.Settings {
-	return verify.Settings{TTL: cfg.Cache.TTL, Stale: cfg.Cache.Stale, MaxExpiry: cfg.Tokens.MaxExpiry}
+	return verify.Settings{
+		TTL: cfg.Cache.TTL, Stale: cfg.Cache.Stale, MaxExpiry: cfg.Tokens.MaxExpiry, Refresh: cfg.Knox.Refresh,
+		Names: names(cfg.Names),
+	}
 }
 
 func limits(cfg config.Config) manage.Limits {
@@ -157,32 +177,38 @@ func (n *node) listen(ctx context.Context) error {
 	return nil
 }
 
-// metricsRetry is how often an address for the metrics is tried that cannot be
-// had.
-const metricsRetry = 3 * time.Second
+// addressRetry is how often an address is tried that cannot be had.
+const addressRetry = 3 * time.Second
 
-// serveMetrics serves [http] metrics as soon as the address can be had. It may be
-// somebody else's, who needs no right to take it, or not there yet: logins don't
-// wait for it.
-func (n *node) serveMetrics(ctx context.Context) error {
+// onNetwork is what is served on an address of [http].
+type onNetwork struct {
+	what, key, address string
+	handler            http.Handler
+	connections        int // how many may be open
+	drain              time.Duration
+}
+
+// serveNetwork serves it as soon as the address can be had. It may be somebody else's, who needs
+// no right to take it, or not there yet: logins by the socket don't wait for it.
+func (n *node) serveNetwork(ctx context.Context, s onNetwork) error {
 	seldom := rate.Sometimes{First: 1, Interval: time.Minute}
 	for {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", n.cfg.HTTP.Metrics)
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.address)
 		if err == nil {
-			n.log.Info("metrics are served", "address", n.cfg.HTTP.Metrics)
+			n.log.Info("an address of [http] is served", "what", s.what, "address", s.address)
 			// Anybody on the machine can connect: let them not use up the
 			// descriptors that logins need.
-			return n.serveHTTP(ctx, netutil.LimitListener(listener, maxMetricsConnections), n.health(), metricsDrainTimeout, nil)
+			return n.serveHTTP(ctx, netutil.LimitListener(listener, s.connections), s.handler, s.drain, nil)
 		}
 		if ctx.Err() == nil {
 			seldom.Do(func() {
-				n.log.Error("metrics are not served until the address can be had; choose another in [http] metrics, or \"\" for none", "err", err)
+				n.log.Error("an address of [http] is not served until it can be had; choose another, or \"\" for none", "what", s.what, "key", s.key, "err", err)
 			})
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(metricsRetry):
+		case <-time.After(addressRetry):
 		}
 	}
 }
@@ -221,7 +247,18 @@ func (n *node) run(ctx context.Context) error {
 	admin.Handle("/", n.health()) // where strangers can't crowd admins out
 	group.Go(func() error { return n.serveHTTP(ctx, n.admin, stillPeers(n.admin, admin), drainTimeout, withPeer) })
 	if n.cfg.HTTP.Metrics != "" {
-		group.Go(func() error { return n.serveMetrics(ctx) })
+		group.Go(func() error {
+			return n.serveNetwork(ctx, onNetwork{"metrics", "metrics", n.cfg.HTTP.Metrics, n.health(), maxMetricsConnections, metricsDrainTimeout})
+		})
+	}
+	if n.cfg.SODAR.Endpoint {
+		group.Go(func() error {
+			return n.serveNetwork(ctx, onNetwork{"SODAR's endpoint", "listen", n.cfg.HTTP.Listen, web.NewSODAR(n.verifier.Check), maxConnections, drainTimeout})
+		})
+	}
+	if n.knox != nil {
+		group.Go(func() error { n.knox.Run(ctx); return nil })
+		group.Go(func() error { n.verifier.Run(ctx); return nil })
 	}
 	group.Go(func() error { return n.reloadOnHangup(ctx) })
 	group.Go(func() error { n.lookAfter(ctx); return nil })

@@ -341,7 +341,7 @@ func TestMetricsAddressIsNoMatterAtTheEnd(t *testing.T) {
 	n.cfg.HTTP.Metrics = taken.Listener.Addr().String()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := n.serveMetrics(ctx); err != nil || log.Len() > 0 {
+	if err := n.serveNetwork(ctx, onNetwork{what: "metrics", address: n.cfg.HTTP.Metrics, handler: http.NotFoundHandler(), connections: 1}); err != nil || log.Len() > 0 {
 		t.Errorf("got %v, logged %s", err, &log)
 	}
 }

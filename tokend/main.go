@@ -72,7 +72,7 @@ its sockets.`,
 		}
 		return fmt.Errorf("%w%s: see %s --help", badValue(err), nearFlag(cmd, err), cmd.CommandPath())
 	})
-	root.AddCommand(newServe(), newToken(), newUser(), newAudit(), newCache(), newCheck(), newMigrate(), newVersion())
+	root.AddCommand(newServe(), newToken(), newUser(), newAudit(), newCache(), newCheck(), newMigrate(), newImport(), newVersion())
 	strict(root)
 	completeNoFiles(root)
 	return root

@@ -17,6 +17,9 @@ func (n *node) warnOfPlaces() {
 	for _, warning := range exposed(n.cfg) {
 		n.log.Warn("others on the network could stand in for a server", "because", warning)
 	}
+	for _, merged := range names(n.cfg.Names).Merged() {
+		n.log.Warn("several iRODS users come in with the same tokens", "names", merged)
+	}
 	database := strings.TrimPrefix(n.cfg.Store.URL, "sqlite:")
 	if config.IsPostgreSQL(database) {
 		database = ""

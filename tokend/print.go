@@ -34,6 +34,14 @@ func printJSON(w io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
+// shown is what the owner recognises the token by.
+func shown(t web.Token) string {
+	if t.Scheme != token.Own {
+		return t.Hint + "…"
+	}
+	return token.Prefix + t.Hint + "…"
+}
+
 // printTokens draws the table; on a terminal what is over is dim, and what ends
 // soon is yellow.
 func printTokens(w io.Writer, tokens []web.Token) error {
@@ -42,7 +50,7 @@ func printTokens(w io.Writer, tokens []web.Token) error {
 	rows = append(rows, "ID\tUSER\tTOKEN\tSTATE\tCREATED\tEXPIRES\tLABEL")
 	for _, t := range tokens {
 		rows = append(rows, strings.Join([]string{
-			t.ID, printable(t.User), token.Prefix + t.Hint + "…", state(t),
+			t.ID, printable(t.User), shown(t), state(t),
 			t.Created.Local().Format(minute), day(t.Expires), printable(t.Label),
 		}, "\t"))
 		shades = append(shades, shade(t))

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tokend/tokend/store"
+	"tokend/tokend/token"
 )
 
 const (
@@ -80,6 +81,7 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 			r.weak, r.errs = append(r.weak, "the cache is not used, in doubt, or full"), append(r.errs, fmt.Errorf("cache: %w", err))
 		}
 	}
+	n.readinessOfKnox(ctx, &r)
 	s, ofMany := n.store.(shared)
 	if ofMany {
 		if err := s.WatchErr(); err != nil {
@@ -108,6 +110,39 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 	}
 	r.errs = append(r.errs, err)
 	return r
+}
+
+// readinessOfKnox adds what keeps the logins with tokens of Knox from being as they should be.
+func (n *node) readinessOfKnox(ctx context.Context, r *readiness) {
+	if n.knox == nil {
+		return
+	}
+	err := n.pingKnox(ctx)
+	seen, s := n.knoxSeen.Load(), n.verifier.Settings()
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, token.ErrDrift):
+		r.down = append(r.down, "the tables of Knox are not what they should be")
+	case seen == nil || time.Since(*seen) > s.TTL+s.Stale:
+		r.down = append(r.down, "the database of Knox does not answer")
+	default:
+		r.weak = append(r.weak, "the database of Knox does not answer, and cached records are believed for a while")
+	}
+	r.errs = append(r.errs, err)
+}
+
+// pingKnox asks the database of Knox, and notes when it answered.
+func (n *node) pingKnox(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	asked := time.Now()
+	err := n.knox.Ping(ctx)
+	n.knoxUp.Store(err == nil)
+	if err == nil {
+		n.knoxSeen.Store(&asked)
+	}
+	return err
 }
 
 // ping asks the store, and notes when it answered.
@@ -142,6 +177,9 @@ func (n *node) believedFor() time.Duration {
 // lookAfter asks the store now and then, for the metrics, until ctx ends.
 func (n *node) lookAfter(ctx context.Context) {
 	for ctx.Err() == nil {
+		if n.knox != nil {
+			_ = n.pingKnox(ctx)
+		}
 		_ = n.ping(ctx) // who wants to know why asks /readyz, or reads the log of a login
 		select {
 		case <-ctx.Done():
@@ -166,6 +204,9 @@ func (n *node) registerDependencies() {
 	add("store", n.storeUp.Load)
 	if n.redis != nil {
 		add("cache", func() bool { return n.redis.Err() == nil })
+	}
+	if n.knox != nil {
+		add("knox", n.knoxUp.Load)
 	}
 	if s, ok := n.store.(shared); ok {
 		add("changes", s.Hears)

@@ -160,6 +160,12 @@ func over(t *testing.T, keys string) *node {
 		t.Fatal(err)
 	}
 	atEnd(t, n.store.Close)
+	if n.knox, err = openKnox(t.Context(), cfg.Knox, n.log, n.registry); err != nil {
+		t.Fatal(err)
+	}
+	if n.knox != nil {
+		atEnd(t, n.knox.Close)
+	}
 	if err := n.assemble(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +204,7 @@ func TestDegradedIsWhoLacksTheCacheOrTheNews(t *testing.T) {
 		for dependency, is := range map[string]bool{
 			"cache": !slices.Contains(weak, cacheIsUnused), "changes": !slices.Contains(weak, changesUnsaid), "store": true,
 		} {
-			if got := n.gauge(t, "tokend_up_dependency", dependency); got != is {
+			if got := n.dependency(t, dependency); got != is {
 				t.Errorf("%s: tokend_up_dependency of %s is %t", when, dependency, got)
 			}
 		}
@@ -291,7 +297,7 @@ func inBackground(t *testing.T, f func(context.Context)) (stop func()) {
 }
 
 // gauge is whether the one of that dependency is not 0.
-func (n *node) gauge(t *testing.T, name, dependency string) bool {
+func (n *node) dependency(t *testing.T, dependency string) bool {
 	t.Helper()
 	families, err := n.registry.Gather()
 	if err != nil {
@@ -299,12 +305,12 @@ func (n *node) gauge(t *testing.T, name, dependency string) bool {
 	}
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
-			if family.GetName() == name && metric.GetLabel()[0].GetValue() == dependency {
+			if family.GetName() == "tokend_up_dependency" && metric.GetLabel()[0].GetValue() == dependency {
 				return metric.GetGauge().GetValue() != 0
 			}
 		}
 	}
-	t.Fatalf("there is no %s of %s", name, dependency)
+	t.Fatalf("there is none of %s", dependency)
 	return false
 }
 
@@ -323,7 +329,7 @@ func TestTheLogTellsOnceThatTheStoreIsAwayAndOnceThatItIsBack(t *testing.T) {
 	}
 	for turn := range 3 {
 		for range 3 {
-			if err := n.ping(t.Context()); err != nil || !n.gauge(t, "tokend_up_dependency", "store") {
+			if err := n.ping(t.Context()); err != nil || !n.dependency(t, "store") {
 				t.Errorf("turn %d: %v", turn, err)
 			}
 		}
@@ -332,7 +338,7 @@ func TestTheLogTellsOnceThatTheStoreIsAwayAndOnceThatItIsBack(t *testing.T) {
 		}
 		move(database, database+".away")
 		for range 3 {
-			if err := n.ping(t.Context()); err == nil || n.gauge(t, "tokend_up_dependency", "store") {
+			if err := n.ping(t.Context()); err == nil || n.dependency(t, "store") {
 				t.Errorf("turn %d: away, %v", turn, err)
 			}
 		}

@@ -65,6 +65,7 @@ func (n *node) reload(ctx context.Context) {
 	n.verifier.Apply(settings(next))
 	n.manager.Apply(limits(next))
 	n.cfg.Log.Level, n.cfg.Auth.Peers, n.cfg.Admin.Peers = next.Log.Level, next.Auth.Peers, next.Admin.Peers
+	n.cfg.Knox.Refresh, n.cfg.Names = next.Knox.Refresh, next.Names
 	n.cfg.Tokens, n.cfg.Cache.TTL, n.cfg.Cache.Stale = next.Tokens, next.Cache.TTL, next.Cache.Stale
 	n.reloaded.Set(1)
 	n.takeNote(read)

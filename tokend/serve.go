@@ -70,6 +70,9 @@ func reportValid(cmd *cobra.Command, path string, read loaded) error {
 	for _, warning := range exposed(cfg) {
 		fmt.Fprintln(cmd.ErrOrStderr(), warning)
 	}
+	for _, merged := range names(cfg.Names).Merged() {
+		fmt.Fprintln(cmd.ErrOrStderr(), "[names]", printable(merged))
+	}
 	unread, err := checkFiles(cfg)
 	for _, warning := range unread {
 		fmt.Fprintln(cmd.ErrOrStderr(), printable(token.Redact(warning)))

@@ -17,6 +17,7 @@ import (
 
 	"tokend/config"
 	"tokend/tokend/manage"
+	"tokend/tokend/store/knox"
 	"tokend/tokend/store/postgres"
 	"tokend/tokend/store/sqlite"
 	"tokend/tokend/token"
@@ -52,10 +53,27 @@ var _ shared = (*postgres.Store)(nil)
 
 // openStore opens the configured one.
 func openStore(ctx context.Context, cfg config.Store, log *slog.Logger, reg prometheus.Registerer) (tokenStore, error) {
+	if cfg.URL == "" {
+		return noStore{}, nil
+	}
 	if !config.IsPostgreSQL(cfg.URL) {
 		return sqlite.Open(ctx, sqlite.Config{Path: strings.TrimPrefix(cfg.URL, sqliteScheme), Logger: log, Registerer: reg})
 	}
 	return postgres.Open(ctx, postgreSQL(cfg, log, reg))
+}
+
+// openKnox opens the configured tables of Knox; nil where there are none.
+func openKnox(ctx context.Context, cfg config.Knox, log *slog.Logger, reg prometheus.Registerer) (*knox.Store, error) {
+	if cfg.URL == "" {
+		return nil, nil //nolint:nilnil // nil is none
+	}
+	return knox.Open(ctx, knox.Config{
+		URL: cfg.URL, Password: passwordIn(log, "[knox] password_file", cfg.PasswordFile), Connections: cfg.Connections,
+		Tables: knox.Tables{
+			Tokens: cfg.TokenTable, Users: cfg.UserTable, Username: cfg.UsernameColumn, Active: cfg.ActiveColumn, Scheme: knox.Scheme(cfg.Scheme),
+		},
+		Logger: log, Registerer: reg,
+	})
 }
 
 const sqliteScheme = "sqlite:"

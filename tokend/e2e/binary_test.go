@@ -57,7 +57,7 @@ func TestVersionIsThatOfTheBuild(t *testing.T) {
 	if err := daemon.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	waitForLog(t, site, 0, "metrics are served")
+	waitForLog(t, site, 0, "an address of [http] is served")
 	_, text := fetch(t, "http://"+metrics+"/metrics")
 	line := regexp.MustCompile(`(?m)^tokend_build_info\{.*\} 1$`).FindString(text)
 	for label, want := range map[string]string{"version": buildVersion, "revision": buildRevision, "goversion": runtime.Version()} {

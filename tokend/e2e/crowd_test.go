@@ -57,7 +57,7 @@ func TestCrowdAtTheMetricsStopsNoLogin(t *testing.T) {
 	if err := daemon.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	waitForLog(t, site, 0, "metrics are served")
+	waitForLog(t, site, 0, "an address of [http] is served")
 	good := create(t, site, "alice", "never")
 	for range 300 {
 		conn, err := net.Dial("tcp", metrics)
@@ -96,7 +96,7 @@ func TestMetricsThatCannotBeServedStopNoLogin(t *testing.T) {
 		if answer, err := site.AskAsIRODS(t.Context(), "alice", good); err != nil || !answer.OK() {
 			t.Errorf("%s: got %+v, %v", address, answer, err)
 		}
-		waitForLog(t, site, 0, "metrics are not served until the address can be had")
+		waitForLog(t, site, 0, "an address of [http] is not served until it can be had")
 		if err := daemon.Stop(); err != nil {
 			t.Errorf("%s: %v", address, err)
 		}
@@ -114,11 +114,11 @@ func TestMetricsAreServedOnceTheirAddressIsFree(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, site)
-	waitForLog(t, site, 0, "metrics are not served until the address can be had")
+	waitForLog(t, site, 0, "an address of [http] is not served until it can be had")
 	if err := taken.Close(); err != nil {
 		t.Fatal(err)
 	}
-	waitForLog(t, site, 0, "metrics are served")
+	waitForLog(t, site, 0, "an address of [http] is served")
 	if status, text := fetch(t, "http://"+taken.Addr().String()+"/healthz"); status != http.StatusOK {
 		t.Errorf("got %d %q", status, text)
 	}

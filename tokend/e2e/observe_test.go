@@ -35,7 +35,7 @@ func observed(t *testing.T, env ...string) (site *rig.Site, daemon *rig.Daemon, 
 		t.Fatal(err)
 	}
 	daemon = start(t, site)
-	waitForLog(t, site, 0, "metrics are served")
+	waitForLog(t, site, 0, "an address of [http] is served")
 	return site, daemon, metrics
 }
 

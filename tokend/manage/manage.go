@@ -26,6 +26,7 @@ import (
 // such as somebody else's table, is no Store.
 type Store interface {
 	Mint(ctx context.Context, r token.Record, q token.Quota, e token.Event) error
+	Adopt(ctx context.Context, r []token.Record, e token.Event) (ids []string, err error)
 	Revoke(ctx context.Context, s token.Selection, at time.Time, e token.Event) ([]token.Record, error)
 	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) (digests []token.Digest, changed bool, err error)
 	Reader
@@ -50,6 +51,7 @@ type Config struct {
 	// Nil: there is no such cache.
 	Rotate     func(context.Context, token.Event) error
 	Limits     Limits
+	KnoxPrefix string // of imported tokens of Knox
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
 	Now        func() time.Time      // nil: time.Now
@@ -70,11 +72,13 @@ type Manager struct {
 	limits atomic.Pointer[Limits]
 	log    *slog.Logger
 	now    func() time.Time
+
+	knoxPrefix string
 }
 
 // New returns a Manager.
 func New(cfg Config) *Manager {
-	m := &Manager{store: cfg.Store, forget: cfg.Forget, rotate: cfg.Rotate, log: cfg.Logger, now: cfg.Now}
+	m := &Manager{store: cfg.Store, forget: cfg.Forget, rotate: cfg.Rotate, log: cfg.Logger, now: cfg.Now, knoxPrefix: cfg.KnoxPrefix}
 	if m.now == nil {
 		m.now = time.Now
 	}

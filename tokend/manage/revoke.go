@@ -26,11 +26,28 @@ func (m *Manager) Revoke(ctx context.Context, actor, id string) (Ended, error) {
 // public repository. ErrInvalid: the text is no token. token.ErrNotFound: no
 // token has this secret.
 func (m *Manager) RevokeFound(ctx context.Context, actor, text string) (Ended, error) {
+	digests := []token.Digest{}
 	secret, err := token.Parse(text)
-	if err != nil {
+	if err == nil {
+		digests = append(digests, secret.Digest())
+	} else if knox, no := token.ParseKnox(text, m.knoxPrefix); no == nil { // it may have been imported
+		for _, scheme := range []token.Scheme{token.Knox5, token.Knox4} {
+			if digest, may := knox.Digest(scheme); may {
+				digests = append(digests, digest)
+			}
+		}
+	}
+	if len(digests) == 0 {
 		return Ended{}, invalid(err)
 	}
-	return one(m.revoke(ctx, actor, token.Selection{Digest: secret.Digest()}, "its secret was found", "no token has this secret"))
+	var ended Ended
+	for _, digest := range digests {
+		ended, err = one(m.revoke(ctx, actor, token.Selection{Digest: digest}, "its secret was found", "no token has this secret"))
+		if !errors.Is(err, token.ErrNotFound) {
+			break
+		}
+	}
+	return ended, err
 }
 
 // RevokeAll ends all tokens of a user and returns them. ErrInvalid: nobody can

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -57,6 +58,7 @@ func (a *api) register(h huma.API) {
 	add(a, h, http.MethodDelete, tokensPath+"/{id}", http.StatusOK, "Revoke a token", a.revoke)
 	add(a, h, http.MethodDelete, tokensPath, http.StatusOK, "Revoke all tokens of a user", a.revokeAll)
 	add(a, h, http.MethodPost, tokensPath+"/found", http.StatusOK, "Revoke the token whose secret was found", a.revokeFound)
+	add(a, h, http.MethodPost, tokensPath+"/import", http.StatusOK, "Keep tokens that another program has made", a.importTokens)
 	add(a, h, http.MethodGet, "/api/v1/users", http.StatusOK, "List users", a.users)
 	add(a, h, http.MethodPut, "/api/v1/users/{name}", http.StatusOK, "Disable or enable a user", a.setUser)
 	add(a, h, http.MethodPost, "/api/v1/cache/rotate-key", http.StatusNoContent, "Replace the key of a cache that daemons share", a.rotateCacheKey)
@@ -68,6 +70,9 @@ func add[In, Out any](a *api, h huma.API, method, path string, status int, summa
 	operation := huma.Operation{
 		OperationID: huma.GenerateOperationID(method, path, (*Out)(nil)),
 		Method:      method, Path: path, DefaultStatus: status, Summary: summary, MaxBodyBytes: maxBody,
+	}
+	if path == tokensPath+"/import" {
+		operation.MaxBodyBytes = maxImportBody
 	}
 	huma.Register(h, operation, func(ctx context.Context, in *In) (*Out, error) {
 		actor, err := actorOf(ctx)
@@ -170,6 +175,28 @@ func (a *api) revokeAll(ctx context.Context, actor string, in *ofUser) (*body[[]
 
 func (a *api) showEnded(e manage.Ended) EndedToken {
 	return EndedToken{showToken(a.manager.View(e.Record)), e.Before}
+}
+
+func (a *api) importTokens(ctx context.Context, actor string, in *body[Import]) (*body[Imported], error) {
+	records := make([]token.Record, 0, len(in.Body.Tokens))
+	for _, t := range in.Body.Tokens {
+		r := token.Record{Digest: t.Digest, Scheme: token.Scheme(t.Scheme), Owner: t.User, Hint: t.Hint, Label: t.Label}
+		for at, from := range map[*time.Time]*time.Time{&r.Created: t.Created, &r.Expires: t.Expires} {
+			if from != nil {
+				*at = *from
+			}
+		}
+		records = append(records, r)
+	}
+	done, err := a.manager.Import(ctx, actor, in.Body.From, records)
+	if err != nil {
+		return nil, err
+	}
+	out := Imported{New: done.New, Known: done.Known, Expired: done.Expired, Refused: []Refused{}}
+	for _, r := range done.Refused {
+		out.Refused = append(out.Refused, Refused{r.Owner, r.Hint, r.Why})
+	}
+	return &body[Imported]{out}, nil
 }
 
 func (a *api) users(ctx context.Context, _ string, _ *none) (*body[[]User], error) {

@@ -25,7 +25,7 @@ func TestWhatNeverHappensIsNull(t *testing.T) {
 	}
 	token := func(revoked string) string {
 		return `{"id":"` + id + `","user":"alice","hint":"` + hint + `","label":"","state":"active",` +
-			`"created":"2026-03-04T05:06:07.891234Z","expires":null,"revoked":` + revoked + `,"user_disabled":false}`
+			`"created":"2026-03-04T05:06:07.891234Z","expires":null,"revoked":` + revoked + `,"scheme":"","user_disabled":false}`
 	}
 	event := func(number, at, action, id, detail string) string {
 		return `{"number":` + number + `,"at":"2026-03-04T05:` + at + `:07.891234Z","actor":"` + actor + `","action":"` + action + `","user":"alice","token":"` + id + `","detail":"` + detail + `"}`
@@ -177,6 +177,7 @@ func TestTheDescriptionListsWhatIsServed(t *testing.T) {
 	same(t, "operations", operations, map[string][]string{
 		"/api/v1/tokens":           {"delete", "get", "post"},
 		"/api/v1/tokens/{id}":      {"delete"},
+		"/api/v1/tokens/import":    {"post"},
 		"/api/v1/tokens/found":     {"post"},
 		"/api/v1/users":            {"get"},
 		"/api/v1/users/{name}":     {"put"},

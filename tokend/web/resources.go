@@ -18,6 +18,8 @@ type Token struct {
 	Expires *time.Time  `json:"expires" doc:"null: never"`
 	Revoked *time.Time  `json:"revoked" doc:"null: it is not"`
 
+	Scheme token.Scheme `json:"scheme" enum:",knox-4.2,knox-5" doc:"Of an imported token, whose it was; empty: it is tokend's own"`
+
 	UserDisabled bool `json:"user_disabled" doc:"Whether the owner is disabled: then an active token opens nothing either"`
 }
 
@@ -47,6 +49,38 @@ type Found struct {
 	Secret string `json:"secret"`
 }
 
+// Foreign is a token that another program has made.
+type Foreign struct {
+	Digest  token.Digest `json:"digest" doc:"SHA-512, 128 hexadecimal digits"`
+	Scheme  string       `json:"scheme" enum:"knox-4.2,knox-5" doc:"Whose it is: it says how the digest is made of the token"`
+	User    string       `json:"user"`
+	Hint    string       `json:"hint" doc:"The first 8 characters, to recognise it by"`
+	Label   string       `json:"label,omitempty"`
+	Created *time.Time   `json:"created,omitempty" doc:"Nothing: it is not known"`
+	Expires *time.Time   `json:"expires,omitempty" doc:"Nothing: never"`
+}
+
+// Import asks that such tokens be kept.
+type Import struct {
+	From   string    `json:"from" doc:"Where they are from, for the audit trail"`
+	Tokens []Foreign `json:"tokens"`
+}
+
+// Imported is what became of them.
+type Imported struct {
+	New     int       `json:"new"`
+	Known   int       `json:"known" doc:"Were kept before"`
+	Expired int       `json:"expired" doc:"Left out"`
+	Refused []Refused `json:"refused"`
+}
+
+// Refused is one that cannot be kept.
+type Refused struct {
+	User string `json:"user"`
+	Hint string `json:"hint"`
+	Why  string `json:"why"`
+}
+
 // User is an owner of tokens.
 type User struct {
 	Name     string     `json:"name"`
@@ -73,7 +107,7 @@ type Event struct {
 func showToken(v manage.View) Token {
 	return Token{
 		ID: v.ID, User: v.Owner, Hint: v.Hint, Label: v.Label, State: v.State,
-		Created: v.Created, Expires: showTime(v.Expires), Revoked: showTime(v.Revoked), UserDisabled: v.OwnerDisabled,
+		Created: v.Created, Expires: showTime(v.Expires), Revoked: showTime(v.Revoked), Scheme: v.Scheme, UserDisabled: v.OwnerDisabled,
 	}
 }
 

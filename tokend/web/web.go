@@ -27,6 +27,9 @@ type Config struct {
 // maxBody is how many bytes of a request are read.
 const maxBody = 16 << 10
 
+// maxImportBody is maxBody for manage.MaxImport tokens with the longest labels.
+const maxImportBody = manage.MaxImport * 3 << 10
+
 // NewAPI returns the API under /api/v1. Its description is at
 // /api/v1/openapi.json. Every request's context must name an actor, see
 // WithActor.

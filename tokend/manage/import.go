@@ -1,0 +1,87 @@
+package manage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tokend/tokend/token"
+)
+
+// MaxImport is how many tokens are imported at once, at most.
+const MaxImport = 1000
+
+// Imported is what became of tokens that another program has made.
+type Imported struct {
+	New     int       // are kept now
+	Known   int       // were kept before, and are unchanged
+	Expired int       // open nothing any more, and are left out
+	Refused []Refusal // cannot be kept
+}
+
+// Refusal is a token that cannot be kept.
+type Refusal struct {
+	Owner, Hint string
+	Why         string
+}
+
+// Import keeps tokens of which another program, such as Knox, has kept the same digests as this one would.
+// What is kept already is left as it is, so that it may be done again. A token whose time of creation is
+// not known was made now; a label that could not be written here is left out. ErrInvalid: they are
+// too many.
+func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token.Record) (result Imported, err error) {
+	if len(tokens) > MaxImport {
+		return result, invalid(fmt.Errorf("%d tokens are too many at once: send at most %d", len(tokens), MaxImport))
+	}
+	now := token.Time(m.now())
+	var records []token.Record
+	for _, r := range tokens {
+		if err := adoptable(&r, now); err != nil {
+			result.Refused = append(result.Refused, Refusal{token.RedactName(r.Owner), r.Hint, err.Error()})
+			continue
+		}
+		if r.StateAt(now, token.Forever) == token.Expired {
+			result.Expired++
+			continue
+		}
+		records = append(records, r)
+	}
+	if len(records) == 0 {
+		return result, nil
+	}
+	kept, err := m.store.Adopt(ctx, records, token.Event{At: now, Actor: actor, Action: token.TokenImported, Detail: "from " + from})
+	if err != nil {
+		if unanswered(err) {
+			return result, perhaps(err)
+		}
+		return result, fmt.Errorf("%w; none of these was imported", err)
+	}
+	result.New, result.Known = len(kept), len(records)-len(kept)
+	if result.New > 0 {
+		m.log.InfoContext(ctx, "tokens imported", "from", from, "tokens", result.New, "by", actor)
+	}
+	return result, nil
+}
+
+// adoptable makes a record of a token as another program kept it, or says why it cannot.
+func adoptable(r *token.Record, now time.Time) error {
+	if err := token.CheckUser(r.Owner); err != nil {
+		return err
+	}
+	if _, err := token.ParseScheme(string(r.Scheme)); err != nil {
+		return err
+	}
+	if r.Digest == (token.Digest{}) || r.Scheme == token.Own {
+		return errors.New("it has no digest, or it is not said whose that is")
+	}
+	if token.CheckLabel(r.Label) != nil {
+		r.Label = ""
+	}
+	r.ID, r.Revoked, r.OwnerDisabled = token.NewID(), time.Time{}, false
+	r.Created, r.Expires = token.Time(r.Created), token.Time(r.Expires)
+	if r.Created.IsZero() || r.Created.After(now) {
+		r.Created = now
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package manage_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/tokend/manage"
+	"tokend/tokend/token"
+)
+
+// foreign is a token of another program's.
+func foreign(owner string, scheme token.Scheme) token.Record {
+	return token.Record{Digest: token.Mint().Digest(), Scheme: scheme, Owner: owner, Hint: "0123abcd", Label: "laptop"}
+}
+
+func TestImportedTokensAreKeptWithWhatIsKnownOfThem(t *testing.T) {
+	f := newFixture(t, manage.Limits{MaxPerUser: 1})
+	now := token.Time(f.now)
+	whole, bare := foreign("alice", token.Knox5), foreign("alice", token.Knox4)
+	whole.Created, whole.Expires = now.Add(-time.Hour), now.Add(time.Hour)
+	bare.Label = "two\nlines"
+	later := foreign("bob@ORG", token.Knox5)
+	later.Created = now.Add(time.Hour) // by a clock that is ahead
+	result, err := f.Import(t.Context(), actor, "SODAR", []token.Record{whole, bare, later})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "result", result, manage.Imported{New: 3})
+	bare.Label, bare.Created, later.Created = "", now, now
+	for _, want := range []token.Record{whole, bare, later} {
+		got := f.kept(t, want.Digest)
+		want.ID = got.ID
+		same(t, "record", got, want)
+		if len(got.ID) != 12 {
+			t.Errorf("its ID is %q", got.ID)
+		}
+	}
+	events := f.events(t)
+	if len(events) != 3 || events[0].Action != token.TokenImported || events[0].Actor != actor || events[0].Detail != "from SODAR" {
+		t.Errorf("the trail has %+v", events)
+	}
+	again, err := f.Import(t.Context(), actor, "SODAR", []token.Record{whole, bare, later})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "again", again, manage.Imported{Known: 3})
+}
+
+func TestWhatCannotBeImportedIsSaid(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	good, expired := foreign("alice", token.Knox5), foreign("alice", token.Knox5)
+	expired.Expires = f.now.Add(-time.Microsecond)
+	odd, none, own, strange := foreign("a b", token.Knox5), foreign("bob", token.Knox5), foreign("bob", token.Own), foreign("bob", "knox-3")
+	none.Digest = token.Digest{}
+	result, err := f.Import(t.Context(), actor, "SODAR", []token.Record{good, expired, odd, none, own, strange})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.New != 1 || result.Expired != 1 || len(result.Refused) != 4 || !strings.Contains(result.Refused[0].Why, "no iRODS user name") || result.Refused[0].Hint != "0123abcd" {
+		t.Errorf("got %+v", result)
+	}
+	if _, err := f.Import(t.Context(), actor, "SODAR", make([]token.Record, manage.MaxImport+1)); !errors.Is(err, manage.ErrInvalid) {
+		t.Errorf("too many: %v", err)
+	}
+}

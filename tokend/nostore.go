@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tokend/tokend/manage"
+	"tokend/tokend/token"
+)
+
+// noStore is where tokend keeps no tokens of its own, beside those of Knox.
+type noStore struct{}
+
+var _ tokenStore = noStore{}
+
+var errNoStore = fmt.Errorf("%w: %w", manage.ErrInvalid, errors.New("this daemon keeps no tokens of its own ([store] url is empty); tokens of Knox are made and deleted in SODAR"))
+
+func (noStore) Lookup(context.Context, token.Digest) (token.Record, error) {
+	return token.Record{}, token.ErrNotFound
+}
+
+func (noStore) Mint(context.Context, token.Record, token.Quota, token.Event) error { return errNoStore }
+
+func (noStore) Adopt(context.Context, []token.Record, token.Event) ([]string, error) {
+	return nil, errNoStore
+}
+
+func (noStore) Revoke(context.Context, token.Selection, time.Time, token.Event) ([]token.Record, error) {
+	return nil, errNoStore
+}
+
+func (noStore) SetDisabled(context.Context, string, bool, time.Time, token.Event) ([]token.Digest, bool, error) {
+	return nil, false, errNoStore
+}
+
+func (noStore) Records(context.Context, token.Page) ([]token.Record, error) { return nil, nil }
+
+func (noStore) Users(context.Context, time.Time, token.Life) ([]token.User, error) { return nil, nil }
+
+func (noStore) Events(context.Context, token.EventPage) ([]token.Event, error) { return nil, nil }
+
+func (noStore) Count(context.Context, time.Time, token.Life) (map[token.State]int, error) {
+	return map[token.State]int{}, nil
+}
+
+func (noStore) Ping(context.Context) error { return nil }
+
+func (noStore) Close() error { return nil }
