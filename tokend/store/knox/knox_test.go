@@ -76,7 +76,7 @@ func TestFrozenRowsOfRealKnoxAreFound(t *testing.T) {
 func TestExpiryIsKeptToTheMicrosecond(t *testing.T) {
 	s := newSite(t, "sodar-1.3")
 	alice, store := s.User("alice"), s.open(t)
-	now := store.Now()
+	now := token.Time(store.Now())
 	for expiry, active := range map[string]bool{
 		now.Add(time.Hour).Format(time.RFC3339Nano): true, now.Add(-time.Microsecond).Format(time.RFC3339Nano): false,
 		"infinity": true, "-infinity": false, "0001-01-01 00:00:00 BC": false, "294276-12-31 23:59:59.999999+00": true,

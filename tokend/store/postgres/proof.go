@@ -87,7 +87,7 @@ const tryLock = `SELECT pg_try_advisory_xact_lock_shared($1)`
 // tries is how many proofs are asked for: one may end, with its connection.
 const tries = 2
 
-// waiting is how much longer who asks waits for what is past the pooler, in all: a login, which takes it
+// waiting is how much longer who asks waits for proofs, in all: a login, which takes it
 // that what has just been silent still is, and takes what is not proved, for itself. Nil is a change's: it
 // waits as long as it has time, and takes nothing that is not proved.
 type waiting struct{ left time.Duration }
@@ -119,9 +119,10 @@ func (s *Store) prove(ctx context.Context, proving *waiting, try func(ctx contex
 		}
 	}
 	found, doubt, silent := time.Now(), errLost, false
+proofs:
 	for range tries {
 		var p *proof
-		var own, held bool
+		var own, held, known bool
 		proving.during(ctx, func(ctx context.Context) { p, own, err = s.join(ctx, proving != thorough) })
 		if err != nil {
 			doubt, silent = err, errors.Is(err, context.DeadlineExceeded)
@@ -132,17 +133,17 @@ func (s *Store) prove(ctx context.Context, proving *waiting, try func(ctx contex
 		}
 		free, err := try(ctx, p.lock)
 		if err == nil && free {
-			proving.during(ctx, func(ctx context.Context) { held = s.stillHeld(ctx, p) })
+			proving.during(ctx, func(ctx context.Context) { held, known = s.stillHeld(ctx, p) })
 		}
 		s.leave(ctx, p)
 		switch {
 		case held:
-			if !s.elsewhere.Load() {
-				s.lead(true)
-			}
 			return false, errElsewhere
 		case err != nil || !free:
 			return true, err
+		case !known: // others may have the time to find out
+			doubt, silent, tried = context.DeadlineExceeded, true, true
+			break proofs
 		}
 		s.drop(p)
 		p.end(ctx) // others who have it will find that out
@@ -179,17 +180,14 @@ func unproved(why error) error {
 }
 
 // outlived reports whether the session that held the mark answers after that: then it held it all
-// the time. It waits until that is known, ctx ends, or the session has not been heard of for long.
+// the time. It waits until that is known, or ctx ends, for a while at most.
 func (s *Store) outlived(ctx context.Context, mark *int64, then time.Time) bool {
 	for deadline := time.Now().Add(Deaf); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		asked := s.asked.Load()
 		if s.mark.Load() != mark { // now, or the answer could be another session's
 			return false
 		}
-		if asked == nil || time.Since(*asked) > 2*heartbeat { // it should have been twice by now
-			return false
-		}
-		if asked.After(then) {
+		if asked != nil && asked.After(then) {
 			return true
 		}
 	}
@@ -279,28 +277,41 @@ func (s *Store) hold(ctx context.Context, p *proof) {
 	close(p.begun)
 }
 
-// stillHeld reports whether it is, now that somebody has found the lock free, if that is known before
-// ctx ends. Nobody's time ends the transaction that others need; and the first who finds out does so
-// for all.
-func (s *Store) stillHeld(ctx context.Context, p *proof) bool {
+// stillHeld reports whether it is, now that somebody has found the lock free: then the pooler leads
+// elsewhere. Known is whether that was found out before ctx ended. Nobody's time ends the transaction that
+// others need; and the first who finds out does so for all.
+func (s *Store) stillHeld(ctx context.Context, p *proof) (held, known bool) {
 	s.proving.mu.Lock()
 	p.users++ // who asks, on behalf of all who wait
 	s.proving.mu.Unlock()
-	known := make(chan bool, 1)
+	answer := make(chan bool, 1)
 	go func() {
 		defer s.leave(ctx, p)
 		p.asked.Lock()
 		defer p.asked.Unlock()
-		known <- s.elsewhere.Load() || server.Within(context.WithoutCancel(ctx), provedWithin, func(ctx context.Context) error {
+		if s.elsewhere.Load() {
+			answer <- true
+			return
+		}
+		held := server.Within(context.WithoutCancel(ctx), provedWithin, func(ctx context.Context) error {
 			_, err := p.tx.Exec(ctx, `SELECT`)
 			return err
 		}) == nil
+		if held {
+			s.lead(true)
+		}
+		answer <- held
 	}()
 	select {
-	case is := <-known:
-		return is
+	case held = <-answer:
+		return held, true
 	case <-ctx.Done():
-		return false
+	}
+	select {
+	case held = <-answer: // in the same moment
+		return held, true
+	default:
+		return false, false
 	}
 }
 

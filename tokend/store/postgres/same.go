@@ -19,7 +19,7 @@ import (
 var errElsewhere error = token.NotNowError("[store] url and direct_url lead to different databases, or to different servers, so that nothing is asked or changed there; let both name the same database on the same server, one through the pooler and one past it")
 
 const (
-	// provedWithin is how long a look-up waits for that to be known, and a change for each of two proofs.
+	// provedWithin is how long a look-up waits for proofs of that, and a change for each of two to begin.
 	provedWithin = 500 * time.Millisecond
 	// provingConnections is how many there are past the pooler for it, also where the server has
 	// none left for others.
