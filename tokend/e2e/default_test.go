@@ -92,7 +92,7 @@ the limit holds
 	if diff := cmp.Diff(want, string(out)); diff != "" {
 		t.Errorf("%s\n%s", diff, &log)
 	}
-	if !strings.Contains(log.String(), `msg="an address of [http] is served" address=127.0.0.1:9480`) {
+	if !strings.Contains(log.String(), `msg="an address of [http] is served" what=metrics address=127.0.0.1:9480`) {
 		t.Errorf("the log does not name the port of the metrics:\n%s", &log)
 	}
 }

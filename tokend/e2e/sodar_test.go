@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -161,105 +159,6 @@ func TestSODARsEndpointAnswersAsSODARDoes(t *testing.T) {
 			t.Errorf("%s %s: %d, %s", c.url, c.user, status, said)
 		}
 	}
-}
-
-// TestAHundredThousandTokensAreImported, and go on opening iRODS once SODAR is gone; again is no harm.
-func TestAHundredThousandTokensAreImported(t *testing.T) {
-	t.Parallel()
-	for kind, many := range map[string]int{"sodar-1.2": 2000, "sodar-1.3": 100_000} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			db, site := sodar(t, kind)
-			db.Exec(`INSERT INTO users_user (username) SELECT 'user' || n || '@ORG' FROM generate_series(1, 1000) AS n`)
-			digest, key, label := `sha512(convert_to(secret, 'UTF8'))`, 15, `, 'label ' || n`
-			columns := "digest, token_key, user_id, created, expiry, sodar_label"
-			if kind == "sodar-1.2" {
-				digest, key, label, columns = `sha512(decode(secret, 'hex'))`, 8, "", "digest, token_key, user_id, created, expiry"
-			}
-			db.Exec(fmt.Sprintf(`INSERT INTO %s (%s)
-				SELECT encode(%s, 'hex'), left(secret, %d), n %% 1000 + 1, '2026-01-02 03:04:05.678901+00',
-					CASE n %% 3 WHEN 0 THEN '2126-01-02 03:04:05.678901+00'::timestamptz END%s
-				FROM generate_series(1, $1::int) AS n, LATERAL (SELECT encode(sha256(convert_to('secret ' || n, 'UTF8')), 'hex') AS secret) AS s`,
-				db.Tokens, columns, digest, key, label), many)
-			db.Exec(fmt.Sprintf(`GRANT SELECT ON %s TO %s`, db.Tokens, db.Role))
-			expired, inactive, odd := db.User("eve"), db.User("dave"), db.User("no such name")
-			db.Keep(knoxtest.NewToken(), expired, time.Now().Add(-time.Second))
-			db.Keep(knoxtest.NewToken(), inactive, nil)
-			db.Keep(knoxtest.NewToken(), odd, nil)
-			db.Exec(`UPDATE users_user SET is_active = false WHERE id = $1`, inactive)
-			daemon, err := site.Start(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			importing := []string{"import", "knox", "--from", db.URL(), "--json"}
-			var dry, done, again report
-			read(t, tokend(t, site, "", append(importing, "--dry-run")...), &dry)
-			if list := tokend(t, site, "", "token", "list", "--json"); strings.TrimSpace(list) != "[]" {
-				t.Errorf("the dry run has imported some: %.200s", list)
-			}
-			read(t, tokend(t, site, "", importing...), &done)
-			read(t, tokend(t, site, "", importing...), &again)
-			want := report{Read: many + 3, New: many, Expired: 1, Inactive: 1, Refused: 1, Labels: kind == "sodar-1.3"}
-			if dry != want || done != want {
-				t.Errorf("got %+v\nand %+v\nwant %+v", dry, done, want)
-			}
-			want.New, want.Known = 0, many
-			if again != want {
-				t.Errorf("again: got %+v, want %+v", again, want)
-			}
-			if err := daemon.Stop(); err != nil {
-				t.Fatal(err)
-			}
-			reconfigure(t, site, "[knox]", "") // which leaves its url under [log]
-			reconfigure(t, site, fmt.Sprintf("url = %q", db.URL()), "")
-			db.Exec(`DROP TABLE ` + db.Tokens)
-			start(t, site)
-			for _, n := range []int{1, 2, 3, many / 2, many} {
-				secret := secretOf(n)
-				user := fmt.Sprintf("user%d@ORG", n%1000+1)
-				if !opens(t, site, user, secret) {
-					t.Errorf("token %d does not open iRODS any more: %s", n, lastReason(t, site))
-				}
-				if opens(t, site, "alice", secret) || opens(t, site, user, secretOf(many+n)) {
-					t.Errorf("token %d opens it for somebody else, or one that there is not", n)
-				}
-			}
-			var list []struct{ Label, Created, Expires, Scheme, ID string }
-			if err := json.Unmarshal([]byte(tokend(t, site, "", "token", "list", "--user", "user4@ORG", "--json")), &list); err != nil {
-				t.Fatal(err)
-			}
-			if len(list) != many/1000 || list[0].Created != "2026-01-02T03:04:05.678901Z" || list[0].Scheme == "" {
-				t.Errorf("%d tokens, the first is %+v", len(list), list[0])
-			}
-			tokend(t, site, "", "token", "revoke", "--user", "user4@ORG", "--all")
-			if opens(t, site, "user4@ORG", secretOf(3)) {
-				t.Error("it is revoked, and opens iRODS")
-			}
-		})
-	}
-}
-
-// secretOf is what the SQL above makes of the number.
-func secretOf(n int) string {
-	return fmt.Sprintf("%x", sha256.Sum256([]byte(fmt.Sprint("secret ", n))))
-}
-
-// report is what an import says, as far as it is counted.
-type report struct {
-	Read, New, Known, Expired, Inactive, Refused int
-	Labels                                       bool
-}
-
-func read(t *testing.T, text string, r *report) {
-	t.Helper()
-	said := struct {
-		*report
-		Refused []any
-	}{report: r}
-	if err := json.Unmarshal([]byte(text), &said); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	r.Refused = len(said.Refused)
 }
 
 // TestNamesAreMappedAfterAReload, with no restart.
