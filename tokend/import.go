@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"tokend/config"
-	"tokend/tokend/manage"
 	"tokend/tokend/store/knox"
 	"tokend/tokend/store/server"
 	"tokend/tokend/token"
@@ -164,7 +163,7 @@ func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported,
 			continue
 		}
 		some = append(some, asForeign(r))
-		if len(some) == manage.MaxImport {
+		if len(some) == importAtOnce {
 			if err := send(); err != nil {
 				return done, err
 			}
@@ -172,6 +171,10 @@ func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported,
 	}
 	return done, send()
 }
+
+// importAtOnce is how many are sent at once: a slow disk keeps so many well within its time, and logins
+// wait for none.
+const importAtOnce = 250
 
 // wants counts the token, and reports whether it is to be kept.
 func (d *imported) wants(r token.Record, now time.Time) bool {
