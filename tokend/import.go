@@ -208,12 +208,8 @@ func (d *imported) send(ctx context.Context, c *client, tokens []web.Foreign) er
 	if len(tokens) == 0 {
 		return nil
 	}
-	if d.DryRun {
-		d.New += len(tokens)
-		return nil
-	}
 	var became web.Imported
-	if err := c.call(ctx, http.MethodPost, "/api/v1/tokens/import", nil, web.Import{From: d.From, Tokens: tokens}, &became); err != nil {
+	if err := c.call(ctx, http.MethodPost, "/api/v1/tokens/import", nil, web.Import{From: d.From, Tokens: tokens, DryRun: d.DryRun}, &became); err != nil {
 		return err
 	}
 	d.New, d.Known, d.Expired = d.New+became.New, d.Known+became.Known, d.Expired+became.Expired

@@ -27,6 +27,8 @@ func (noStore) Adopt(context.Context, []token.Record, token.Event) ([]string, er
 	return nil, errNoStore
 }
 
+func (noStore) Known(context.Context, []token.Digest) (int, error) { return 0, errNoStore }
+
 func (noStore) Revoke(context.Context, token.Selection, time.Time, token.Event) ([]token.Record, error) {
 	return nil, errNoStore
 }

@@ -40,20 +40,21 @@ func TestAHundredThousandTokensAreImported(t *testing.T) {
 				t.Fatal(err)
 			}
 			importing := []string{"import", "knox", "--from", db.URL(), "--json"}
-			var dry, done, again report
+			var dry, done, again, dryAgain report
 			read(t, tokend(t, site, "", append(importing, "--dry-run")...), &dry)
 			if list := tokend(t, site, "", "token", "list", "--json"); strings.TrimSpace(list) != "[]" {
 				t.Errorf("the dry run has imported some: %.200s", list)
 			}
 			read(t, tokend(t, site, "", importing...), &done)
 			read(t, tokend(t, site, "", importing...), &again)
+			read(t, tokend(t, site, "", append(importing, "--dry-run")...), &dryAgain)
 			want := report{Read: many + 3, New: many, Expired: 1, Inactive: 1, Refused: 1, Labels: kind == "sodar-1.3"}
 			if dry != want || done != want {
 				t.Errorf("got %+v\nand %+v\nwant %+v", dry, done, want)
 			}
 			want.New, want.Known = 0, many
-			if again != want {
-				t.Errorf("again: got %+v, want %+v", again, want)
+			if again != want || dryAgain != want {
+				t.Errorf("again: got %+v\nand %+v\nwant %+v", again, dryAgain, want)
 			}
 			if err := daemon.Stop(); err != nil {
 				t.Fatal(err)

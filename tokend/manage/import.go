@@ -28,9 +28,9 @@ type Refusal struct {
 
 // Import keeps tokens of which another program, such as Knox, has kept the same digests as this one would.
 // What is kept already is left as it is, so that it may be done again. A token whose time of creation is
-// not known was made now; a label that could not be written here is left out. ErrInvalid: they are
-// too many.
-func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token.Record) (result Imported, err error) {
+// not known was made now; a label that could not be written here is left out. A dry run tells what would
+// become of them, and changes nothing. ErrInvalid: they are too many.
+func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token.Record, dryRun bool) (result Imported, err error) {
 	if len(tokens) > MaxImport {
 		return result, invalid(fmt.Errorf("%d tokens are too many at once: send at most %d", len(tokens), MaxImport))
 	}
@@ -50,6 +50,11 @@ func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token
 	if len(records) == 0 {
 		return result, nil
 	}
+	if dryRun {
+		result.Known, err = m.known(ctx, records)
+		result.New = len(records) - result.Known
+		return result, err
+	}
 	kept, err := m.store.Adopt(ctx, records, token.Event{At: now, Actor: actor, Action: token.TokenImported, Detail: "from " + from})
 	if err != nil {
 		if unanswered(err) {
@@ -62,6 +67,17 @@ func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token
 		m.log.InfoContext(ctx, "tokens imported", "from", from, "tokens", result.New, "by", actor)
 	}
 	return result, nil
+}
+
+func (m *Manager) known(ctx context.Context, records []token.Record) (n int, err error) {
+	digests := make([]token.Digest, len(records))
+	for i, r := range records {
+		digests[i] = r.Digest
+	}
+	if n, err = m.store.Known(ctx, digests); err != nil {
+		return 0, fmt.Errorf("look for tokens that are kept already: %w", err)
+	}
+	return n, nil
 }
 
 // adoptable makes a record of a token as another program kept it, or says why it cannot.

@@ -34,6 +34,7 @@ type Store interface {
 
 // Reader is the part of a Store that changes nothing.
 type Reader interface {
+	Known(ctx context.Context, digests []token.Digest) (n int, err error)
 	Records(ctx context.Context, p token.Page) ([]token.Record, error)
 	Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error)
 	Events(ctx context.Context, p token.EventPage) ([]token.Event, error)

@@ -17,6 +17,7 @@ const (
 	Lookup  Operation = "lookup"
 	Mint    Operation = "mint"
 	Adopt   Operation = "adopt"
+	Known   Operation = "known"
 	Revoke  Operation = "revoke"
 	Disable Operation = "disable"
 	Enable  Operation = "enable"
@@ -30,7 +31,7 @@ const (
 	RotateCacheKey Operation = "rotate_cache_key"
 )
 
-var operations = []Operation{Lookup, Mint, Adopt, Revoke, Disable, Enable, Records, Users, Events, Count, Ping, CacheKeys, RotateCacheKey}
+var operations = []Operation{Lookup, Mint, Adopt, Known, Revoke, Disable, Enable, Records, Users, Events, Count, Ping, CacheKeys, RotateCacheKey}
 
 // Metrics measures a store's requests.
 type Metrics struct {

@@ -188,7 +188,7 @@ func (a *api) importTokens(ctx context.Context, actor string, in *body[Import]) 
 		}
 		records = append(records, r)
 	}
-	done, err := a.manager.Import(ctx, actor, in.Body.From, records)
+	done, err := a.manager.Import(ctx, actor, in.Body.From, records, in.Body.DryRun)
 	if err != nil {
 		return nil, err
 	}

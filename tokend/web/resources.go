@@ -64,6 +64,7 @@ type Foreign struct {
 type Import struct {
 	From   string    `json:"from" doc:"Where they are from, for the audit trail"`
 	Tokens []Foreign `json:"tokens"`
+	DryRun bool      `json:"dry_run,omitempty" doc:"Tell what would become of them, and change nothing"`
 }
 
 // Imported is what became of them.

@@ -10,6 +10,18 @@ import (
 	"tokend/tokend/token"
 )
 
+// Known returns how many of the digests, of which each is there once, are kept.
+func (s *Store) Known(ctx context.Context, digests []token.Digest) (int, error) {
+	return read(ctx, s, store.Known, func(ctx context.Context) (n int, err error) {
+		some := make([][]byte, len(digests))
+		for i := range digests {
+			some[i] = digests[i][:]
+		}
+		err = s.pool.QueryRow(ctx, `SELECT count(*) FROM unnest($1::bytea[]) AS n (digest) JOIN tokens AS t ON t.digest = n.digest`, some).Scan(&n)
+		return n, err
+	})
+}
+
 // Adopt keeps those of the tokens, which another program has made, whose digest is not kept yet, and for
 // each of them the event, whose User and Token it fills in. It returns their IDs. The owners become users;
 // no quota holds for these.

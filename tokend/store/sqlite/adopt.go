@@ -9,6 +9,29 @@ import (
 	"tokend/tokend/token"
 )
 
+const isKept = `SELECT EXISTS (SELECT 1 FROM tokens WHERE digest = ?)`
+
+// Known returns how many of the digests, of which each is there once, are kept.
+func (s *Store) Known(ctx context.Context, digests []token.Digest) (int, error) {
+	return do(ctx, s, store.Known, func(ctx context.Context) (n int, err error) {
+		known, err := s.readers.PrepareContext(ctx, isKept)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, known.Close()) }()
+		for _, digest := range digests {
+			is := false
+			if err := known.QueryRowContext(ctx, digest.String()).Scan(&is); err != nil {
+				return 0, err
+			}
+			if is {
+				n++
+			}
+		}
+		return n, nil
+	})
+}
+
 // Adopt keeps those of the tokens, which another program has made, whose digest is not kept yet, and for
 // each of them the event, whose User and Token it fills in. It returns their IDs. The owners become users;
 // no quota holds for these.
@@ -48,7 +71,7 @@ func (a *adopting) prepare(ctx context.Context) (err error) {
 		s, err = a.tx.PrepareContext(ctx, text)
 		return s
 	}
-	a.known = prepare(`SELECT EXISTS (SELECT 1 FROM tokens WHERE digest = ?)`)
+	a.known = prepare(isKept)
 	a.user = prepare(`INSERT INTO users (name) VALUES (?) ON CONFLICT DO NOTHING`)
 	a.record = prepare(`INSERT INTO tokens (id, digest, owner, hint, label, created, expires, revoked, scheme)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)

@@ -99,5 +99,15 @@ var adoptions = []claim{
 		same(t, "kept", adopt(t, s, many...), ids(many...))
 		same(t, "kept again", adopt(t, s, many...), []string(nil))
 		same(t, "events", len(events(t, s, "")), 500)
+		digests := []token.Digest{newRecord("alice").Digest}
+		for _, r := range many {
+			digests = append(digests, r.Digest)
+		}
+		for _, some := range [][]token.Digest{nil, digests[:1], digests} {
+			n, err := s.Known(t.Context(), some)
+			if err != nil || n != max(len(some)-1, 0) {
+				t.Errorf("of %d digests %d are known: %v", len(some), n, err)
+			}
+		}
 	}},
 }

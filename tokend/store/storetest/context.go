@@ -75,6 +75,11 @@ func calls(s Store, r token.Record) map[string]func(context.Context) error {
 		"mint": func(ctx context.Context) error {
 			return s.Mint(ctx, newRecord("bob"), token.Quota{}, told(token.TokenCreated))
 		},
+		"adopt": func(ctx context.Context) error {
+			_, err := s.Adopt(ctx, []token.Record{newRecord("bob")}, told(token.TokenImported))
+			return err
+		},
+		"known": func(ctx context.Context) error { _, err := s.Known(ctx, []token.Digest{r.Digest}); return err },
 		"revoke": func(ctx context.Context) error {
 			_, err := s.Revoke(ctx, token.Selection{ID: r.ID}, now, told(token.TokenRevoked))
 			return err

@@ -136,6 +136,17 @@ func (m *model) Adopt(ctx context.Context, records []token.Record, event token.E
 	return kept, nil
 }
 
+func (m *model) Known(ctx context.Context, digests []token.Digest) (n int, err error) {
+	leave, err := m.enter(ctx)
+	defer leave()
+	for _, r := range m.tokens {
+		if slices.Contains(digests, r.Digest) {
+			n++
+		}
+	}
+	return n, err
+}
+
 func (m *model) Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error) {
 	leave, err := m.enter(ctx, store.CheckSelection(selection), zero(at))
 	defer leave()

@@ -17,6 +17,7 @@ type Store interface {
 	Lookup(ctx context.Context, digest token.Digest) (token.Record, error)
 	Mint(ctx context.Context, record token.Record, quota token.Quota, event token.Event) error
 	Adopt(ctx context.Context, records []token.Record, event token.Event) ([]string, error)
+	Known(ctx context.Context, digests []token.Digest) (int, error)
 	Revoke(ctx context.Context, selection token.Selection, at time.Time, event token.Event) ([]token.Record, error)
 	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) (digests []token.Digest, changed bool, err error)
 	Records(ctx context.Context, page token.Page) ([]token.Record, error)
