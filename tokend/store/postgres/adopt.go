@@ -45,6 +45,10 @@ func (s *Store) Adopt(ctx context.Context, records []token.Record, event token.E
 			WHERE NOT EXISTS (SELECT FROM tokens AS t WHERE t.digest = n.digest) ORDER BY owner ON CONFLICT DO NOTHING`, owners, digests); err != nil {
 			return nil, err
 		}
+		// Before the trail, as whoever changes a user does.
+		if _, err := tx.Exec(ctx, `SELECT FROM users WHERE name = ANY($1) ORDER BY name FOR KEY SHARE`, owners); err != nil {
+			return nil, err
+		}
 		if err := lockTrail(ctx, tx); err != nil {
 			return nil, err
 		}
