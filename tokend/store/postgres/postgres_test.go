@@ -96,7 +96,7 @@ func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"statement_timeout": "1h", "lock_timeout": "30s"} {
+	for name, want := range map[string]string{"statement_timeout": "1h", "lock_timeout": "300ms"} {
 		if got, err := s.UpgradeSetting(t.Context(), name); err != nil || got != want {
 			t.Errorf("%s: got %q, %v, want %s", name, got, err, want)
 		}
@@ -106,6 +106,38 @@ func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
 	if log.count("schema upgraded") != 1 {
 		t.Error("it says nothing of the upgrade")
 	}
+}
+
+// TestAnUpgradeKeepsNoLoginWaiting: a backup reads the table that is to be changed, and the upgrade waits for it.
+func TestAnUpgradeKeepsNoLoginWaiting(t *testing.T) {
+	t.Parallel()
+	url := newDatabase(t, "current")
+	run(t.Context(), url, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`)
+	dump, login := connect(t.Context(), url), connect(t.Context(), url)
+	_, err := dump.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE`)
+	check(err)
+	_, err = login.Exec(t.Context(), `SET statement_timeout = '1s'`)
+	check(err)
+	var log lines
+	opened := make(chan error, 1)
+	go func() {
+		s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	for begun := time.Now(); time.Since(begun) < 5*time.Second; {
+		if _, err := login.Exec(t.Context(), `SELECT id FROM tokens WHERE digest = ''`); err != nil {
+			t.Fatalf("a login's look-up: %v", err)
+		}
+	}
+	if n := log.count("the upgrade waits for somebody who has a table locked"); n != 1 {
+		t.Errorf("the log says %d times that it waits", n)
+	}
+	check(dump.Close(t.Context()))
+	check(<-opened)
+	check(login.Close(t.Context()))
 }
 
 // TestAnUpgradeByAnotherIsWaitedFor, though it takes longer than anything else is waited for.

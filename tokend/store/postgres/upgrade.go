@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -25,8 +26,11 @@ const (
 	// go through, and for the wait until another daemon has made it. The systemd unit waits as
 	// long (TimeoutStartSec).
 	upgradeTimeout = time.Hour
-	// upgradeLockTimeout is how long a step may wait for others, who wait behind it.
-	upgradeLockTimeout = 30 * time.Second
+	// upgradeLockTimeout is how long a step waits for others, such as a backup that reads a table: logins
+	// that come meanwhile wait behind it. It is tried again after pauses, for so long.
+	upgradeLockTimeout = 300 * time.Millisecond
+	upgradePause       = time.Second
+	upgradePatience    = 30 * time.Second
 )
 
 // upgrade brings the schema up to date. The lock is the server's, and ends with the
@@ -63,7 +67,7 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 	if was > 0 {
 		s.log.Info("the schema is being upgraded: with many tokens that may take minutes", "from", was, "to", known)
 	}
-	done, err := writer.Up(ctx)
+	done, err := s.up(ctx, writer)
 	if err != nil {
 		return fmt.Errorf("upgrade the schema from version %d to %d: %w", was, known, err)
 	}
@@ -75,6 +79,35 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 		s.log.Info("schema upgraded", "from", was, "to", known)
 	}
 	return nil
+}
+
+// up makes the steps. One whose lock others hold for long is tried again.
+func (s *Store) up(ctx context.Context, writer *goose.Provider) (done []*goose.MigrationResult, err error) {
+	var first time.Time // that one was locked
+	for {
+		if done, err = writer.Up(ctx); !isLocked(err) || ctx.Err() != nil {
+			return done, err
+		}
+		switch {
+		case first.IsZero():
+			first = time.Now()
+			s.log.Warn("the upgrade waits for somebody who has a table locked, such as a backup", "most", upgradePatience)
+		case time.Since(first) > upgradePatience:
+			return nil, fmt.Errorf("somebody has had a table locked for %s: see pg_stat_activity, wait until that is over (it may be a backup), and start tokend again: %w", upgradePatience, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(upgradePause):
+		}
+	}
+}
+
+// isLocked tells whether a lock could not be had in time.
+func isLocked(err error) bool {
+	const notAvailable = "55P03"
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == notAvailable
 }
 
 // openDirect is one connection to the server itself, as database/sql has it.
