@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,8 @@ type link struct {
 	proxy  *Proxy
 	client net.Conn
 	target net.Conn // nil until it is there
+
+	lost atomic.Bool // nothing is passed on any more, without a word
 
 	closing sync.Once
 	closed  chan struct{}
@@ -57,7 +60,10 @@ func (l *link) connect() bool {
 		case <-ctx.Done():
 		}
 	})
-	target, err := new(net.Dialer).DialContext(ctx, l.proxy.network, l.proxy.target)
+	l.proxy.mu.RLock()
+	address := l.proxy.target
+	l.proxy.mu.RUnlock()
+	target, err := new(net.Dialer).DialContext(ctx, l.proxy.network, address)
 	if err != nil {
 		return false
 	}
@@ -105,6 +111,9 @@ func (l *link) read(from net.Conn, to *queue, fromClient bool) {
 func (l *link) write(to net.Conn, from *queue) {
 	for {
 		c, ok := from.pop(l.closed)
+		if ok && l.lost.Load() {
+			continue
+		}
 		if !ok || !l.wait(c.due) || !l.pass(to, c.data) || c.data == nil {
 			return
 		}

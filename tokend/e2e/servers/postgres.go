@@ -128,6 +128,9 @@ func (p *PostgreSQL) Kill() error {
 // End has the server admit nobody any more, and end when all who are connected have left.
 func (p *PostgreSQL) End() error { return p.process.cmd.Process.Signal(syscall.SIGTERM) }
 
+// Shut ends the server as its administrator would, with everybody's connections.
+func (p *PostgreSQL) Shut() error { return p.process.end(syscall.SIGINT, 20*time.Second) }
+
 // Pause stops the server with all its processes: connections to it stay, and new ones are
 // made, but nothing answers until Resume.
 func (p *PostgreSQL) Pause() error {

@@ -65,6 +65,22 @@ func (p *Proxy) Hang() {
 	}
 }
 
+// Lead has new connections get to another target, of the same network.
+func (p *Proxy) Lead(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+// Lose has all that is sent by the connections that there are get lost, also their end. New ones pass.
+func (p *Proxy) Lose() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.lost.Store(true)
+	}
+}
+
 // Heal ends Cut and Hang: what was held back is passed on, and what comes. Delay stays.
 func (p *Proxy) Heal() {
 	p.mu.Lock()

@@ -257,3 +257,22 @@ func TestNothingOfAProxyOutlivesClose(t *testing.T) {
 		}
 	}
 }
+
+func TestProxyLosesWhatIsSentByTheConnectionsThatThereAre(t *testing.T) {
+	t.Parallel()
+	target, accepted := listen(t, "tcp", "127.0.0.1:0")
+	proxy, err := servers.StartProxy("tcp", target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ended(t, proxy.Close) })
+	client, server := pair(t, proxy, accepted)
+	proxy.Lose()
+	send(t, client, "lost")
+	hearsNothing(t, server)
+	server.Close()
+	hearsNothing(t, client)
+	client, server = pair(t, proxy, accepted)
+	send(t, client, "there")
+	hears(t, server, "there")
+}

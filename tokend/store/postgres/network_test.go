@@ -319,3 +319,48 @@ func TestAChangeMeetsEachBrokenConnectionOnce(t *testing.T) {
 		mint(t, s)
 	}
 }
+
+// TestSilentConnectionsKeepNobodyFromNewOnes: what is sent by those that there are gets lost, as where a
+// firewall has forgotten them, and new ones pass.
+func TestSilentConnectionsKeepNobodyFromNewOnes(t *testing.T) {
+	t.Parallel()
+	for what, ask := range map[string]func(*postgres.Store, token.Record) error{
+		"look-ups": lookUp,
+		"changes": func(s *postgres.Store, _ token.Record) error {
+			return s.Mint(context.Background(), newRecord(), token.Quota{}, token.Event{At: created})
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			database, proxy := newName(t, "current"), newProxy(t)
+			s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, proxy), Connections: 8})
+			check(err)
+			t.Cleanup(func() { check(s.Close()) })
+			r := mint(t, s)
+			atOnce := func() (failed int64) {
+				var all sync.WaitGroup
+				var errs atomic.Int64
+				for range 20 {
+					all.Go(func() {
+						if ask(s, r) != nil {
+							errs.Add(1)
+						}
+					})
+				}
+				all.Wait()
+				return errs.Load()
+			}
+			delay(proxy, 20*time.Millisecond)
+			if n := atOnce(); n > 0 { // makes all connections that there may be
+				t.Fatalf("%d failed", n)
+			}
+			proxy.Delay(nil)
+			proxy.Lose()
+			begun := time.Now()
+			await(t, "new connections", func() bool { return atOnce() == 0 })
+			if took := time.Since(begun); took > 12*time.Second { // and the driver would wait for 15 more
+				t.Errorf("they are answered after %s", took)
+			}
+		})
+	}
+}
