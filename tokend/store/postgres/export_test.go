@@ -84,7 +84,7 @@ func (s *Store) Database() string { return s.pool.Config().ConnConfig.Database }
 func (s *Store) PastIdle() int32 { return s.past.Stat().IdleConns() }
 
 // Mark is the number of the lock that is held by whoever Watches.
-func (s *Store) Mark() int64 { return *s.mark.Load() }
+func (s *Store) Mark() int64 { return s.mark.Load().lock }
 
 // Broken tells whether the error is of a connection that was there, so that another may do.
 func Broken(err error) bool { return server.Broken(err) }
@@ -97,4 +97,19 @@ func SetPatience(d time.Duration) (undo func()) {
 	before := patience
 	patience = d
 	return func() { patience = before }
+}
+
+// SetMark is as if a session had come that holds a mark since then.
+func (s *Store) SetMark(since time.Time) { s.mark.Store(&mark{lock: 1, held: since}) }
+
+// SetAsked is as if whoever Watches had been answered then.
+func (s *Store) SetAsked(at time.Time) { s.asked.Store(&at) }
+
+// NoMark is as if that session had ended.
+func (s *Store) NoMark() { s.mark.Store(nil) }
+
+// Outlives returns what tells whether the session that is there now answers after then.
+func (s *Store) Outlives(ctx context.Context) func(then time.Time) bool {
+	m := s.mark.Load()
+	return func(then time.Time) bool { return s.outlived(ctx, m, then) }
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +185,28 @@ func TestPoolerThatLeadsToAStandbySaysNoYes(t *testing.T) {
 	if err := s.WatchErr(); err != nil {
 		t.Errorf("changes are heard of: %v", err)
 	}
+}
+
+// TestAfterATakeoverNothingIsProvedByTheServerThatWas, which goes on, with the connections past the pooler
+// that it had, and the pooler before it.
+func TestAfterATakeoverNothingIsProvedByTheServerThatWas(t *testing.T) {
+	t.Parallel()
+	primary, standby := pair(t)
+	past := newProxyTo(t, primary)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, primary).URL("postgres"), Direct: urlBy("postgres", past)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	heard := told(t, s)
+	await(t, "the first answer", s.Hears)
+	r := mint(t, s)
+	awaitCopy(t, standby, r)
+	await(t, "connections past the pooler", func() bool { return s.PastIdle() == 3 })
+	past.Lead(filepath.Join(standby.Dir(), ".s.PGSQL."+standby.Port()))
+	check(standby.Promote())
+	check(revokeNow(t, open(t, standby.URL("postgres")), r))
+	run(t.Context(), primary.URL("postgres"), `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'`)
+	wantTold(t, "by the one that took over", heard, r.Digest)
+	await(t, "the refusal of the one that was", func() bool { return errors.Is(lookUp(s, r), postgres.ErrElsewhere) })
 }
 
 // TestALookUpOnAStandbyIsNone: the pooler was turned to one, which doesn't know yet what was

@@ -59,7 +59,7 @@ type Store struct {
 	asked    atomic.Pointer[time.Time] // when Watch last asked for it
 	lost     atomic.Pointer[error]     // why it could not, the last time
 	since    atomic.Pointer[time.Time] // see Since
-	mark     atomic.Pointer[int64]     // what the session that Watches holds; nil: there is none
+	mark     atomic.Pointer[mark]      // what the session that Watches holds; nil: there is none
 	unproved atomic.Pointer[time.Time] // see Proved
 	proving  proving
 	doubt    atomic.Pointer[error] // see ChangesErr; nil: none

@@ -114,7 +114,7 @@ func (s *Store) prove(ctx context.Context, proving *waiting, try func(ctx contex
 	mark := s.mark.Load()
 	tried := mark != nil
 	if tried {
-		if free, err := try(ctx, *mark); err != nil || !free {
+		if free, err := try(ctx, mark.lock); err != nil || !free {
 			return true, err
 		}
 	}
@@ -180,15 +180,22 @@ func unproved(why error) error {
 }
 
 // outlived reports whether the session that held the mark answers after that: then it held it all
-// the time. It waits until that is known, or ctx ends, for a while at most.
-func (s *Store) outlived(ctx context.Context, mark *int64, then time.Time) bool {
-	for deadline := time.Now().Add(Deaf); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+// the time. It waits until that is known, ctx ends, or the session has said nothing for long.
+func (s *Store) outlived(ctx context.Context, mark *mark, then time.Time) bool {
+	for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		asked := s.asked.Load()
 		if s.mark.Load() != mark { // now, or the answer could be another session's
 			return false
 		}
 		if asked != nil && asked.After(then) {
 			return true
+		}
+		last := mark.held
+		if asked != nil && asked.After(last) {
+			last = *asked
+		}
+		if time.Since(last) > 2*heartbeat { // it should have answered twice by now
+			return false
 		}
 	}
 	return false

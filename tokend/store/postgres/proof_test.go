@@ -187,3 +187,72 @@ func TestNothingIsChangedWhereNothingAnswersPastThePooler(t *testing.T) {
 		})
 	}
 }
+
+// TestAProofThatIsOverIsJoinedByNobody.
+func TestAProofThatIsOverIsJoinedByNobody(t *testing.T) {
+	t.Parallel()
+	s, _ := openUnheard(t)
+	seen := map[int64]bool{}
+	for range 3 {
+		proved, err := s.ProveLookUp(t.Context(), func(_ context.Context, lock int64) (free bool, err error) {
+			if seen[lock] {
+				t.Error("it is tried again")
+			}
+			seen[lock] = true
+			return false, nil
+		})
+		if !proved || err != nil {
+			t.Errorf("proved %t, %v", proved, err)
+		}
+	}
+}
+
+// TestAProofThatIsHeldIsJoinedAfterASilence, which is over then.
+func TestAProofThatIsHeldIsJoinedAfterASilence(t *testing.T) {
+	t.Parallel()
+	s, past := openUnheard(t)
+	past.Hang()
+	_, err := s.ProveLookUp(t.Context(), free)
+	check(err)
+	past.Heal()
+	_, err = s.ProveChange(t.Context(), func(ctx context.Context, _ int64) (bool, error) {
+		if _, err := s.ProveLookUp(ctx, free); !errors.Is(err, postgres.ErrElsewhere) {
+			t.Errorf("a look-up is told %v", err)
+		}
+		return false, nil
+	})
+	check(err)
+}
+
+// TestASessionHasOutlivedWhatItAnsweredAfter, and no other session has.
+func TestASessionHasOutlivedWhatItAnsweredAfter(t *testing.T) {
+	t.Parallel()
+	s, _ := openUnheard(t)
+	for what, c := range map[string]struct {
+		held, asked, then time.Duration // ago
+		happens           func()
+		want              bool
+	}{
+		"it answers":               {held: time.Hour, asked: time.Second, happens: func() { s.SetAsked(time.Now()) }, want: true},
+		"it has answered":          {held: time.Hour, asked: 0, then: time.Second, want: true},
+		"it has answered before":   {held: time.Hour, asked: time.Second, then: 500 * time.Millisecond},
+		"it has just come":         {held: time.Second, asked: time.Hour, happens: func() { s.SetAsked(time.Now()) }, want: true},
+		"it says nothing":          {held: time.Hour, asked: time.Hour},
+		"another one answers":      {held: time.Hour, asked: time.Second, happens: func() { s.SetMark(time.Now()); s.SetAsked(time.Now()) }},
+		"it ends, and none is new": {held: time.Hour, asked: time.Second, happens: func() { s.NoMark(); s.SetAsked(time.Now()) }},
+	} {
+		now := time.Now()
+		s.SetMark(now.Add(-c.held))
+		s.SetAsked(now.Add(-c.asked))
+		outlived := s.Outlives(t.Context())
+		answer := make(chan bool)
+		go func() { answer <- outlived(now.Add(-c.then)) }()
+		time.Sleep(50 * time.Millisecond)
+		if c.happens != nil {
+			c.happens()
+		}
+		if got := <-answer; got != c.want {
+			t.Errorf("%s: %t", what, got)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"tokend/tokend/token"
@@ -45,41 +46,40 @@ func leadsHere(ctx context.Context, tx pgx.Tx, other *pgxpool.Pool, patience tim
 	return errElsewhere
 }
 
-// checkSame makes sure of it. As long as that cannot be done, what was found the last time holds.
+// checkSame makes sure of it before anything is asked. Whoever does not answer keeps no connection for
+// changes.
 func (s *Store) checkSame(ctx context.Context) error {
 	if !s.pooled {
 		return nil
 	}
-	err := server.Within(ctx, otherTimeout, func(ctx context.Context) error {
-		// Whoever does not answer keeps no connection for changes.
+	return server.Within(ctx, otherTimeout, func(ctx context.Context) error {
 		tx, err := server.Again(ctx, s.past, func() (pgx.Tx, error) { return s.past.Begin(ctx) })
 		if err != nil {
 			return err
 		}
 		defer rollback(ctx, tx)
-		for _, pool := range []*pgxpool.Pool{s.logins, s.pool} { // one may lead elsewhere where the other says nothing
-			if e := leadsHere(ctx, tx, pool, otherTimeout/2); errors.Is(e, errElsewhere) {
-				return e
-			} else if e != nil {
-				err = e
-			}
-		}
-		return err
+		return cmp.Or(leadsHere(ctx, tx, s.logins, otherTimeout/2), leadsHere(ctx, tx, s.pool, otherTimeout/2))
 	})
-	if err == nil || errors.Is(err, errElsewhere) {
-		s.lead(err != nil)
-	}
-	return err
 }
 
-// lead notes whether the pooler leads elsewhere. As long as it does, connections that lead there
-// are of no use any more.
+// lead notes whether the pooler leads elsewhere. Connections that lead there are of no use any more.
 func (s *Store) lead(elsewhere bool) {
 	if elsewhere {
 		s.logins.Reset()
 		s.pool.Reset()
 	}
-	s.elsewhere.Store(elsewhere)
+	switch before := s.elsewhere.Swap(elsewhere); {
+	case elsewhere && !before:
+		s.log.Warn("nothing is asked or changed through the pooler any more", "err", errElsewhere)
+	case before && !elsewhere:
+		s.log.Info("the pooler leads to the right database again")
+	}
+}
+
+// mark is a lock that the session holds which hears of changes, and since when, by time.Now.
+type mark struct {
+	lock int64
+	held time.Time
 }
 
 // holdMark has the session that hears of changes hold a lock, by which what is read through the
@@ -88,57 +88,65 @@ func (s *Store) holdMark(ctx context.Context, conn *pgx.Conn) error {
 	if !s.pooled {
 		return nil
 	}
-	mark := rand.Int64() //nolint:gosec // so that no other session has the same
+	m := &mark{lock: rand.Int64()} //nolint:gosec // so that no other session has the same
 	err := server.Within(ctx, otherTimeout, func(ctx context.Context) error {
-		_, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, mark)
+		_, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, m.lock)
 		return err
 	})
 	if err == nil {
-		s.mark.Store(&mark)
+		m.held = time.Now()
+		s.mark.Store(m)
 	}
 	return err
 }
 
-// watchPooler looks each second at where the pooler leads, until ctx ends. One that does not
-// answer keeps nobody else waiting.
+// watchPooler looks each second at where each pool leads, until ctx ends. One that does not answer
+// keeps the other's changes from nothing.
 func (s *Store) watchPooler(ctx context.Context) {
-	for said := false; s.pooled && ctx.Err() == nil; {
-		err := s.checkSame(ctx)
-		switch elsewhere := s.elsewhere.Load(); {
-		case elsewhere && !said:
-			s.log.WarnContext(ctx, "nothing is asked or changed through the pooler any more", "err", cmp.Or(err, errElsewhere))
-			said = true
-		case said && !elsewhere:
-			s.log.InfoContext(ctx, "the pooler leads to the right database again")
-			said = false
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(heartbeat):
-		}
+	if !s.pooled {
+		return
 	}
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	eachSecond := func(look func()) {
+		beside.Go(func() {
+			for ctx.Err() == nil {
+				look()
+				select {
+				case <-ctx.Done():
+				case <-time.After(heartbeat):
+				}
+			}
+		})
+	}
+	eachSecond(func() { s.noteChanges(ctx, s.leads(ctx, s.pool)) })
+	eachSecond(func() {
+		if s.leads(ctx, s.logins) == nil && s.elsewhere.Load() && s.leads(ctx, s.pool) == nil {
+			s.lead(false)
+		}
+	})
 }
 
-// watchChanges looks each second whether a change would be refused because nothing can tell where the
-// pooler leads, until ctx ends. The log says once that it is so, and that it is over.
-func (s *Store) watchChanges(ctx context.Context) {
-	for s.pooled && ctx.Err() == nil {
-		s.noteChanges(ctx)
-		select {
-		case <-ctx.Done():
-		case <-time.After(heartbeat):
-		}
-	}
-}
-
-func (s *Store) noteChanges(ctx context.Context) {
+// leads makes sure that the pool leads to the database whose changes are heard of, as a change does.
+func (s *Store) leads(ctx context.Context, pool *pgxpool.Pool) error {
 	err := server.Within(ctx, otherTimeout, func(ctx context.Context) error {
 		_, err := s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
-			err = s.pool.QueryRow(ctx, tryLock, lock).Scan(&free)
-			return free, err
+			return server.Again(ctx, pool, func() (free bool, err error) {
+				err = pool.QueryRow(ctx, tryLock, lock).Scan(&free)
+				return free, err
+			})
 		})
 		return err
 	})
+	if errors.Is(err, errElsewhere) {
+		s.lead(true) // again: the connections that it had meanwhile lead there
+	}
+	return err
+}
+
+// noteChanges notes whether a change would be refused because nothing can tell where the pooler leads.
+// The log says once that it is so, and that it is over.
+func (s *Store) noteChanges(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}

@@ -243,6 +243,19 @@ func TestAnyPoolThatLeadsElsewhereIsNoticed(t *testing.T) {
 	}
 }
 
+// TestConnectionsThatLeadElsewhereAreGivenUp, those of whoever finds that out, too: there is another way.
+func TestConnectionsThatLeadElsewhereAreGivenUp(t *testing.T) {
+	t.Parallel()
+	s, r, ways := openTwoWays(t)
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	ways[0].Cut()
+	await(t, "that to be known", s.Elsewhere)
+	time.Sleep(2500 * time.Millisecond) // it is found out again and again
+	ways[0].Heal()
+	await(t, "the right one", func() bool { return lookUp(s, r) == nil && list(s, r) == nil })
+}
+
 // TestAPoolThatSaysNothingHidesNoOther that leads elsewhere.
 func TestAPoolThatSaysNothingHidesNoOther(t *testing.T) {
 	t.Parallel()
@@ -295,4 +308,31 @@ func list(s *postgres.Store, _ token.Record) error {
 		err = token.ErrNotFound
 	}
 	return err
+}
+
+// TestElsewhereIsOverOnceThatCanBeTold: established connections past the pooler have become silent, and
+// new ones are answered.
+func TestElsewhereIsOverOnceThatCanBeTold(t *testing.T) {
+	t.Parallel()
+	database, other := newName(t, "current"), newName(t, "current")
+	pooler, past := newPooler(t, server), newProxy(t)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: pooler.URL(database), Direct: urlBy(database, past)})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	r := mint(t, s)
+	for range 2 {
+		check(pooler.Lead(database, server, other))
+		await(t, "that to be known", s.Elsewhere)
+		await(t, "connections past the pooler", func() bool { return s.PastIdle() >= 2 })
+		past.Lose()
+		check(pooler.Lead(database, server, database))
+		begun := time.Now()
+		await(t, "the right one", func() bool { return lookUp(s, r) == nil })
+		if took := time.Since(begun); took > 5*time.Second { // which is how long a silent connection may take to be given up
+			t.Errorf("it is believed only after %s", took)
+		}
+		await(t, "changes", s.Hears)
+	}
 }

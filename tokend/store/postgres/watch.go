@@ -79,7 +79,6 @@ func (s *Store) Watch(ctx context.Context, forget Forget, keys TakeKeys) {
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { s.watchPooler(ctx) })
-	beside.Go(func() { s.watchChanges(ctx) })
 	missed := map[string]bool{} // why, as far as it was said
 	for ctx.Err() == nil {
 		err := s.watch(ctx, forget, keys, func() {
