@@ -176,15 +176,15 @@ func (a *another) Get(ctx context.Context, key string) (cache.Entry, error) {
 // outlasts it.
 func TestWhatIsNotOfTheStoreForSureIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		proved := true
+		doubtful := time.Now().Add(time.Hour) // what began then or later is
 		f := newFixture(t, verify.Config{
 			Settings: verify.Settings{TTL: time.Second, Stale: time.Minute},
-			Proved:   func(time.Time) bool { return proved },
+			Proved:   func(begun time.Time) bool { return begun.Before(doubtful) },
 		})
 		kept, found := f.mint(t, token.Record{}), f.mint(t, token.Record{})
 		f.expect(t, kept, verify.OK)
 		time.Sleep(time.Second)
-		proved = false
+		doubtful = time.Now()
 		f.expect(t, found, verify.OK)
 		f.source.replace(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrNotFound })
 		f.expect(t, kept, verify.Unknown)
@@ -201,11 +201,20 @@ func TestWhatWasUnknownBeforeTheStoreBecameAnotherIsAskedAgain(t *testing.T) {
 		since := time.Now()
 		f := newFixture(t, verify.Config{Since: func() time.Time { return since }})
 		secret := f.mint(t, token.Record{})
-		f.source.replace(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrNotFound })
+		unknown := func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrNotFound }
+		f.source.replace(unknown)
 		f.expect(t, secret, verify.Unknown)
 		f.source.replace(nil)
 		f.expect(t, secret, verify.Unknown)
 		since = since.Add(time.Millisecond)
 		f.expect(t, secret, verify.OK)
+		another := f.mint(t, token.Record{})
+		f.source.replace(func(ctx context.Context, d token.Digest) (token.Record, error) {
+			defer func() { since = since.Add(time.Millisecond) }() // it becomes another meanwhile
+			return unknown(ctx, d)
+		})
+		f.expect(t, another, verify.Unknown)
+		f.source.replace(nil)
+		f.expect(t, another, verify.OK)
 	})
 }

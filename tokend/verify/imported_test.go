@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -61,5 +62,47 @@ func TestATokenOpensByItsOwnSchemeOnly(t *testing.T) {
 	must(err)
 	if got := f.Check(t.Context(), "alice", secret.Reveal()).Reason; got != verify.Unknown {
 		t.Errorf("it is told %s", got)
+	}
+}
+
+// hangs answers nothing in its time.
+func hangs(ctx context.Context, _ token.Digest) (token.Record, error) {
+	<-ctx.Done()
+	return token.Record{}, ctx.Err()
+}
+
+// TestImportedTokensOfEitherSchemeAreBelieved while the store cannot say, also by a daemon that has had
+// none of that scheme yet, and at once or as late as a login may wait.
+func TestImportedTokensOfEitherSchemeAreBelieved(t *testing.T) {
+	t.Parallel()
+	for what, fails := range map[string]func(context.Context, token.Digest) (token.Record, error){"is away": away, "hangs": hangs} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			shared := newMemory(t) // as Redis is
+			settings := verify.Settings{TTL: 100 * time.Millisecond, Stale: time.Minute}
+			first, second := newFixture(t, verify.Config{Cache: shared, Settings: settings}), newFixture(t, verify.Config{Cache: shared, Settings: settings})
+			secrets := map[token.Scheme]token.Knox{token.Knox4: knoxtest.NewToken(), token.Knox5: knoxtest.NewToken()}
+			for scheme, secret := range secrets {
+				digest, _ := secret.Digest(scheme)
+				_, err := first.source.Adopt(t.Context(), []token.Record{{ID: token.NewID(), Digest: digest, Scheme: scheme, Owner: "alice", Hint: secret.Hint(), Created: time.Now()}}, token.Event{At: time.Now()})
+				must(err)
+				if got := first.Check(t.Context(), "alice", secret.Reveal()).Reason; got != verify.OK {
+					t.Fatalf("%s: %s", scheme, got)
+				}
+			}
+			time.Sleep(200 * time.Millisecond) // by then the store is asked
+			for _, f := range []*fixture{first, second} {
+				f.source.replace(fails)
+				for range 2 {
+					for scheme, secret := range secrets {
+						ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+						if got := f.Check(ctx, "alice", secret.Reveal()); got.Reason != verify.OK {
+							t.Errorf("%s: %s, %v", scheme, got.Reason, got.Detail)
+						}
+						cancel()
+					}
+				}
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -136,28 +137,27 @@ func (r *reader) refresh(ctx context.Context) {
 }
 
 // findImported finds the record of a token of Knox that was imported into the source: by the scheme of
-// the last one that was there first, so that it is mostly one look-up.
-func (v *Verifier) findImported(ctx context.Context, secret token.Knox) (record token.Record, err error) {
-	schemes := [2]token.Scheme{token.Knox5, token.Knox4}
+// the last one that was there first, so that it is mostly one look-up. What cannot be looked up by that one
+// may be in the cache by the other.
+func (v *Verifier) findImported(ctx context.Context, secret token.Knox) (token.Record, error) {
+	schemes := []token.Scheme{token.Knox5, token.Knox4}
 	if v.knox4.Load() {
-		schemes[0], schemes[1] = schemes[1], schemes[0]
+		slices.Reverse(schemes)
 	}
-	err = token.ErrNotFound
+	err := token.ErrNotFound
 	for _, scheme := range schemes {
 		digest, may := secret.Digest(scheme)
 		if !may {
 			continue
 		}
-		record, err = v.own.find(ctx, digest)
-		if err == nil && record.Scheme != scheme {
-			err = token.ErrNotFound
-		}
-		if !errors.Is(err, token.ErrNotFound) {
-			break
+		record, no := v.own.find(ctx, digest)
+		switch {
+		case no == nil && record.Scheme == scheme:
+			v.knox4.Store(scheme == token.Knox4)
+			return record, nil
+		case no != nil && !errors.Is(no, token.ErrNotFound):
+			err = no // it may be there all the same
 		}
 	}
-	if err == nil {
-		v.knox4.Store(record.Scheme == token.Knox4)
-	}
-	return record, err
+	return token.Record{}, err
 }

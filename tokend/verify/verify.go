@@ -71,8 +71,8 @@ const (
 	// lookupTimeout is how long the source may take.
 	lookupTimeout = time.Second
 	// unknownLife is how long "there is no such token" is believed, for at most
-	// maxUnknown digests. A digest can't become known by chance: secrets are
-	// random.
+	// maxUnknown digests. A digest can't become known by chance, as secrets are random; one that
+	// is imported may have been tried before.
 	unknownLife = 5 * time.Second
 	maxUnknown  = 10_000
 	// clockStep is how far in the future a token may have been made.
