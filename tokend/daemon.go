@@ -259,9 +259,10 @@ func (n *node) run(ctx context.Context) error {
 	if n.knox != nil {
 		group.Go(func() error { n.knox.Run(ctx); return nil })
 		group.Go(func() error { n.verifier.Run(ctx); return nil })
+		group.Go(func() error { lookAfter(ctx, n.pingKnox); return nil })
 	}
 	group.Go(func() error { return n.reloadOnHangup(ctx) })
-	group.Go(func() error { n.lookAfter(ctx); return nil })
+	group.Go(func() error { lookAfter(ctx, n.ping); return nil })
 	if s, ok := n.store.(shared); ok {
 		var keys postgres.TakeKeys // there are none where nothing is shared
 		if n.redis != nil {

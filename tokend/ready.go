@@ -73,6 +73,10 @@ const elsewhere = "the pooler leads to another database, where nothing is asked"
 
 // readiness looks at all that logins and changes need.
 func (n *node) readiness(ctx context.Context) (r readiness) {
+	knox := make(chan error, 1)
+	if n.knox != nil {
+		go func() { knox <- n.pingKnox(ctx) }()
+	}
 	if err := n.auth.InPlace(); err != nil {
 		r.down, r.errs = append(r.down, "nobody can connect to the auth socket"), append(r.errs, err)
 	}
@@ -81,7 +85,7 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 			r.weak, r.errs = append(r.weak, "the cache is not used, in doubt, or full"), append(r.errs, fmt.Errorf("cache: %w", err))
 		}
 	}
-	n.readinessOfKnox(ctx, &r)
+	n.readinessOfKnox(&r, knox)
 	s, ofMany := n.store.(shared)
 	if ofMany {
 		if err := s.WatchErr(); err != nil {
@@ -113,11 +117,11 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 }
 
 // readinessOfKnox adds what keeps the logins with tokens of Knox from being as they should be.
-func (n *node) readinessOfKnox(ctx context.Context, r *readiness) {
+func (n *node) readinessOfKnox(r *readiness, ping <-chan error) {
 	if n.knox == nil {
 		return
 	}
-	err := n.pingKnox(ctx)
+	err := <-ping
 	seen, s := n.knoxSeen.Load(), n.verifier.Settings()
 	switch {
 	case err == nil:
@@ -174,13 +178,10 @@ func (n *node) believedFor() time.Duration {
 	return s.TTL + s.Stale - time.Since(*seen)
 }
 
-// lookAfter asks the store now and then, for the metrics, until ctx ends.
-func (n *node) lookAfter(ctx context.Context) {
+// lookAfter asks what is told by ping now and then, for the metrics, until ctx ends.
+func lookAfter(ctx context.Context, ping func(context.Context) error) {
 	for ctx.Err() == nil {
-		if n.knox != nil {
-			_ = n.pingKnox(ctx)
-		}
-		_ = n.ping(ctx) // who wants to know why asks /readyz, or reads the log of a login
+		_ = ping(ctx) // who wants to know why asks /readyz, or reads the log of a login
 		select {
 		case <-ctx.Done():
 		case <-time.After(lookEvery):

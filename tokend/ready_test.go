@@ -89,6 +89,11 @@ func TestDegradedIsWhoCanChangeNothing(t *testing.T) {
 	if !strings.HasPrefix(said, "degraded: "+elsewhere+", and cached records are believed for 1") {
 		t.Errorf("led elsewhere, it says %q", said)
 	}
+	long := time.Now().Add(-time.Hour)
+	n.storeSeen.Store(&long)
+	if is := n.readiness(t.Context()); is.why() != "not ready: "+elsewhere || is.status() != http.StatusServiceUnavailable {
+		t.Errorf("once nothing is believed, it says %q, status %d", is, is.status())
+	}
 }
 
 // TestTheStoreThatAnswersIsWaitedFor: nobody has logged in since it hung, and it is slow.
