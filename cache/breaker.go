@@ -17,7 +17,7 @@ const (
 	// The first and the longest wait before a cache that is off is tried again, and how
 	// long it must have been on for the first to hold again.
 	firstWait   = 100 * time.Millisecond
-	longestWait = 5 * time.Second
+	longestWait = time.Second
 	steady      = 10 * time.Second
 	// mostSaid is more causes than a cache has for being off.
 	mostSaid = 50
