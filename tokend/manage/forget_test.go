@@ -69,6 +69,16 @@ func TestEnablingIsForgottenToo(t *testing.T) {
 	same(t, "forgotten", f.forgotten, []token.Digest{secret.Digest(), secret.Digest()})
 }
 
+// TestDisablingAgainIsForgottenAgain: it may not have been when it was done the first time.
+func TestDisablingAgainIsForgottenAgain(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	secret, _ := f.create(t, "alice", "")
+	if err := cmp.Or(f.Disable(t.Context(), actor, "alice"), f.Disable(t.Context(), actor, "alice")); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "forgotten", f.forgotten, []token.Digest{secret.Digest(), secret.Digest()})
+}
+
 // TestTheStoreIsChangedBeforeItIsForgotten: else a check in between would fill
 // the cache with the old record.
 func TestTheStoreIsChangedBeforeItIsForgotten(t *testing.T) {
