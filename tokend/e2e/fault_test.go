@@ -122,7 +122,9 @@ func (f fault) run(t *testing.T, g *grid, tr *traffic, line *string, turn int) {
 	if f.dark != nil {
 		r.darkFrom, r.blind = began.Add(f.darkAfter), began.Add(f.blindAfter)
 	}
-	tr.begin(r)
+	if between := tr.begin(r); between.wrongYes > 0 {
+		t.Errorf("before %s: wrong answers, such as\n%s", f.name, strings.Join(between.examples, "\n"))
+	}
 	f.inflict(t, g)
 	repeating := f.repeat(t, g)
 	defer repeating() // also where a sign is not seen

@@ -56,6 +56,15 @@ func serveRedis(t *testing.T, g *grid)  { must(t, g.redis.Serve()) }
 func pauseRedis(t *testing.T, g *grid)  { must(t, g.redis.Pause()) }
 func resumeRedis(t *testing.T, g *grid) { must(t, g.redis.Resume()) }
 
+// slowRedis has what Redis says, to whatever node, be late.
+func slowRedis(by func(fromClient bool, chunk []byte) time.Duration) func(*testing.T, *grid) {
+	return func(_ *testing.T, g *grid) {
+		for _, n := range g.nodes {
+			n.toCache.Delay(by)
+		}
+	}
+}
+
 // findAgain waits until each node has found a record in Redis, where none was left. That is
 // all that is sure to be seen of what is over in a moment.
 func findAgain(t *testing.T, g *grid) {
@@ -72,6 +81,7 @@ func findAgain(t *testing.T, g *grid) {
 
 func killDatabase(t *testing.T, g *grid)   { must(t, g.database.Kill()) }
 func serveDatabase(t *testing.T, g *grid)  { must(t, serveAgain(t, g.database)) }
+func endDatabase(t *testing.T, g *grid)    { must(t, g.database.Shut()) }
 func pauseDatabase(t *testing.T, g *grid)  { must(t, g.database.Pause()) }
 func resumeDatabase(t *testing.T, g *grid) { must(t, g.database.Resume()) }
 
@@ -109,6 +119,17 @@ var redisFaults = []fault{
 	{
 		name: "Redis stopped (SIGSTOP)", inflict: pauseRedis, heal: resumeRedis, through: []int{0, 1},
 		hit: everyNode, says: noCache, down: cacheDown, grows: []string{cacheFail, pending},
+	},
+	{
+		name: "Redis answers late", through: []int{0, 1},
+		inflict: slowRedis(func(fromClient bool, _ []byte) time.Duration {
+			if fromClient {
+				return 0
+			}
+			return 200 * time.Millisecond
+		}),
+		heal: slowRedis(nil),
+		hit:  everyNode, says: noCache, down: cacheDown, grows: []string{cacheFail, pending},
 	},
 	{
 		name: "Redis restarted empty", inflict: both(both(killRedis, serveRedis), findAgain), heal: nothing, through: []int{1},
@@ -166,6 +187,10 @@ var databaseFaults = []fault{
 	},
 	{
 		name: "PostgreSQL stopped (SIGSTOP)", inflict: pauseDatabase, heal: resumeDatabase, lasts: 6 * time.Second,
+		hit: everyNode, says: noNews, down: storeDown, grows: []string{believed},
+	},
+	{
+		name: "PostgreSQL shut down", inflict: endDatabase, heal: serveDatabase, lasts: 6 * time.Second,
 		hit: everyNode, says: noNews, down: storeDown, grows: []string{believed},
 	},
 	{

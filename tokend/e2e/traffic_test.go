@@ -257,8 +257,9 @@ func (tr *traffic) note(at *time.Time) {
 }
 
 // begin has what comes counted for another row.
-func (tr *traffic) begin(r *tally) {
+func (tr *traffic) begin(r *tally) (before *tally) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	tr.row = r
+	before, tr.row = tr.row, r
+	return before
 }
