@@ -34,12 +34,12 @@ func TestRecoveryIsTriedLessAndLessOften(t *testing.T) {
 				if try == 0 {
 					second[wait] = true
 				}
-				mean = min(2*mean, 5*time.Second)
+				mean = min(2*mean, time.Second)
 			}
 			b.TurnOn()
 			time.Sleep(5 * time.Second)
 			b.TurnOff(errors.New("again"))
-			if wait := b.Next(); wait < 2*time.Second {
+			if wait := b.Next(); wait < 500*time.Millisecond {
 				t.Errorf("it failed again soon, and is tried after %s", wait)
 			}
 			b.TurnOn()

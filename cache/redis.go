@@ -72,6 +72,7 @@ var (
 	errNotTried = errors.New("it was not tried yet")
 	// errMeanwhile is no trouble of its own: what that was has been said.
 	errMeanwhile = errors.New("it was not used for a moment meanwhile")
+	errLate      = fmt.Errorf("it answers, but not within %s, and no login waits longer: is Redis far away, or overloaded?", getTimeout)
 	errBusy      = errors.New("much is to be kept in Redis already")
 	errFull      = errors.New("it has no memory left: raise Redis' maxmemory, or let it evict (maxmemory-policy allkeys-lru)")
 )

@@ -80,6 +80,9 @@ func (r *Redis) recover(ctx context.Context) error {
 	if err := r.warmUp(ctx); err != nil {
 		return err
 	}
+	if err := r.inTime(ctx); err != nil {
+		return err
+	}
 	names := r.graves.all()
 	ctx, cancel := context.WithTimeout(ctx, patience(10*probeTimeout, len(names)))
 	defer cancel()
@@ -165,6 +168,17 @@ func at(server string, err error) error {
 		return err
 	}
 	return fmt.Errorf("%s: %w", server, err)
+}
+
+// inTime returns nil if all answer in a login's time: else logins would soon turn the cache off again.
+func (r *Redis) inTime(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	err := r.everywhere(within, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
+	if isTimeout(err) && ctx.Err() == nil {
+		return errLate
+	}
+	return err
 }
 
 // warmUp makes connections, and keeps each until all are there.
