@@ -113,3 +113,10 @@ func (s *Store) Outlives(ctx context.Context) func(then time.Time) bool {
 	m := s.mark.Load()
 	return func(then time.Time) bool { return s.outlived(ctx, m, then) }
 }
+
+// SetUpgradePatience changes how long an upgrade waits for a table, until undo is called.
+func SetUpgradePatience(d time.Duration) (undo func()) {
+	before := upgradePatience
+	upgradePatience = d
+	return func() { upgradePatience = before }
+}

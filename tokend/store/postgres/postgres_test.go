@@ -140,6 +140,39 @@ func TestAnUpgradeKeepsNoLoginWaiting(t *testing.T) {
 	check(login.Close(t.Context()))
 }
 
+// TestAnUpgradeThatCannotBeMadeSaysWhatToDo, and each step has its own time.
+func TestAnUpgradeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
+	defer postgres.SetUpgradePatience(2 * time.Second)()
+	url := newDatabase(t, "current")
+	run(t.Context(), url, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`)
+	holder := connect(t.Context(), url)
+	_, err := holder.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE`)
+	check(err)
+	_, err = postgres.Open(t.Context(), postgres.Config{URL: url})
+	wantSentence(t, "it is locked", err, "somebody has had a table locked for 2s: see pg_stat_activity, wait until that is over (it may be a backup), and start tokend again")
+	check(holder.Close(t.Context()))
+	check(open(t, url).Ping(t.Context()))
+}
+
+// TestAnUpgradeEndsAVacuum that the server has begun by itself, as one does that waits for long.
+func TestAnUpgradeEndsAVacuum(t *testing.T) {
+	t.Parallel()
+	own, err := servers.StartPostgreSQL("fsync=off", "autovacuum_naptime=1s", "autovacuum_vacuum_cost_delay=100ms", "autovacuum_vacuum_cost_limit=1")
+	check(err)
+	t.Cleanup(func() { check(own.Stop()) })
+	url := own.URL("postgres")
+	check(open(t, url).Close())
+	run(t.Context(), url, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4; INSERT INTO users VALUES ('alice');
+		INSERT INTO tokens SELECT sha512(i::text::bytea), i, 'alice', '', '', now() FROM generate_series(1, 20000) AS i; DELETE FROM tokens`)
+	admin := connect(t.Context(), url)
+	defer func() { check(admin.Close(context.Background())) }()
+	await(t, "a vacuum", func() (is bool) {
+		check(admin.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'autovacuum: %public.tokens%')`).Scan(&is))
+		return is
+	})
+	check(open(t, url).Ping(t.Context()))
+}
+
 // TestAnUpgradeByAnotherIsWaitedFor, though it takes longer than anything else is waited for.
 func TestAnUpgradeByAnotherIsWaitedFor(t *testing.T) {
 	t.Parallel()

@@ -256,3 +256,13 @@ func TestASessionHasOutlivedWhatItAnsweredAfter(t *testing.T) {
 		}
 	}
 }
+
+// TestASessionThatHasJustComeIsWaitedFor, though it has answered nothing yet.
+func TestASessionThatHasJustComeIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	s, _, _, _, _ := openHearing(t)
+	s.SetAsked(time.Now().Add(-time.Hour))
+	if outlived := s.Outlives(t.Context()); !outlived(time.Now()) {
+		t.Error("it is not")
+	}
+}

@@ -30,8 +30,9 @@ const (
 	// that come meanwhile wait behind it. It is tried again after pauses, for so long.
 	upgradeLockTimeout = 300 * time.Millisecond
 	upgradePause       = time.Second
-	upgradePatience    = 30 * time.Second
 )
+
+var upgradePatience = 30 * time.Second
 
 // upgrade brings the schema up to date. The lock is the server's, and ends with the
 // connection.
@@ -67,12 +68,12 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 	if was > 0 {
 		s.log.Info("the schema is being upgraded: with many tokens that may take minutes", "from", was, "to", known)
 	}
-	done, err := s.up(ctx, writer)
+	done, err := s.up(ctx, db, writer)
 	if err != nil {
 		return fmt.Errorf("upgrade the schema from version %d to %d: %w", was, known, err)
 	}
 	switch {
-	case len(done) == 0: // another daemon was first
+	case done == 0: // another daemon was first
 	case was == 0: // where tokens are expected, the database is elsewhere
 		s.log.Warn("the database was empty, and its tables were made: no token is known")
 	default:
@@ -81,26 +82,48 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 	return nil
 }
 
-// up makes the steps. One whose lock others hold for long is tried again.
-func (s *Store) up(ctx context.Context, writer *goose.Provider) (done []*goose.MigrationResult, err error) {
-	var first time.Time // that one was locked
+// up makes the steps that are missing, and returns how many it has made. One whose lock others hold for
+// long is tried again.
+func (s *Store) up(ctx context.Context, db *sql.DB, writer *goose.Provider) (done int, err error) {
+	var first time.Time // that this step found it locked
 	for {
-		if done, err = writer.Up(ctx); !isLocked(err) || ctx.Err() != nil {
-			return done, err
-		}
+		_, err := writer.UpByOne(ctx)
 		switch {
+		case errors.Is(err, goose.ErrNoNextVersion):
+			return done, nil
+		case err == nil:
+			done++
+			first = time.Time{}
+			continue
+		case !isLocked(err) || ctx.Err() != nil:
+			return done, err
 		case first.IsZero():
 			first = time.Now()
 			s.log.Warn("the upgrade waits for somebody who has a table locked, such as a backup", "most", upgradePatience)
 		case time.Since(first) > upgradePatience:
-			return nil, fmt.Errorf("somebody has had a table locked for %s: see pg_stat_activity, wait until that is over (it may be a backup), and start tokend again: %w", upgradePatience, err)
+			return done, fmt.Errorf("somebody has had a table locked for %s: see pg_stat_activity, wait until that is over (it may be a backup), and start tokend again: %w", upgradePatience, err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return done, ctx.Err()
 		case <-time.After(upgradePause):
 		}
+		endVacuum(ctx, db)
 	}
+}
+
+// endVacuum waits until the server has given up to vacuum or analyse a table by itself, which it does for whoever
+// has waited for deadlock_timeout. Neither logins nor changes wait for this lock. That it cannot be had is told
+// by the step.
+func endVacuum(ctx context.Context, db *sql.DB) {
+	_ = server.Within(ctx, otherTimeout, func(ctx context.Context) error {
+		_, err := db.ExecContext(ctx, `BEGIN; SET LOCAL lock_timeout = `+server.Milliseconds(otherTimeout)+`;
+			LOCK TABLE users, tokens, events IN SHARE UPDATE EXCLUSIVE MODE; COMMIT`)
+		if err != nil {
+			_, err = db.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
+		}
+		return err
+	})
 }
 
 // isLocked tells whether a lock could not be had in time.
