@@ -90,6 +90,9 @@ func (s *Site) Grant() {
 	s.Exec(`GRANT SELECT (id, username, is_active) ON ` + s.Users + ` TO ` + s.Role)
 }
 
+// Database is its name.
+func (s *Site) Database() string { return s.database }
+
 // URL leads there as the role.
 func (s *Site) URL() string { return s.server.URLAs(s.Role, s.database) }
 

@@ -60,6 +60,7 @@ const (
 // Store is an open database. Its methods may be called concurrently.
 type Store struct {
 	pool    *pgxpool.Pool
+	spare   *pgxpool.Pool // for those whose connections have become silent
 	wanted  Tables
 	names   server.Names
 	log     *slog.Logger
@@ -101,10 +102,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if s.pool, err = pgxpool.NewWithConfig(ctx, settings); err != nil {
-		return nil, fmt.Errorf("open the database of Knox: %w", err)
+	for pool, settings := range map[**pgxpool.Pool]*pgxpool.Config{&s.pool: settings, &s.spare: server.Spare(settings)} {
+		if *pool, err = pgxpool.NewWithConfig(ctx, settings); err != nil {
+			return nil, errors.Join(fmt.Errorf("open the database of Knox: %w", err), s.Close())
+		}
 	}
-	server.RegisterPools(cfg.Registerer, map[string]*pgxpool.Pool{"knox": s.pool})
+	server.RegisterPools(cfg.Registerer, map[string]*pgxpool.Pool{"knox": s.pool, "knox_spare": s.spare})
 	s.found.Store(&found{err: errNotYet})
 	if err := s.find(ctx); errors.Is(err, errSalted) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", s, err), s.Close())
@@ -120,7 +123,11 @@ func (s *Store) Close() error {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		s.pool.Close()
+		for _, pool := range []*pgxpool.Pool{s.pool, s.spare} {
+			if pool != nil {
+				pool.Close()
+			}
+		}
 	}()
 	select {
 	case <-closed:
@@ -188,19 +195,21 @@ func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (ma
 	for i, d := range digests {
 		texts[i] = d.String()
 	}
-	return server.Again(ctx, s.pool, func() (map[token.Digest]token.Record, error) {
-		rows, err := s.pool.Query(ctx, t.lookup, texts)
-		if err != nil {
-			return nil, err
-		}
-		records := make(map[token.Digest]token.Record, len(digests))
-		r := row{tables: t}
-		_, err = pgx.ForEachRow(rows, r.columns(), func() error {
-			record, err := r.record()
-			records[record.Digest] = record
-			return err
+	return server.Either(ctx, s.pool, s.spare, func(ctx context.Context, pool *pgxpool.Pool) (map[token.Digest]token.Record, error) {
+		return server.Again(ctx, pool, func() (map[token.Digest]token.Record, error) {
+			rows, err := pool.Query(ctx, t.lookup, texts)
+			if err != nil {
+				return nil, err
+			}
+			records := make(map[token.Digest]token.Record, len(digests))
+			r := row{tables: t}
+			_, err = pgx.ForEachRow(rows, r.columns(), func() error {
+				record, err := r.record()
+				records[record.Digest] = record
+				return err
+			})
+			return records, err
 		})
-		return records, err
 	})
 }
 
@@ -217,6 +226,9 @@ func (r *row) columns() []any { return []any{&r.digest, &r.key, &r.expiry, &r.ow
 // record is what the row says of a token, whose label and creation may not be readable.
 func (r *row) record() (token.Record, error) {
 	record := token.Record{Owner: r.owner, OwnerDisabled: !r.active, Scheme: r.scheme, Hint: hint(r.key)}
+	if len(r.key) == knox4Key { // in a table that was Knox 4.2's, too
+		record.Scheme = token.Knox4
+	}
 	record.ID = "knox-" + record.Hint
 	var err error
 	if record.Digest, err = token.ParseDigest(r.digest); err != nil {
@@ -234,6 +246,9 @@ func (r *row) record() (token.Record, error) {
 
 // longAgo is before every token was made.
 var longAgo = time.Unix(0, 0).UTC()
+
+// knox4Key is how long a token_key of Knox 4.2 is.
+const knox4Key = 8
 
 // hint is what stands first of the digits in a token_key, without a site's prefix.
 func hint(key string) string {

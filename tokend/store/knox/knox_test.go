@@ -3,12 +3,15 @@ package knox_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"tokend/tokend/e2e/knoxtest"
+	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store/knox"
 	"tokend/tokend/token"
 )
@@ -191,5 +194,53 @@ func TestTablesMayBeSetByHand(t *testing.T) {
 	})
 	if r, err := s.find(t, store, secret); err != nil || r.Owner != "alice" {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestTokensFromBeforeAnUpgradeAreKnown as what they are: Knox 5 has taken the table over, and cannot read them.
+func TestTokensFromBeforeAnUpgradeAreKnown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "knox-5")
+	alice := s.User("alice")
+	before, after := knoxtest.NewToken(), s.Mint(alice)
+	old, _ := before.Digest(token.Knox4)
+	s.Exec(`INSERT INTO knox_authtoken (digest, token_key, user_id) VALUES ($1, $2, $3)`, old.String(), before.Reveal()[:8], alice)
+	store := s.open(t)
+	schemes := map[token.Digest]token.Scheme{}
+	for r, err := range store.All(t.Context(), nil) {
+		check(err)
+		schemes[r.Digest] = r.Scheme
+	}
+	if diff := cmp.Diff(map[token.Digest]token.Scheme{old: token.Knox4, s.Digest(after): token.Knox5}, schemes); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// TestSilentConnectionsCostNoLogin: what is sent on those that there are gets lost, and new ones pass.
+func TestSilentConnectionsCostNoLogin(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "sodar-1.3")
+	secret := s.Mint(s.User("alice"))
+	proxy, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port()))
+	check(err)
+	t.Cleanup(func() { check(proxy.Close()) })
+	store := s.open(t, func(c *knox.Config) {
+		c.URL = "postgres://" + s.Role + "@" + proxy.Addr() + "/" + s.Database() + "?sslmode=disable"
+	})
+	for range 2 {
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				if _, err := s.find(t, store, secret); err != nil {
+					t.Error(err)
+				}
+			})
+			if i == 9 {
+				all.Wait()
+				proxy.Lose()
+			}
+		}
+		all.Wait()
+		time.Sleep(3 * time.Second)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -362,5 +363,57 @@ func TestSilentConnectionsKeepNobodyFromNewOnes(t *testing.T) {
 				t.Errorf("they are answered after %s", took)
 			}
 		})
+	}
+}
+
+// TestSilentConnectionsCostNoLogin: a look-up that gets no answer by the one that it has is answered by a new one.
+func TestSilentConnectionsCostNoLogin(t *testing.T) {
+	t.Parallel()
+	for what, way := range map[string]func(t *testing.T, database string) (postgres.Config, []*servers.Proxy){
+		"to the server": func(t *testing.T, database string) (postgres.Config, []*servers.Proxy) {
+			proxy := newProxy(t)
+			return postgres.Config{URL: urlBy(database, proxy)}, []*servers.Proxy{proxy}
+		},
+		"to the pooler, and past it": func(t *testing.T, database string) (postgres.Config, []*servers.Proxy) {
+			past := newProxy(t)
+			toPooler, err := servers.StartProxy("unix", newPooler(t, server).Socket())
+			check(err)
+			t.Cleanup(func() { check(toPooler.Close()) })
+			return postgres.Config{URL: urlBy(database, toPooler), Direct: urlBy(database, past)}, []*servers.Proxy{toPooler, past}
+		},
+	} {
+		for _, connections := range []int{2, 8} {
+			t.Run(fmt.Sprintf("%d %s", connections, what), func(t *testing.T) {
+				t.Parallel()
+				cfg, proxies := way(t, newName(t, "current"))
+				cfg.Connections = connections
+				s, err := postgres.Open(t.Context(), cfg)
+				check(err)
+				t.Cleanup(func() { check(s.Close()) })
+				told(t, s)
+				await(t, "the first answer", s.Hears)
+				r := mint(t, s)
+				for range 3 {
+					var all sync.WaitGroup
+					for i := range 30 {
+						all.Go(func() {
+							for range 3 {
+								if err := lookUp(s, r); err != nil {
+									t.Errorf("look-up %d: %v", i, err)
+								}
+							}
+						})
+						if i == 9 { // of some, the answers get lost
+							all.Wait()
+							for _, proxy := range proxies {
+								proxy.Lose()
+							}
+						}
+					}
+					all.Wait()
+					time.Sleep(3 * time.Second) // the spare ones are given up
+				}
+			})
+		}
 	}
 }

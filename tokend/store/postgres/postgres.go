@@ -45,6 +45,7 @@ type Config struct {
 type Store struct {
 	pool     *pgxpool.Pool
 	logins   *pgxpool.Pool // that nothing else waits for
+	spare    *pgxpool.Pool // for those whose connections have become silent
 	past     *pgxpool.Pool // the pooler, to prove where that leads; nil: there is none
 	direct   *pgxpool.Config
 	pooled   bool // whether the pools don't lead to the server itself
@@ -91,7 +92,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", s, explain(err)), s.Close())
 	}
 	s.metrics, s.watched = store.NewMetrics(cfg.Registerer), newWatchMetrics(cfg.Registerer, &s.clock)
-	pools := map[string]*pgxpool.Pool{"logins": s.logins, "changes": s.pool}
+	pools := map[string]*pgxpool.Pool{"logins": s.logins, "spare": s.spare, "changes": s.pool}
 	if s.pooled {
 		pools["past"] = s.past
 	}
@@ -119,6 +120,7 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 		anySession(settings)
 		past := direct.Copy()
 		past.MaxConns, past.MinConns, past.AfterConnect = provingConnections, provingConnections, refusePooler
+		past.HealthCheckPeriod = time.Second // or those that are lost come back a minute later
 		if s.past, err = pgxpool.NewWithConfig(ctx, past); err != nil {
 			return nil, fmt.Errorf("open the database: %w", err)
 		}
@@ -130,6 +132,9 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 		if pool == &s.logins {
 			// A login takes one round trip; where it meets a broken connection, another one.
 			settings.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+			if s.spare, err = pgxpool.NewWithConfig(ctx, server.Spare(settings)); err != nil {
+				return nil, errors.Join(fmt.Errorf("open the database: %w", err), s.Close())
+			}
 		}
 		if *pool, err = pgxpool.NewWithConfig(ctx, settings); err != nil {
 			return nil, errors.Join(fmt.Errorf("open the database: %w", err), s.Close())
@@ -187,7 +192,7 @@ func (s *Store) Close() error {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		for _, pool := range []*pgxpool.Pool{s.logins, s.pool, s.past} {
+		for _, pool := range []*pgxpool.Pool{s.logins, s.spare, s.pool, s.past} {
 			if pool != nil {
 				pool.Close()
 			}

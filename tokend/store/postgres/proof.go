@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tokend/tokend/store/server"
 	"tokend/tokend/token"
@@ -22,8 +23,8 @@ const lookupThrough = `SELECT r.*, p.free FROM (SELECT pg_try_advisory_xact_lock
 
 // lookThrough looks the token up through the pooler. There, the lock was free: true unless
 // somebody holds it.
-func (s *Store) lookThrough(ctx context.Context, digest token.Digest, lock int64) (record token.Record, free bool, err error) {
-	rows, err := s.logins.Query(ctx, lookupThrough, digest[:], lock)
+func (s *Store) lookThrough(ctx context.Context, pool *pgxpool.Pool, digest token.Digest, lock int64) (record token.Record, free bool, err error) {
+	rows, err := pool.Query(ctx, lookupThrough, digest[:], lock)
 	if err != nil {
 		return token.Record{}, false, err
 	}
@@ -41,10 +42,10 @@ func (s *Store) lookThrough(ctx context.Context, digest token.Digest, lock int64
 }
 
 // readThrough is readOnce through the pooler. What is not proved is noted as that.
-func (s *Store) readThrough(ctx context.Context, proving *waiting, digest token.Digest) (record token.Record, err error) {
+func (s *Store) readThrough(ctx context.Context, pool *pgxpool.Pool, proving *waiting, digest token.Digest) (record token.Record, err error) {
 	var found error
 	proved, err := s.prove(ctx, proving, func(ctx context.Context, lock int64) (free bool, err error) {
-		record, free, found = s.lookThrough(ctx, digest, lock)
+		record, free, found = s.lookThrough(ctx, pool, digest, lock)
 		if !errors.Is(found, token.ErrNotFound) {
 			err = found
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tokend/tokend/store"
 	"tokend/tokend/store/server"
@@ -39,8 +40,10 @@ func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, 
 }
 
 func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, error) {
-	proving := &waiting{provedWithin} // the rest of its second is for the answer
-	return server.Again(ctx, s.logins, func() (token.Record, error) { return s.readOnce(ctx, proving, digest) })
+	return server.Either(ctx, s.logins, s.spare, func(ctx context.Context, pool *pgxpool.Pool) (token.Record, error) {
+		proving := &waiting{provedWithin} // the rest of its second is for the answer
+		return server.Again(ctx, pool, func() (token.Record, error) { return s.readOnce(ctx, pool, proving, digest) })
+	})
 }
 
 // read is do for what changes nothing, which is asked again where its connection broke.
@@ -50,11 +53,11 @@ func read[T any](ctx context.Context, s *Store, op store.Operation, f func(conte
 	})
 }
 
-func (s *Store) readOnce(ctx context.Context, proving *waiting, digest token.Digest) (token.Record, error) {
+func (s *Store) readOnce(ctx context.Context, pool *pgxpool.Pool, proving *waiting, digest token.Digest) (token.Record, error) {
 	if s.pooled {
-		return s.readThrough(ctx, proving, digest)
+		return s.readThrough(ctx, pool, proving, digest)
 	}
-	rows, err := s.logins.Query(ctx, lookupByDigest, digest[:])
+	rows, err := pool.Query(ctx, lookupByDigest, digest[:])
 	if err != nil {
 		return token.Record{}, err
 	}

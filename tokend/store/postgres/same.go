@@ -65,14 +65,20 @@ func (s *Store) checkSame(ctx context.Context) error {
 // lead notes whether the pooler leads elsewhere. Connections that lead there are of no use any more.
 func (s *Store) lead(elsewhere bool) {
 	if elsewhere {
-		s.logins.Reset()
-		s.pool.Reset()
+		s.resetPools()
 	}
 	switch before := s.elsewhere.Swap(elsewhere); {
 	case elsewhere && !before:
 		s.log.Warn("nothing is asked or changed through the pooler any more", "err", errElsewhere)
 	case before && !elsewhere:
 		s.log.Info("the pooler leads to the right database again")
+	}
+}
+
+// resetPools has those who come next make new connections.
+func (s *Store) resetPools() {
+	for _, pool := range []*pgxpool.Pool{s.logins, s.spare, s.pool} {
+		pool.Reset()
 	}
 }
 
@@ -119,17 +125,18 @@ func (s *Store) watchPooler(ctx context.Context) {
 			}
 		})
 	}
-	eachSecond(func() { s.noteChanges(ctx, s.leads(ctx, s.pool)) })
+	eachSecond(func() { s.noteChanges(ctx, s.leads(ctx, s.pool, otherTimeout)) })
 	eachSecond(func() {
-		if s.leads(ctx, s.logins) == nil && s.elsewhere.Load() && s.leads(ctx, s.pool) == nil {
+		if s.leads(ctx, s.logins, lookupTimeout) == nil && s.elsewhere.Load() && s.leads(ctx, s.pool, otherTimeout) == nil {
 			s.lead(false)
 		}
 	})
 }
 
-// leads makes sure that the pool leads to the database whose changes are heard of, as a change does.
-func (s *Store) leads(ctx context.Context, pool *pgxpool.Pool) error {
-	err := server.Within(ctx, otherTimeout, func(ctx context.Context) error {
+// leads makes sure that the pool leads to the database whose changes are heard of, as a change does. It
+// keeps one of its connections no longer than whoever else has them.
+func (s *Store) leads(ctx context.Context, pool *pgxpool.Pool, timeout time.Duration) error {
+	err := server.Within(ctx, timeout, func(ctx context.Context) error {
 		_, err := s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
 			return server.Again(ctx, pool, func() (free bool, err error) {
 				err = pool.QueryRow(ctx, tryLock, lock).Scan(&free)

@@ -192,8 +192,7 @@ func (s *Store) catchUp(ctx context.Context, conn *pgx.Conn, forget Forget, keys
 		} else {
 			s.log.WarnContext(ctx, "the database was put back to an earlier state: all that was changed lately is looked at again")
 		}
-		s.logins.Reset() // no login may ask the one that was
-		s.pool.Reset()
+		s.resetPools() // no login may ask the one that was
 		if s.pooled {
 			s.past.Reset()
 		}

@@ -1,0 +1,59 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// TestAConnectionThatIsNotEstablishedHasItsTime, such as one that only asks for the end of another, and one that
+// is given up has less. What is established waits for who asks.
+func TestAConnectionThatIsNotEstablishedHasItsTime(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	for what, c := range map[string]struct {
+		then time.Time // the end that is set; zero: none
+		set  bool
+		ends time.Duration
+	}{
+		"new":         {ends: ConnectTimeout},
+		"given up":    {then: time.Now().Add(15 * time.Second), set: true, ends: farewell},
+		"in use":      {set: true},
+		"asked of it": {then: time.Now().Add(300 * time.Millisecond), set: true, ends: 300 * time.Millisecond},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			conn, err := dialer()(t.Context(), "tcp", silent.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.set {
+				if err := conn.SetDeadline(c.then); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ended := make(chan error, 1)
+			go func() {
+				_, err := conn.Read(make([]byte, 1))
+				ended <- err
+			}()
+			select {
+			case err := <-ended:
+				if c.ends == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("it ends: %v", err)
+				}
+			case <-time.After(c.ends + 3*time.Second):
+				if c.ends > 0 {
+					t.Error("it does not end")
+				}
+			}
+			conn.Close()
+		})
+	}
+}
