@@ -3,7 +3,10 @@ package cache_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tokend/cache"
+	"tokend/tokend/e2e/servers"
 )
 
 // TestAFarRedisIsUsed: its answers take most of the time that they may, and making a
@@ -86,4 +90,42 @@ func TestAClaimThatIsLateIsNoFailure(t *testing.T) {
 	if n := turnedOff.n.Load(); n > 0 {
 		t.Errorf("the cache was turned off %d times", n)
 	}
+}
+
+// TestAFarClusterIsUsed, as one Redis is: each of its servers has its own time.
+func TestAFarClusterIsUsed(t *testing.T) {
+	t.Parallel()
+	cluster, err := servers.StartRedisCluster()
+	must(t, err)
+	t.Cleanup(func() { must(t, cluster.Stop()) })
+	var addresses []string
+	for _, server := range cluster.Nodes() {
+		proxy := startProxy(t, server.Addr())
+		_, port, err := net.SplitHostPort(proxy.Addr())
+		must(t, err)
+		_, err = server.Exec(t.Context(), "CONFIG", "SET", "cluster-announce-port", port)
+		must(t, err)
+		addresses = append(addresses, proxy.Addr())
+		proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
+			if fromClient {
+				return 0
+			}
+			return 30 * time.Millisecond
+		})
+	}
+	eventually(t, "all know the ways", func() bool {
+		for _, server := range cluster.Nodes() {
+			said, err := server.Exec(t.Context(), "CLUSTER", "SLOTS")
+			must(t, err)
+			for _, address := range addresses {
+				_, port, _ := net.SplitHostPort(address)
+				if !strings.Contains(fmt.Sprint(said), port) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: addresses, Cluster: true}, Keys: keys})
+	eventually(t, "a login is answered", func() bool { return found(r, newKey()) == "(miss)" })
 }

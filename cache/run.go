@@ -106,11 +106,13 @@ func (r *Redis) recover(ctx context.Context) error {
 	}
 }
 
+// probeName is of what is kept in order to see that something can be.
+const probeName = prefix + "probe"
+
 // probe returns nil if all servers answer, and take something to keep.
 func (r *Redis) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	const name = prefix + "probe"
 	var asked servers
 	if err := r.everywhere(ctx, func(ctx context.Context, c *redis.Client) error {
 		asked.add(c.Options().Addr)
@@ -123,12 +125,12 @@ func (r *Redis) probe(ctx context.Context) error {
 		r.change(ctx, errNotPrimary)
 		return errMeanwhile
 	}
-	if err := r.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, wrongType) {
+	if err := r.client.Get(ctx, probeName).Err(); err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, wrongType) {
 		return err
 	}
-	there, err := r.client.Eval(ctx, makeClaim, []string{name}, "", time.Second.Milliseconds()).Text()
+	there, err := r.client.Eval(ctx, makeClaim, []string{probeName}, "", time.Second.Milliseconds()).Text()
 	if err == nil {
-		err = fill.Run(ctx, r.client, []string{name}, there, "", time.Second.Milliseconds()).Err()
+		err = fill.Run(ctx, r.client, []string{probeName}, there, "", time.Second.Milliseconds()).Err()
 	}
 	if isFull(err) { // what is in it can be had
 		r.noteFull(ctx)
@@ -170,15 +172,23 @@ func at(server string, err error) error {
 	return fmt.Errorf("%s: %w", server, err)
 }
 
-// inTime returns nil if all answer in a login's time: else logins would soon turn the cache off again.
+// inTime returns nil if all answer in a login's time what logins ask: else these would soon turn the cache
+// off again.
 func (r *Redis) inTime(ctx context.Context) error {
-	within, cancel := context.WithTimeout(ctx, getTimeout)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	err := r.everywhere(within, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
-	if isTimeout(err) && ctx.Err() == nil {
-		return errLate
-	}
-	return err
+	return r.everywhere(ctx, func(ctx context.Context, c *redis.Client) error {
+		within, cancel := context.WithTimeout(ctx, getTimeout)
+		defer cancel()
+		switch err := c.Get(within, probeName).Err(); {
+		case err == nil, errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, wrongType), redis.HasErrorPrefix(err, "MOVED"):
+			return nil
+		case isTimeout(err) && ctx.Err() == nil:
+			return errLate
+		default:
+			return err
+		}
+	})
 }
 
 // warmUp makes connections, and keeps each until all are there.

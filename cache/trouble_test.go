@@ -122,26 +122,34 @@ func TestASlowRedisCostsLittle(t *testing.T) {
 // TestARedisThatAnswersLateStaysOff until it does in time: it is not tried by the logins again and again.
 func TestARedisThatAnswersLateStaysOff(t *testing.T) {
 	t.Parallel()
-	proxy := startProxy(t, startServer(t).Addr())
-	on := lines{with: []byte("the cache is used")}
-	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&on, nil))})
-	proxy.Delay(func(fromClient bool, _ []byte) time.Duration {
-		if fromClient {
-			return 0
-		}
-		return 150 * time.Millisecond
-	})
-	for begun := time.Now(); time.Since(begun) < 6*time.Second; time.Sleep(5 * time.Millisecond) {
-		_ = found(r, "k")
+	for what, late := range map[string]func(fromClient bool, chunk []byte) bool{
+		"whatever is asked": func(fromClient bool, _ []byte) bool { return !fromClient },
+		"what logins ask":   func(_ bool, chunk []byte) bool { return bytes.Contains(chunk, []byte("$3\r\nget\r\n")) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			proxy := startProxy(t, startServer(t).Addr())
+			on := lines{with: []byte("the cache is used")}
+			r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&on, nil))})
+			proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
+				if late(fromClient, chunk) {
+					return 150 * time.Millisecond
+				}
+				return 0
+			})
+			for begun := time.Now(); time.Since(begun) < 6*time.Second; time.Sleep(5 * time.Millisecond) {
+				_, _ = found(r, "k"), r.Used()
+			}
+			if n := on.n.Load(); n != 1 {
+				t.Errorf("it was turned on %d times", n)
+			}
+			if err := r.Err(); err == nil || !strings.Contains(err.Error(), "it answers, but not within 50ms") {
+				t.Errorf("it says %v", err)
+			}
+			proxy.Delay(nil)
+			eventually(t, "it is used again", r.Used)
+		})
 	}
-	if n := on.n.Load(); n != 1 {
-		t.Errorf("it was turned on %d times", n)
-	}
-	if err := r.Err(); err == nil || !strings.Contains(err.Error(), "it answers, but not within 50ms") {
-		t.Errorf("it says %v", err)
-	}
-	proxy.Delay(nil)
-	eventually(t, "it is used again", r.Used)
 }
 
 // TestACallerWhoGivesUpIsNoFailure of the server's.
