@@ -77,6 +77,7 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 	if n.knox != nil {
 		go func() { knox <- n.pingKnox(ctx) }()
 	}
+	err := n.ping(ctx)
 	if err := n.auth.InPlace(); err != nil {
 		r.down, r.errs = append(r.down, "nobody can connect to the auth socket"), append(r.errs, err)
 	}
@@ -92,7 +93,6 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 			r.weak, r.errs = append(r.weak, "changes by other daemons are not heard of, so that every login asks the database first"), append(r.errs, err)
 		}
 	}
-	err := n.ping(ctx)
 	switch left := n.believedFor(); {
 	case err == nil:
 		if ofMany {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"tokend/config"
+	"tokend/tokend/e2e/knoxtest"
 	"tokend/tokend/e2e/servers"
 	"tokend/tokend/socket"
 	"tokend/tokend/verify"
@@ -351,5 +353,42 @@ func TestTheLogTellsOnceThatTheStoreIsAwayAndOnceThatItIsBack(t *testing.T) {
 			t.Errorf("it is away for the %dth time:\n%s", turn+1, &log)
 		}
 		move(database+".away", database)
+	}
+}
+
+// TestAllAreAskedAtTheSameTime: two that hang cost no more than one.
+func TestAllAreAskedAtTheSameTime(t *testing.T) {
+	server, err := servers.StartPostgreSQL("fsync=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd(t, server.Stop)
+	ways := make([]*servers.Proxy, 2)
+	for i := range ways {
+		if ways[i], err = servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port())); err != nil {
+			t.Fatal(err)
+		}
+		atEnd(t, ways[i].Close)
+	}
+	site := knoxtest.New(t, server, "sodar-1.3")
+	to := func(role, database string, way *servers.Proxy) string {
+		return "postgres://" + role + "@" + way.Addr() + "/" + database + "?sslmode=disable"
+	}
+	n := over(t, "[store]\nurl = '"+to("tokend", "postgres", ways[0])+"'\n[knox]\nurl = '"+to(site.Role, site.Database(), ways[1])+"'\n")
+	if err := errors.Join(n.ping(t.Context()), n.pingKnox(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for _, way := range ways {
+		way.Hang()
+	}
+	begun := time.Now()
+	said := n.readiness(t.Context()).String()
+	if took := time.Since(begun); took > readyTimeout+time.Second {
+		t.Errorf("it takes %s", took)
+	}
+	for _, want := range []string{"the store does not answer", "the database of Knox does not answer"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it says %q", said)
+		}
 	}
 }
