@@ -176,17 +176,24 @@ func (a *another) Get(ctx context.Context, key string) (cache.Entry, error) {
 // outlasts it.
 func TestWhatIsNotOfTheStoreForSureIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		doubtful := time.Now().Add(time.Hour) // what began then or later is
+		var unproved time.Time // the last look-up that was began then
 		f := newFixture(t, verify.Config{
 			Settings: verify.Settings{TTL: time.Second, Stale: time.Minute},
-			Proved:   func(begun time.Time) bool { return begun.Before(doubtful) },
+			Proved:   func(since time.Time) bool { return unproved.Before(since) }, //nolint:gocritic // it changes
 		})
 		kept, found := f.mint(t, token.Record{}), f.mint(t, token.Record{})
 		f.expect(t, kept, verify.OK)
 		time.Sleep(time.Second)
-		doubtful = time.Now()
+		doubt := func(look func(context.Context, token.Digest) (token.Record, error)) func(context.Context, token.Digest) (token.Record, error) {
+			return func(ctx context.Context, d token.Digest) (token.Record, error) {
+				unproved = time.Now()
+				time.Sleep(time.Millisecond)
+				return look(ctx, d)
+			}
+		}
+		f.source.replace(doubt(f.source.Store.Lookup))
 		f.expect(t, found, verify.OK)
-		f.source.replace(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrNotFound })
+		f.source.replace(doubt(func(context.Context, token.Digest) (token.Record, error) { return token.Record{}, token.ErrNotFound }))
 		f.expect(t, kept, verify.Unknown)
 		f.expect(t, found, verify.Unknown) // it was not cached
 		f.source.replace(away)

@@ -93,6 +93,9 @@ func TestImportedTokensOfEitherSchemeAreBelieved(t *testing.T) {
 			time.Sleep(200 * time.Millisecond) // by then the store is asked
 			for _, f := range []*fixture{first, second} {
 				f.source.replace(fails)
+				if got := f.Check(t.Context(), "alice", knoxtest.NewToken().Reveal()).Reason; got != verify.Unavailable {
+					t.Errorf("one that may be there: %s", got)
+				}
 				for range 2 {
 					for scheme, secret := range secrets {
 						ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
