@@ -89,7 +89,11 @@ func read(reply *http.Response, out any) error {
 	decoder := json.NewDecoder(reply.Body)
 	if reply.StatusCode >= http.StatusBadRequest {
 		var problem huma.ErrorModel
-		if err := decoder.Decode(&problem); err != nil || problem.Detail == "" {
+		err := decoder.Decode(&problem)
+		switch none := err != nil || problem.Detail == ""; {
+		case none && (reply.StatusCode == http.StatusNotFound || reply.StatusCode == http.StatusMethodNotAllowed):
+			return fmt.Errorf("the daemon answered %s: it is older than this program, and can't do that; upgrade it, and restart it", reply.Status)
+		case none:
 			return fmt.Errorf("the daemon answered %s", reply.Status)
 		}
 		for _, detail := range problem.Errors {

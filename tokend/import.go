@@ -114,13 +114,16 @@ func (m importKnox) open(ctx context.Context) (*knox.Store, error) {
 	}
 	source, err := knox.Open(ctx, cfg)
 	if err != nil {
-		return nil, err
+		return nil, errors.New(inFlags.Replace(err.Error()))
 	}
 	if err := source.Err(); err != nil {
-		return nil, errors.Join(err, source.Close())
+		return nil, errors.Join(errors.New(inFlags.Replace(err.Error())), source.Close())
 	}
 	return source, nil
 }
+
+// inFlags names what is said of the configuration as the command does.
+var inFlags = strings.NewReplacer("[knox] url", "--from", "[knox] token_table", "--token-table", "[knox] user_table", "--user-table")
 
 func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported, err error) {
 	for _, user := range m.users {

@@ -60,7 +60,7 @@ func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token
 		if unanswered(err) {
 			return result, perhaps(err)
 		}
-		return result, fmt.Errorf("%w; none of these was imported", err)
+		return result, fmt.Errorf("%w; of these %d tokens none was imported", err, len(records))
 	}
 	result.New, result.Known = len(kept), len(records)-len(kept)
 	if result.New > 0 {
