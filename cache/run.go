@@ -181,7 +181,7 @@ func (r *Redis) inTime(ctx context.Context) error {
 		within, cancel := context.WithTimeout(ctx, getTimeout)
 		defer cancel()
 		switch err := c.Get(within, probeName).Err(); {
-		case err == nil, errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, wrongType), redis.HasErrorPrefix(err, "MOVED"):
+		case err == nil, errors.Is(err, redis.Nil), redis.HasErrorPrefix(err, wrongType), redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"): // where another one has it
 			return nil
 		case isTimeout(err) && ctx.Err() == nil:
 			return errLate

@@ -86,7 +86,8 @@ type Store struct {
 	PasswordFile string
 
 	// Connections is how many the daemon has to PostgreSQL at most, 2 to 1,000,
-	// half of them for logins alone; one more hears of changes. SQLite has its
+	// half of them for logins alone; one more hears of changes, and up to two more are there
+	// for a moment, where one of these gives no answer. SQLite has its
 	// own number. Default: 10.
 	Connections int
 }
@@ -103,8 +104,8 @@ type Knox struct {
 	// does. Default: empty, for no password.
 	PasswordFile string
 
-	// Connections is how many the daemon has to the database at most, 1 to 1,000.
-	// Default: 4.
+	// Connections is how many the daemon has to the database at most, 1 to 1,000; up to two
+	// more are there for a moment, where one of these gives no answer. Default: 4.
 	Connections int
 
 	// TokenTable and UserTable are where the tokens and their owners are, with a

@@ -63,9 +63,12 @@ left out, those that were imported open iRODS.`,
 	flags.StringArrayVar(&m.users, "user", nil, "only the tokens of this user; may be given several times")
 	flags.StringVar(&m.tables.Tokens, "token-table", "", "where the tokens are, if not in tokens_sodarauthtoken or knox_authtoken")
 	flags.StringVar(&m.tables.Users, "user-table", "", "where the users are, if not in users_user or auth_user")
+	flags.StringVar(&m.tables.Username, "username-column", "", "what they are called by, if not by username")
+	flags.StringVar(&m.tables.Active, "active-column", "", "whether they may log in, if that is not is_active")
+	flags.StringVar((*string)(&m.tables.Scheme), "scheme", "", "which Knox fills the tables, if they don't tell: 4.2 or 5")
 	flags.BoolVar(&m.dryRun, "dry-run", false, "say what would be imported, and change nothing")
 	flags.BoolVar(&m.asJSON, "json", false, "print JSON")
-	completeNothing(cmd, "from", "user", "token-table", "user-table")
+	completeNothing(cmd, "from", "user", "token-table", "user-table", "username-column", "active-column", "scheme")
 	return cmd
 }
 
@@ -107,6 +110,11 @@ func (m importKnox) open(ctx context.Context) (*knox.Store, error) {
 	if err := config.CheckPostgreSQL(m.from); err != nil {
 		return nil, fmt.Errorf("--from: %s", strings.ReplaceAll(err.Error(), "in password_file", "with --password-file"))
 	}
+	switch m.tables.Scheme {
+	case knox.Found, knox.Knox4, knox.Knox5:
+	default:
+		return nil, fmt.Errorf("--scheme is %q or %q, not %q", knox.Knox4, knox.Knox5, m.tables.Scheme)
+	}
 	cfg := knox.Config{URL: m.from, Tables: m.tables, Connections: 2}
 	cfg.Names = server.Names{URL: "--from", Password: "--password-file", Connections: "what others use of them"}
 	if m.password != "" {
@@ -123,7 +131,8 @@ func (m importKnox) open(ctx context.Context) (*knox.Store, error) {
 }
 
 // inFlags names what is said of the configuration as the command does.
-var inFlags = strings.NewReplacer("[knox] url", "--from", "[knox] token_table", "--token-table", "[knox] user_table", "--user-table")
+var inFlags = strings.NewReplacer("[knox] url", "--from", "[knox] token_table", "--token-table", "[knox] user_table", "--user-table",
+	"username_column", "--username-column", "active_column", "--active-column", "[knox] scheme", "--scheme")
 
 func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported, err error) {
 	for _, user := range m.users {

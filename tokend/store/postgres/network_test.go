@@ -411,9 +411,33 @@ func TestSilentConnectionsCostNoLogin(t *testing.T) {
 						}
 					}
 					all.Wait()
-					time.Sleep(3 * time.Second) // the spare ones are given up
+					time.Sleep(3 * time.Second) // those are given up
 				}
 			})
 		}
+	}
+}
+
+// TestASpareConnectionIsANewOne, also where one was needed just before: an answer was late.
+func TestASpareConnectionIsANewOne(t *testing.T) {
+	t.Parallel()
+	proxy := newProxy(t)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(newName(t, "current"), proxy), Connections: 8})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	r := mint(t, s)
+	check(lookUp(s, r))
+	proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
+		if !fromClient && bytes.Contains(chunk, []byte(r.ID)) {
+			return 400 * time.Millisecond
+		}
+		return 0
+	})
+	check(lookUp(s, r))
+	proxy.Delay(nil)
+	time.Sleep(500 * time.Millisecond)
+	proxy.Lose()
+	for range 3 {
+		check(lookUp(s, r))
 	}
 }

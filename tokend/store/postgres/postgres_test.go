@@ -150,8 +150,19 @@ func TestAnUpgradeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 	check(err)
 	_, err = postgres.Open(t.Context(), postgres.Config{URL: url})
 	wantSentence(t, "it is locked", err, "somebody has had a table locked for 2s: see pg_stat_activity, wait until that is over (it may be a backup), and start tokend again")
-	check(holder.Close(t.Context()))
+	run(t.Context(), url, `DROP INDEX tokens_by_digest; DELETE FROM goose_db_version WHERE version_id > 3`)
+	writer := connect(t.Context(), url)
+	_, err = writer.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ROW EXCLUSIVE MODE`)
+	check(err)
+	var ends sync.WaitGroup
+	for conn, held := range map[*pgx.Conn]time.Duration{writer: 1500 * time.Millisecond, holder: 3500 * time.Millisecond} {
+		ends.Go(func() {
+			time.Sleep(held)
+			check(conn.Close(context.Background()))
+		})
+	}
 	check(open(t, url).Ping(t.Context()))
+	ends.Wait()
 }
 
 // TestAnUpgradeEndsAVacuum that the server has begun by itself, as one does that waits for long.

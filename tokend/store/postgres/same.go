@@ -106,8 +106,8 @@ func (s *Store) holdMark(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// watchPooler looks each second at where each pool leads, until ctx ends. One that does not answer
-// keeps the other's changes from nothing.
+// watchPooler looks each second at where each pool leads, until ctx ends: at each by itself, as one of
+// them may hang.
 func (s *Store) watchPooler(ctx context.Context) {
 	if !s.pooled {
 		return

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// farewell is how long a connection that is given up may take to end. Until then it is one of
-// those that the pool may have.
+// farewell is how long a connection that is given up may take to end, once the server has been asked to give
+// up, too, for which it has ConnectTimeout. Until then it is one of those that the pool may have.
 const farewell = time.Second
 
 // dialer makes connections that end soon: the driver waits for 15 seconds for the server's own end of

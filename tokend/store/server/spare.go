@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tokend/tokend/token"
@@ -17,11 +18,11 @@ const (
 	SpareConnections = 2
 )
 
-// Spare are the settings of a pool whose connections are new whenever they are needed.
+// Spare are the settings of a pool whose connections are always new: each is used once.
 func Spare(settings *pgxpool.Config) *pgxpool.Config {
 	spare := settings.Copy()
 	spare.MaxConns, spare.MinConns = SpareConnections, 0
-	spare.MaxConnIdleTime, spare.HealthCheckPeriod = time.Second, time.Second
+	spare.AfterRelease = func(*pgx.Conn) bool { return false }
 	return spare
 }
 

@@ -1,0 +1,60 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tokend/tokend/token"
+)
+
+// TestTheFirstAnswerHolds, and who comes later is not ended: its connection would be, which may only be slow.
+func TestTheFirstAnswerHolds(t *testing.T) {
+	t.Parallel()
+	pool, spare := new(pgxpool.Pool), new(pgxpool.Pool)
+	errFull := errors.New("too many connections")
+	for what, c := range map[string]struct {
+		pool, spare time.Duration
+		poolErr     error
+		spareErr    error
+		asked       int
+		bySpare     bool
+		err         error
+	}{
+		"at once":                       {asked: 1},
+		"at once, and there is none":    {poolErr: token.ErrNotFound, asked: 1, err: token.ErrNotFound},
+		"at once, and it is an error":   {poolErr: errFull, asked: 1, err: errFull},
+		"late, and the spare is sooner": {pool: 600 * time.Millisecond, asked: 2, bySpare: true},
+		"late, and the spare is later":  {pool: 400 * time.Millisecond, spare: 300 * time.Millisecond, asked: 2},
+		"late, and the spare fails":     {pool: 500 * time.Millisecond, spareErr: errFull, asked: 2},
+		"both fail":                     {pool: 400 * time.Millisecond, poolErr: errFull, spareErr: errFull, asked: 2, err: errFull},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			ended, asked := make(chan error, 2), make(chan bool, 2)
+			bySpare, err := Either(ctx, pool, spare, func(ctx context.Context, by *pgxpool.Pool) (bool, error) {
+				asked <- true
+				after, err := c.pool, c.poolErr
+				if by == spare {
+					after, err = c.spare, c.spareErr
+				}
+				time.Sleep(after)
+				ended <- ctx.Err()
+				return by == spare, err
+			})
+			cancel()
+			if bySpare != c.bySpare && err == nil || !errors.Is(err, c.err) || len(asked) != c.asked {
+				t.Errorf("by the spare one %t, %v; %d were asked", bySpare, err, len(asked))
+			}
+			for range c.asked {
+				if err := <-ended; err != nil {
+					t.Errorf("one was ended: %v", err)
+				}
+			}
+		})
+	}
+}
