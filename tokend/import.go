@@ -93,6 +93,9 @@ func (m importKnox) run(cmd *cobra.Command) error {
 	if err != nil && ctx.Err() != nil {
 		err = errors.New("interrupted; what was imported is kept, and the same command goes on")
 	}
+	if err != nil && strings.Contains(err.Error(), "[knox]") {
+		err = errors.New(inFlags.Replace(err.Error()))
+	}
 	if done == nil {
 		return err
 	}
@@ -122,10 +125,10 @@ func (m importKnox) open(ctx context.Context) (*knox.Store, error) {
 	}
 	source, err := knox.Open(ctx, cfg)
 	if err != nil {
-		return nil, errors.New(inFlags.Replace(err.Error()))
+		return nil, err
 	}
 	if err := source.Err(); err != nil {
-		return nil, errors.Join(errors.New(inFlags.Replace(err.Error())), source.Close())
+		return nil, errors.Join(err, source.Close())
 	}
 	return source, nil
 }

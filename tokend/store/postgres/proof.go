@@ -278,7 +278,6 @@ func (s *Store) hold(ctx context.Context, p *proof) {
 		s.drop(p)
 	}
 	if errors.Is(p.err, context.DeadlineExceeded) {
-		s.past.Reset() // the others may be as silent, and new ones not
 		s.proving.mu.Lock()
 		s.proving.silent = time.Now()
 		s.proving.mu.Unlock()

@@ -43,7 +43,7 @@ func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, er
 	return server.Either(ctx, s.logins, s.spare, func(ctx context.Context, pool *pgxpool.Pool) (token.Record, error) {
 		proving := &waiting{provedWithin} // the rest of its second is for the answer
 		return server.Again(ctx, pool, func() (token.Record, error) { return s.readOnce(ctx, pool, proving, digest) })
-	})
+	}, token.ErrNotFound, errElsewhere)
 }
 
 // read is do for what changes nothing, which is asked again where its connection broke.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -85,24 +86,25 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 // up makes the steps that are missing, and returns how many it has made. One whose lock others hold for
 // long is tried again.
 func (s *Store) up(ctx context.Context, db *sql.DB, writer *goose.Provider) (done int, err error) {
-	var first time.Time // that this step found it locked
-	for {
-		_, err := writer.UpByOne(ctx)
+	var said sync.Once
+	for first := time.Now(); ; { // that this step was tried
+		made, err := writer.Up(ctx)
+		if partly, ok := errors.AsType[*goose.PartialError](err); ok {
+			made = partly.Applied
+		}
+		done += len(made)
+		if len(made) > 0 {
+			first = time.Now()
+		}
 		switch {
-		case errors.Is(err, goose.ErrNoNextVersion):
-			return done, nil
-		case err == nil:
-			done++
-			first = time.Time{}
-			continue
 		case !isLocked(err) || ctx.Err() != nil:
 			return done, err
-		case first.IsZero():
-			first = time.Now()
-			s.log.Warn("the upgrade waits for somebody who has a table locked, such as a backup", "most", upgradePatience)
 		case time.Since(first) > upgradePatience:
 			return done, fmt.Errorf("somebody has had a table locked for %s: see pg_stat_activity, wait until that is over (it may be a backup), and start tokend again: %w", upgradePatience, err)
 		}
+		said.Do(func() {
+			s.log.WarnContext(ctx, "the upgrade waits for somebody who has a table locked, such as a backup", "most", upgradePatience)
+		})
 		select {
 		case <-ctx.Done():
 			return done, ctx.Err()
@@ -116,12 +118,9 @@ func (s *Store) up(ctx context.Context, db *sql.DB, writer *goose.Provider) (don
 // has waited for deadlock_timeout. Neither logins nor changes wait for this lock. That it cannot be had is told
 // by the step.
 func endVacuum(ctx context.Context, db *sql.DB) {
-	_ = server.Within(ctx, otherTimeout, func(ctx context.Context) error {
-		_, err := db.ExecContext(ctx, `BEGIN; SET LOCAL lock_timeout = `+server.Milliseconds(otherTimeout)+`;
+	_ = server.Within(ctx, otherTimeout, func(ctx context.Context) error { // an open transaction ends with the connection
+		_, err := db.ExecContext(ctx, `BEGIN; SET LOCAL lock_timeout = `+server.Milliseconds(otherTimeout/2)+`;
 			LOCK TABLE users, tokens, events IN SHARE UPDATE EXCLUSIVE MODE; COMMIT`)
-		if err != nil {
-			_, err = db.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
-		}
 		return err
 	})
 }

@@ -1,14 +1,14 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"tokend/tokend/token"
 )
 
 const (
@@ -18,18 +18,21 @@ const (
 	SpareConnections = 2
 )
 
-// Spare are the settings of a pool whose connections are always new: each is used once.
+// Spare are the settings of a pool whose connections are always new: each is used once, and one that nobody
+// waited for any more when it was there is given up.
 func Spare(settings *pgxpool.Config) *pgxpool.Config {
 	spare := settings.Copy()
 	spare.MaxConns, spare.MinConns = SpareConnections, 0
 	spare.AfterRelease = func(*pgx.Conn) bool { return false }
+	spare.MaxConnLifetime, spare.MaxConnLifetimeJitter, spare.HealthCheckPeriod = time.Second, 0, time.Second
 	return spare
 }
 
 // Either asks by the pool, and if there is no answer soon by the spare one as well: what is sent on the
 // connections that there are may get lost without a word, as where a firewall has forgotten them. Who comes
-// later is not ended, as that would end its connection, which may only be slow.
-func Either[T any](ctx context.Context, pool, spare *pgxpool.Pool, ask func(context.Context, *pgxpool.Pool) (T, error)) (value T, err error) {
+// later is not ended, as that would end its connection, which may only be slow. Those errors are answers, too;
+// with any other one, the other's is waited for.
+func Either[T any](ctx context.Context, pool, spare *pgxpool.Pool, ask func(context.Context, *pgxpool.Pool) (T, error), answersToo ...error) (value T, err error) {
 	type answer struct {
 		value T
 		err   error
@@ -54,13 +57,14 @@ func Either[T any](ctx context.Context, pool, spare *pgxpool.Pool, ask func(cont
 		select {
 		case a := <-answers:
 			asked--
-			if a.err == nil || errors.Is(a.err, token.ErrNotFound) || asked == 0 {
+			if a.err == nil || asked == 0 || slices.ContainsFunc(answersToo, func(e error) bool { return errors.Is(a.err, e) }) {
 				return a.value, a.err
 			}
+			err = a.err
 		case <-late.C:
 			by(spare)
 		case <-ctx.Done():
-			return value, ctx.Err()
+			return value, cmp.Or(err, ctx.Err())
 		}
 	}
 }

@@ -30,6 +30,8 @@ func TestTheFirstAnswerHolds(t *testing.T) {
 		"late, and the spare is sooner": {pool: 600 * time.Millisecond, asked: 2, bySpare: true},
 		"late, and the spare is later":  {pool: 400 * time.Millisecond, spare: 300 * time.Millisecond, asked: 2},
 		"late, and the spare fails":     {pool: 500 * time.Millisecond, spareErr: errFull, asked: 2},
+		"late, and there is none":       {pool: 400 * time.Millisecond, poolErr: token.ErrNotFound, spare: 300 * time.Millisecond, asked: 2, err: token.ErrNotFound},
+		"late, and the error is later":  {pool: 400 * time.Millisecond, poolErr: errFull, spare: 300 * time.Millisecond, asked: 2, bySpare: true},
 		"both fail":                     {pool: 400 * time.Millisecond, poolErr: errFull, spareErr: errFull, asked: 2, err: errFull},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -45,7 +47,7 @@ func TestTheFirstAnswerHolds(t *testing.T) {
 				time.Sleep(after)
 				ended <- ctx.Err()
 				return by == spare, err
-			})
+			}, token.ErrNotFound)
 			cancel()
 			if bySpare != c.bySpare && err == nil || !errors.Is(err, c.err) || len(asked) != c.asked {
 				t.Errorf("by the spare one %t, %v; %d were asked", bySpare, err, len(asked))
