@@ -140,22 +140,32 @@ func TestAnUpgradeKeepsNoLoginWaiting(t *testing.T) {
 	check(login.Close(t.Context()))
 }
 
+// lockedBefore is a database of an older schema, with a table that somebody has locked.
+func lockedBefore(t *testing.T, steps, mode string) (url string, holder *pgx.Conn) {
+	t.Helper()
+	url = newDatabase(t, "current")
+	run(t.Context(), url, steps)
+	holder = connect(t.Context(), url)
+	_, err := holder.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN `+mode+` MODE`)
+	check(err)
+	return url, holder
+}
+
 // TestAnUpgradeThatCannotBeMadeSaysWhatToDo, and each step has its own time.
 func TestAnUpgradeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 	defer postgres.SetUpgradePatience(2 * time.Second)()
-	url := newDatabase(t, "current")
-	run(t.Context(), url, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`)
-	holder := connect(t.Context(), url)
-	_, err := holder.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE`)
-	check(err)
-	_, err = postgres.Open(t.Context(), postgres.Config{URL: url})
+	url, reader := lockedBefore(t, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`, "ACCESS SHARE")
+	_, err := postgres.Open(t.Context(), postgres.Config{URL: url})
 	wantSentence(t, "it is locked", err, "somebody has had a table locked for 2s: see pg_stat_activity, wait until that is over (it may be a backup), and start tokend again")
-	run(t.Context(), url, `DROP INDEX tokens_by_digest; DELETE FROM goose_db_version WHERE version_id > 3`)
-	writer := connect(t.Context(), url)
-	_, err = writer.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ROW EXCLUSIVE MODE`)
+	check(reader.Close(t.Context()))
+	check(open(t, url).Ping(t.Context()))
+
+	url, writer := lockedBefore(t, `ALTER TABLE tokens DROP COLUMN scheme; DROP INDEX tokens_by_digest; DELETE FROM goose_db_version WHERE version_id > 3`, "ROW EXCLUSIVE")
+	reader = connect(t.Context(), url)
+	_, err = reader.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE`)
 	check(err)
 	var ends sync.WaitGroup
-	for conn, held := range map[*pgx.Conn]time.Duration{writer: 1500 * time.Millisecond, holder: 3500 * time.Millisecond} {
+	for conn, held := range map[*pgx.Conn]time.Duration{writer: 1500 * time.Millisecond, reader: 3500 * time.Millisecond} {
 		ends.Go(func() {
 			time.Sleep(held)
 			check(conn.Close(context.Background()))
