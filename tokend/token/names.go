@@ -44,7 +44,10 @@ func ParseNameRule(text string) (NameRule, error) {
 	if !ok || pattern == "" || replacement == "" {
 		return NameRule{}, errors.New(`it is no rule: write a regular expression for the whole name, an arrow and the owner's name, such as '(.+)@B\.ORG -> $1@b.org'`)
 	}
-	p, err := regexp.Compile(`^(?:` + pattern + `)$`)
+	p, err := regexp.Compile(pattern) // alone, or a ) and a ( of it could be those around it
+	if err == nil {
+		p, err = regexp.Compile(`^(?:` + pattern + `)$`)
+	}
 	if err != nil {
 		if e, is := errors.AsType[*syntax.Error](err); is {
 			err = fmt.Errorf("%s: %q", e.Code, e.Expr)

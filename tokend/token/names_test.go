@@ -90,6 +90,7 @@ func TestWhatIsNoRuleIsRefused(t *testing.T) {
 		" -> bob":        "it is no rule",
 		"alice -> ":      "it is no rule",
 		"( -> bob":       "no regular expression",
+		"a)|(b -> c":     "no regular expression",
 		"a{2000} -> b":   "no regular expression",
 		"(.*) -> $2":     `there is no group "2"`,
 		"(.*) -> $1x":    `there is no group "1x" before the arrow: put what is to be kept into ( ), and write ${1}`,
