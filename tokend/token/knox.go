@@ -46,15 +46,17 @@ type Knox struct {
 	prefix int // how long it is
 }
 
-// ParseKnox accepts what is spelled like a token of Knox behind the site's prefix; any other is
-// ErrMalformed. Whether the digits may be capitals is the scheme's matter.
+// ParseKnox accepts what is spelled like a token of Knox, behind the site's prefix or without one, as those are
+// that were made before it had any; any other is ErrMalformed. Whether the digits may be capitals is the scheme's
+// matter.
 func ParseKnox(text, prefix string) (Knox, error) {
 	digits, ok := strings.CutPrefix(text, prefix)
+	if !ok || len(text) == KnoxLength {
+		digits, prefix = text, ""
+	}
 	switch {
-	case !ok:
-		return Knox{}, fmt.Errorf("%w: it begins with neither %s nor the prefix of Knox", ErrMalformed, Prefix)
 	case len(digits) != KnoxLength:
-		return Knox{}, fmt.Errorf("%w: it has %d characters instead of the %d of Knox", ErrMalformed, len(text), len(prefix)+KnoxLength)
+		return Knox{}, fmt.Errorf("%w: it does not begin with %s, and has %d characters instead of the %d of Knox", ErrMalformed, Prefix, len(text), len(prefix)+KnoxLength)
 	case strings.Trim(digits, "0123456789abcdefABCDEF") != "":
 		return Knox{}, fmt.Errorf("%w: it has a character that is no hexadecimal digit, as all of Knox are", ErrMalformed)
 	}

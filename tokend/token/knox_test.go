@@ -86,7 +86,7 @@ func digestOf(k token.Knox, scheme token.Scheme) string {
 	return digest.String()
 }
 
-// TestAPrefixIsTheSitesOwn: without it there is no token, and Knox 4.2 has none.
+// TestAPrefixIsTheSitesOwn, and tokens from before it had one are good still; Knox 4.2 has none.
 func TestAPrefixIsTheSitesOwn(t *testing.T) {
 	digits := strings.Repeat("0123456789abcdef", 4)
 	secret, err := token.ParseKnox("irods_"+digits, "irods_")
@@ -96,7 +96,15 @@ func TestAPrefixIsTheSitesOwn(t *testing.T) {
 	if _, may := secret.Digest(token.Knox4); may {
 		t.Error("Knox 4.2 has one")
 	}
-	for _, text := range []string{digits, "IRODS_" + digits, "irods-" + digits, "irods_" + digits[6:]} {
+	for _, prefix := range []string{"irods_", "0123456789"} {
+		before, err := token.ParseKnox(digits, prefix)
+		if err != nil || before.Hint() != "01234567" {
+			t.Errorf("without the prefix: %v", err)
+		} else if _, may := before.Digest(token.Knox4); !may {
+			t.Error("Knox 4.2 has not made it")
+		}
+	}
+	for _, text := range []string{digits + "irods_", "IRODS_" + digits, "irods-" + digits, "irods_" + digits[6:]} {
 		if _, err := token.ParseKnox(text, "irods_"); !errors.Is(err, token.ErrMalformed) {
 			t.Errorf("%s: %v", text, err)
 		}
