@@ -54,9 +54,14 @@ func TestDriftIsSaidAndMends(t *testing.T) {
 			[]string{"its tokens are salted"},
 		},
 		"the key is of no Knox": {
-			`ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(40); ALTER TABLE tokens_sodarauthtoken RENAME digest TO d`,
-			`ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(25); ALTER TABLE tokens_sodarauthtoken RENAME d TO digest`,
-			[]string{"has no column digest"},
+			`ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(40)`,
+			`ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(25)`,
+			[]string{"token_key of public.tokens_sodarauthtoken is character varying(40), which neither Knox 4.2 (8 characters) nor Knox 5 (15 or 25) makes", "set [knox] scheme"},
+		},
+		"a column is of another type": {
+			`ALTER TABLE users_user ALTER is_active DROP DEFAULT, ALTER is_active TYPE integer USING is_active::int`,
+			`ALTER TABLE users_user ALTER is_active TYPE boolean USING is_active::bool`,
+			[]string{"the column is_active of public.users_user is integer, and not boolean"},
 		},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -145,10 +145,15 @@ func (s *Store) Err() error { return s.found.Load().err }
 // Scheme is how the digests are made of the tokens, or why nobody can say.
 func (s *Store) Scheme() (token.Scheme, error) {
 	f := s.found.Load()
-	if f.err != nil {
-		return "", f.err
+	switch {
+	case f.err == nil:
+		return f.scheme, nil
+	case s.wanted.Scheme == Knox4 && !errors.Is(f.err, token.ErrDrift): // the database is away, and what is cached is known
+		return token.Knox4, nil
+	case s.wanted.Scheme == Knox5 && !errors.Is(f.err, token.ErrDrift):
+		return token.Knox5, nil
 	}
-	return f.scheme, nil
+	return "", f.err
 }
 
 // Lookup returns the record under the digest, or token.ErrNotFound. Where the tables are not what they
@@ -179,13 +184,15 @@ func (s *Store) LookupAll(ctx context.Context, digests ...token.Digest) (records
 	f := s.found.Load()
 	if err = f.err; err == nil {
 		records, err = s.read(ctx, f.tables, digests)
-	}
-	if isDrift(err) {
-		err = s.lost(f, err)
+		if isDrift(err) || errors.Is(err, errChanged) {
+			err = s.lost(f, err)
+		} else if err != nil {
+			err = server.Explain(s.names, err)
+		}
 	}
 	s.metrics.observe(begun, err)
 	if err != nil {
-		return nil, fmt.Errorf("look up in %s: %w", s, server.Explain(s.names, err))
+		return nil, fmt.Errorf("look up in %s: %w", s, err)
 	}
 	return records, nil
 }
@@ -202,8 +209,14 @@ func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (ma
 				return nil, err
 			}
 			records := make(map[token.Digest]token.Record, len(digests))
-			r := row{tables: t}
-			_, err = pgx.ForEachRow(rows, r.columns(), func() error {
+			r, same := row{tables: t}, false
+			_, err = pgx.ForEachRow(rows, append([]any{&same}, r.columns()...), func() error {
+				if !same {
+					return errChanged
+				}
+				if r.digest == "" {
+					return nil // there is none
+				}
 				record, err := r.record()
 				records[record.Digest] = record
 				return err
@@ -235,7 +248,7 @@ func (r *row) record() (token.Record, error) {
 		return token.Record{}, fmt.Errorf("a row of %s: %w", r.name, err)
 	}
 	switch {
-	case !r.expiry.Valid || r.expiry.InfinityModifier == pgtype.Infinity:
+	case !r.expiry.Valid || r.expiry.InfinityModifier == pgtype.Infinity || r.expiry.Time.Year() > 9999: // never
 	case r.expiry.InfinityModifier == pgtype.NegativeInfinity:
 		record.Expires = longAgo
 	default:
@@ -265,7 +278,7 @@ func isHexDigit(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= '
 
 // lost notes that the tables are not what they were.
 func (s *Store) lost(was *found, why error) error {
-	err := fmt.Errorf("%w: %w", token.ErrDrift, server.Explain(s.names, why))
+	err := fmt.Errorf("%w: %w", token.ErrDrift, why)
 	s.found.CompareAndSwap(was, &found{err: err})
 	return err
 }

@@ -32,7 +32,7 @@ var (
 )
 
 // errSalted is what Knox 4.1 and older leave: no look-up by digest finds anything there.
-var errSalted = errors.New("its tokens are salted, as Knox 4.1 and older keep them, so that none can be looked up: upgrade django-rest-knox to 4.2 or later (SODAR to 1.0 or later), and have the users make new tokens")
+var errSalted = drift("its tokens are salted, as Knox 4.1 and older keep them, so that none can be looked up: upgrade django-rest-knox to 4.2 or later (SODAR to 1.0 or later), and have the users make new tokens")
 
 // find looks for the tables, and notes what it finds. The errors are the same as Err's.
 func (s *Store) find(ctx context.Context) error {
@@ -48,7 +48,7 @@ func (s *Store) find(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err == nil:
-	case errors.Is(err, token.ErrDrift), errors.Is(err, errSalted):
+	case errors.Is(err, token.ErrDrift):
 	case before.tables != nil && before.err == nil:
 		return nil // that there is no answer says nothing of the tables, and each look-up says that itself
 	default:
@@ -84,13 +84,14 @@ func isDrift(err error) bool {
 	return ok && (strings.HasPrefix(e.Code, "42") || e.Code == "3F000")
 }
 
+// errChanged is that the tables are others than those that were found, though they can be read.
+var errChanged = errors.New("they were changed meanwhile, and are looked at again")
+
 // column is one of a table.
 type column struct {
 	kind     string // as SQL writes its type
 	readable bool
 }
-
-type columns map[string]column
 
 // look looks for them in the catalog, where rights that are missing can be told from tables that are.
 func (s *Store) look(ctx context.Context) (*tables, error) {
@@ -106,38 +107,47 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 		return nil, err
 	}
 	s.clock.Set(now, asked)
-	name, of, err := table(ctx, tx, "tokens", s.wanted.Tokens, tokensTables)
+	tokens, err := table(ctx, tx, "tokens", role, s.wanted.Tokens, tokensTables)
 	if err != nil {
 		return nil, err
 	}
-	users, ofUsers, err := table(ctx, tx, "users", s.wanted.Users, usersTables)
+	users, err := table(ctx, tx, "users", role, s.wanted.Users, usersTables)
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := of["salt"]; ok {
+	if _, ok := tokens.columns["salt"]; ok {
 		return nil, errSalted
 	}
-	id, err := userID(ctx, tx, name, users)
+	id, err := userID(ctx, tx, tokens.name, users.name)
 	if err != nil {
 		return nil, err
 	}
 	username, active := or(s.wanted.Username, "username"), or(s.wanted.Active, "is_active")
 	if err := errors.Join(
-		of.need(name, role, "token_table", "digest", "token_key", "user_id", "expiry"),
-		ofUsers.need(users, role, "user_table", id, username, active),
+		tokens.need(role, "token_table", "digest", "token_key", "user_id", "expiry"),
+		users.need(role, "user_table", id, username, active),
+		tokens.mustBe("expiry", "timestamp with time zone"), users.mustBe(active, "boolean"),
 	); err != nil {
 		return nil, oneLine(err)
 	}
-	t := &tables{name: name, users: users, labelled: of["sodar_label"].readable, dated: of["created"].readable}
-	if t.scheme, err = schemeOf(s.wanted.Scheme, name, of["token_key"].kind); err != nil {
+	t := &tables{name: tokens.name, users: users.name, labelled: tokens.columns["sodar_label"].readable, dated: tokens.columns["created"].readable}
+	key := tokens.columns["token_key"].kind
+	if t.scheme, err = schemeOf(s.wanted.Scheme, t.name, key); err != nil {
 		return nil, err
 	}
-	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s = t.user_id`, name, users, quoted(id))
+	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s = t.user_id`, t.name, t.users, quoted(id))
 	columns := fmt.Sprintf(`SELECT t.digest, t.token_key, t.expiry, u.%s, u.%s`, quoted(username), quoted(active))
-	t.lookup = columns + from + ` WHERE t.digest = ANY($1::text[])`
 	t.all = columns + when(t.labelled, `, t.sodar_label`, `, ''`) + when(t.dated, `, t.created`, `, NULL::timestamptz`) + from
+	// One row at least, by which it is known that the tables are still the same: how digests are made, above all.
+	t.lookup = fmt.Sprintf(`SELECT w.same, coalesce(r.digest, ''), coalesce(r.token_key, ''), r.expiry, coalesce(r.username, ''), coalesce(r.active, false)
+		FROM (SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = %d AND attname = 'token_key' AND format_type(atttypid, atttypmod) = %s)%s%s AS same) AS w
+		LEFT JOIN (%s%s WHERE t.digest = ANY($1::text[])) AS r (digest, token_key, expiry, username, active) ON w.same`,
+		tokens.oid, literal(key), tokens.noneBefore, users.noneBefore, columns, from)
 	return t, nil
 }
+
+// literal is a text as SQL writes it.
+func literal(text string) string { return `'` + strings.ReplaceAll(text, `'`, `''`) + `'` }
 
 func or(by, otherwise string) string {
 	if by != "" {
@@ -161,36 +171,51 @@ func oneLine(err error) error {
 // quoted is one name as SQL writes it.
 func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// table returns the one of that name, else the first of the others, in SQL, and its columns.
-func table(ctx context.Context, tx pgx.Tx, what, byHand string, others []string) (name string, of columns, err error) {
+// relation is a table that was found.
+type relation struct {
+	name       string // in SQL
+	oid        uint32
+	columns    map[string]column
+	noneBefore string // a condition: there is none that would be taken before it
+}
+
+// table returns the one of that name, else the first of the others.
+func table(ctx context.Context, tx pgx.Tx, what, role, byHand string, others []string) (r relation, err error) {
 	names, key := others, strings.TrimSuffix(what, "s")+"_table"
 	if byHand != "" {
 		names = []string{byHand}
 	}
 	for _, n := range names {
+		name := pgx.Identifier(strings.Split(n, ".")).Sanitize()
 		var found *string
 		var oid *uint32
-		if err := tx.QueryRow(ctx, `SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM (SELECT to_regclass($1) AS oid) AS w
-			LEFT JOIN pg_class AS c ON c.oid = w.oid LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace`,
-			pgx.Identifier(strings.Split(n, ".")).Sanitize()).Scan(&oid, &found); err != nil {
-			return "", nil, err
+		err := tx.QueryRow(ctx, `SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM (SELECT to_regclass($1) AS oid) AS w
+			LEFT JOIN pg_class AS c ON c.oid = w.oid LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace`, name).Scan(&oid, &found)
+		if isDrift(err) {
+			schema, _, _ := strings.Cut(name, ".")
+			return r, drift("the role may not look for the table %s; have the owner of its schema say: GRANT USAGE ON SCHEMA %s TO %s", name, schema, quoted(role))
+		}
+		if err != nil {
+			return r, err
 		}
 		if found == nil {
+			r.noneBefore += ` AND to_regclass(` + literal(name) + `) IS NULL`
 			continue
 		}
-		of, err := columnsOf(ctx, tx, *oid)
-		return *found, of, err
+		r.name, r.oid = *found, *oid
+		r.columns, err = columnsOf(ctx, tx, r.oid)
+		return r, err
 	}
-	return "", nil, drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema? If the table has another name, set [knox] %s", strings.Join(names, " or "), key)
+	return r, drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema? If the table has another name, set [knox] %s", strings.Join(names, " or "), key)
 }
 
-func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (columns, error) {
+func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, error) {
 	rows, err := tx.Query(ctx, `SELECT attname, format_type(atttypid, atttypmod), has_column_privilege(attrelid, attnum, 'SELECT')
 		FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped`, oid)
 	if err != nil {
 		return nil, err
 	}
-	all := columns{}
+	all := map[string]column{}
 	var name string
 	var c column
 	_, err = pgx.ForEachRow(rows, []any{&name, &c.kind, &c.readable}, func() error { all[name] = c; return nil })
@@ -198,10 +223,10 @@ func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (columns, error) {
 }
 
 // need says which of these columns are missing, or may not be read.
-func (c columns) need(table, role, key string, names ...string) error {
+func (r relation) need(role, key string, names ...string) error {
 	var missing, closed []string
 	for _, name := range names {
-		switch column, ok := c[name]; {
+		switch column, ok := r.columns[name]; {
 		case !ok:
 			missing = append(missing, name)
 		case !column.readable:
@@ -210,9 +235,17 @@ func (c columns) need(table, role, key string, names ...string) error {
 	}
 	switch {
 	case missing != nil:
-		return drift("the table %s has no column %s: is it Knox's (django-rest-knox 4.2 to 5.0)? If its columns have other names, or another table is meant, set [knox] %s", table, strings.Join(missing, ", "), key+when(key == "user_table", ", username_column or active_column", ""))
+		return drift("the table %s has no column %s: is it Knox's (django-rest-knox 4.2 to 5.0)? If its columns have other names, or another table is meant, set [knox] %s", r.name, strings.Join(missing, ", "), key+when(key == "user_table", ", username_column or active_column", ""))
 	case closed != nil:
-		return drift("the role may not read what it needs; have the table's owner say: GRANT SELECT (%s) ON %s TO %s", strings.Join(closed, ", "), table, quoted(role))
+		return drift("the role may not read what it needs; have the table's owner say: GRANT SELECT (%s) ON %s TO %s", strings.Join(closed, ", "), r.name, quoted(role))
+	}
+	return nil
+}
+
+// mustBe refuses a column of another type.
+func (r relation) mustBe(name, kind string) error {
+	if c, ok := r.columns[name]; ok && c.kind != kind {
+		return drift("the column %s of %s is %s, and not %s, as Knox and Django have it", name, r.name, c.kind, kind)
 	}
 	return nil
 }
