@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"tokend/tokend/token"
 )
 
@@ -36,6 +38,8 @@ const (
 	mostInUse = 20_000
 	// readAtOnce is for how many one statement asks.
 	readAtOnce = 1000
+	// looksAtOnce is how many are looked for in the cache at the same time.
+	looksAtOnce = 32
 )
 
 func (v *Verifier) newReader(cfg Config) (*reader, error) {
@@ -109,13 +113,22 @@ func (v *Verifier) Run(ctx context.Context) {
 func (r *reader) refresh(ctx context.Context) {
 	var due []token.Digest
 	seen := map[token.Digest][]byte{}
+	var mu sync.Mutex
+	var looks errgroup.Group
+	looks.SetLimit(looksAtOnce)
 	for _, digest := range r.used() {
-		kept, outcome, there := r.cached(ctx, digest, r.key(digest))
-		if outcome == hit && r.now().Sub(kept.Read) >= r.ages().fresh/4 {
-			due = append(due, digest)
-			seen[digest] = there.Seen
-		}
+		looks.Go(func() error {
+			kept, outcome, there := r.cached(ctx, digest, r.key(digest))
+			if outcome == hit && r.now().Sub(kept.Read) >= r.ages().fresh/4 {
+				mu.Lock()
+				defer mu.Unlock()
+				due = append(due, digest)
+				seen[digest] = there.Seen
+			}
+			return nil
+		})
 	}
+	_ = looks.Wait() // none fails
 	for len(due) > 0 && ctx.Err() == nil {
 		some := due[:min(len(due), readAtOnce)]
 		due = due[len(some):]
@@ -146,18 +159,41 @@ func (v *Verifier) findImported(ctx context.Context, secret token.Knox) (token.R
 	}
 	err := token.ErrNotFound
 	for _, scheme := range schemes {
-		digest, may := secret.Digest(scheme)
-		if !may {
-			continue
-		}
-		record, no := v.own.find(ctx, digest)
+		record, no := v.findAs(ctx, secret, scheme)
 		switch {
-		case no == nil && record.Scheme == scheme:
+		case no == nil:
 			v.knox4.Store(scheme == token.Knox4)
 			return record, nil
-		case no != nil && !errors.Is(no, token.ErrNotFound):
+		case !errors.Is(no, token.ErrNotFound):
 			err = no // it may be there all the same
 		}
 	}
 	return token.Record{}, err
+}
+
+// findAs finds it by one scheme.
+func (v *Verifier) findAs(ctx context.Context, secret token.Knox, scheme token.Scheme) (token.Record, error) {
+	digest, may := secret.Digest(scheme)
+	if !may {
+		return token.Record{}, token.ErrNotFound
+	}
+	record, err := v.own.find(ctx, digest)
+	if err == nil && record.Scheme != scheme {
+		err = token.ErrNotFound
+	}
+	return record, err
+}
+
+// findFromBefore finds the record of a token that was imported before its site went over to Knox 5, which
+// cannot read it any more: of those, the source alone knows. Why is Knox's error, and becomes the source's
+// where that cannot say.
+func (v *Verifier) findFromBefore(ctx context.Context, secret token.Knox, why *error) (token.Record, bool) {
+	if scheme, err := v.knox.knox.Scheme(); err != nil || scheme != token.Knox5 {
+		return token.Record{}, false
+	}
+	record, err := v.findAs(ctx, secret, token.Knox4)
+	if err != nil && errors.Is(*why, token.ErrNotFound) {
+		*why = err
+	}
+	return record, err == nil
 }

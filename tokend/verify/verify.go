@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -177,10 +178,17 @@ func (v *Verifier) judge(ctx context.Context, user, text string) Verdict {
 	switch {
 	case no == nil && v.knox != nil:
 		record, err := v.knox.findOne(ctx, knox)
+		if err != nil {
+			if before, ok := v.findFromBefore(ctx, knox, &err); ok {
+				return v.decide(v.own, before, nil, user)
+			}
+		}
 		return v.decide(v.knox.finder, record, err, user)
 	case no == nil:
 		record, err := v.findImported(ctx, knox)
 		return v.decide(v.own, record, err, user)
+	case v.knox != nil && !strings.HasPrefix(text, token.Prefix):
+		err = no
 	}
 	return Verdict{Reason: Malformed, Detail: err}
 }

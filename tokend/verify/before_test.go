@@ -1,0 +1,115 @@
+package verify_test
+
+import (
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/knoxtest"
+	"tokend/tokend/token"
+	"tokend/tokend/verify"
+)
+
+// imported keeps a token by the scheme into tokend's own store.
+func (f *knoxFixture) imported(t *testing.T, scheme token.Scheme) token.Knox {
+	t.Helper()
+	secret := knoxtest.NewToken()
+	digest, _ := secret.Digest(scheme)
+	_, err := f.source.Adopt(t.Context(), []token.Record{{ID: token.NewID(), Digest: digest, Scheme: scheme, Owner: "alice", Hint: secret.Hint(), Created: time.Now()}}, token.Event{At: time.Now()})
+	must(err)
+	return secret
+}
+
+// TestTokensFromBeforeKnox5OpenBesideIt: it cannot read those of Knox 4.2. Of all others it knows better than
+// what was imported.
+func TestTokensFromBeforeKnox5OpenBesideIt(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]verify.Reason{"sodar-1.2": verify.Unknown, "sodar-1.3": verify.OK} {
+		f := newKnox(t, kind)
+		before, fresh := f.imported(t, token.Knox4), f.Mint(f.User("alice"))
+		for what, c := range map[string]struct {
+			secret token.Knox
+			want   verify.Reason
+		}{
+			"from before":           {before, want},
+			"SODAR's":               {fresh, verify.OK},
+			"imported, and deleted": {f.imported(t, token.Knox5), verify.Unknown},
+			"nobody's":              {knoxtest.NewToken(), verify.Unknown},
+		} {
+			if got := f.says(t, c.secret); got != c.want {
+				t.Errorf("%s, %s: %s, want %s", kind, what, got, c.want)
+			}
+		}
+		f.source.replace(away)
+		if got := f.says(t, knoxtest.NewToken()); kind == "sodar-1.3" && got != verify.Unavailable {
+			t.Errorf("one that may be from before, while the store is away: %s", got)
+		}
+		f.source.replace(nil)
+		digest, _ := before.Digest(token.Knox4)
+		_, err := f.source.Revoke(t.Context(), token.Selection{Digest: digest}, time.Now(), token.Event{At: time.Now()})
+		must(err)
+		must(f.Forget(t.Context(), digest))
+		if got := f.says(t, before); got == verify.OK {
+			t.Errorf("%s: it is revoked, and opens iRODS", kind)
+		}
+	}
+}
+
+// TestTablesThatBecomeOthersAreNeverAWrongToken, though what is asked of them can be answered still.
+func TestTablesThatBecomeOthersAreNeverAWrongToken(t *testing.T) {
+	t.Parallel()
+	for what, change := range map[string]func(*knoxFixture){
+		"the column of Knox 5": func(f *knoxFixture) {
+			f.Exec(`ALTER TABLE knox_authtoken ALTER token_key TYPE varchar(25)`)
+		},
+		"SODAR's new table beside the old one": func(f *knoxFixture) {
+			f.Exec(`CREATE TABLE tokens_sodarauthtoken (LIKE knox_authtoken INCLUDING DEFAULTS); ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(25),
+				ADD sodar_label varchar(256) NOT NULL DEFAULT ''`)
+			f.Tokens = "tokens_sodarauthtoken"
+			f.Grant()
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := newKnox(t, "sodar-1.2")
+			f.run(t)
+			alice := f.User("alice")
+			if got := f.says(t, f.Mint(alice)); got != verify.OK {
+				t.Fatal(got)
+			}
+			change(f)
+			f.Scheme = token.Knox5
+			secret := f.Mint(alice)
+			if !within(10*time.Second, func() bool {
+				got := f.says(t, secret)
+				if got == verify.Unknown {
+					t.Fatal("it is taken for a wrong one")
+				}
+				return got == verify.OK
+			}) {
+				t.Error("it never opens iRODS")
+			}
+		})
+	}
+}
+
+// TestAPrefixMayComeAndGo: tokens from before the site had one are good still.
+func TestAPrefixMayComeAndGo(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "knox-5", func(c *verify.Config) { c.KnoxPrefix = "irods_" })
+	alice := f.User("alice")
+	with, err := token.ParseKnox("irods_"+knoxtest.NewToken().Reveal(), "irods_")
+	must(err)
+	f.Keep(with, alice, nil)
+	without := f.Mint(alice)
+	for what, c := range map[string]struct {
+		secret string
+		want   verify.Reason
+	}{
+		"with it": {with.Reveal(), verify.OK}, "without it": {without.Reveal(), verify.OK},
+		"taken away": {with.Reveal()[len("irods_"):], verify.Unknown}, "put before": {"irods_" + without.Reveal(), verify.Unknown},
+	} {
+		if got := f.Check(t.Context(), "alice", c.secret).Reason; got != c.want {
+			t.Errorf("%s: %s, want %s", what, got, c.want)
+		}
+	}
+}
