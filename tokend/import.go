@@ -194,7 +194,11 @@ const importAtOnce = 250
 // wants counts the token, and reports whether it is to be kept.
 func (d *imported) wants(r token.Record, now time.Time) bool {
 	d.Read++
-	switch why := token.CheckUser(r.Owner); {
+	why := token.CheckUser(r.Owner)
+	if why == nil && r.Digest == (token.Digest{}) {
+		why = errors.New("its digest is none of Knox's")
+	}
+	switch {
 	case r.OwnerDisabled:
 		d.Inactive++
 	case r.StateAt(now, token.Forever) != token.Active:

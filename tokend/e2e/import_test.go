@@ -77,8 +77,19 @@ func TestAHundredThousandTokensAreImported(t *testing.T) {
 			if err := json.Unmarshal([]byte(tokend(t, site, "", "token", "list", "--user", "user4@ORG", "--json")), &list); err != nil {
 				t.Fatal(err)
 			}
-			if len(list) != many/1000 || list[0].Created != "2026-01-02T03:04:05.678901Z" || list[0].Scheme == "" {
+			if len(list) != many/1000 || list[0].Created != "2026-01-02T03:04:05.678901Z" || list[0].Scheme == "" || (list[0].Label == "") != (kind == "sodar-1.2") {
 				t.Errorf("%d tokens, the first is %+v", len(list), list[0])
+			}
+			ends := 0
+			for _, one := range list {
+				if one.Expires == "2126-01-02T03:04:05.678901Z" {
+					ends++
+				} else if one.Expires != "" {
+					t.Errorf("one ends at %s", one.Expires)
+				}
+			}
+			if ends < len(list)/3 || ends > len(list)/3+1 {
+				t.Errorf("%d of %d end", ends, len(list))
 			}
 			tokend(t, site, "", "token", "revoke", "--user", "user4@ORG", "--all")
 			if opens(t, site, "user4@ORG", secretOf(3)) {

@@ -1,0 +1,38 @@
+package web_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"tokend/tokend/verify"
+	"tokend/tokend/web"
+)
+
+// TestSODARsEndpointAsksForWhatItIsGiven, whatever is in the password.
+func TestSODARsEndpointAsksForWhatItIsGiven(t *testing.T) {
+	for _, c := range []struct{ user, password string }{
+		{"alice@ORG", "token"}, {"alice", "with:a:colon"}, {"alice", ":"}, {"alice", ""}, {"", "token"}, {"alïce", "tökèn"}, {"alice", "NUL\x00"},
+	} {
+		for _, reason := range []verify.Reason{verify.OK, verify.Unknown, verify.Unavailable} {
+			var user, password string
+			asked := 0
+			handler := web.NewSODAR(func(_ context.Context, u, p string) verify.Verdict {
+				asked, user, password = asked+1, u, p
+				return verify.Verdict{Reason: reason}
+			})
+			request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/irodsbackend/api/auth", nil)
+			request.SetBasicAuth(c.user, c.password)
+			answer := httptest.NewRecorder()
+			handler.ServeHTTP(answer, request)
+			want := http.StatusUnauthorized
+			if reason == verify.OK {
+				want = http.StatusOK
+			}
+			if answer.Code != want || asked != 1 || user != c.user || password != c.password {
+				t.Errorf("%+v, %s: %d, asked %d times for %q and %q", c, reason, answer.Code, asked, user, password)
+			}
+		}
+	}
+}
