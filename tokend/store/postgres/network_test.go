@@ -159,6 +159,34 @@ func TestSilentServerKeepsNobodyFromTheNext(t *testing.T) {
 	wantTold(t, "past the silent server", heard, r.Digest)
 }
 
+// TestASilentServerCostsNoLogin once it is known: new connections to the next are made in a look-up's time,
+// also while one finds out whether it still is.
+func TestASilentServerCostsNoLogin(t *testing.T) {
+	t.Parallel()
+	database, silent, other := newName(t, "current"), newProxy(t), newProxy(t)
+	silent.Hang()
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, silent, other), Connections: 8})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	r := mint(t, s)
+	await(t, "a look-up", func() bool { return lookUp(s, r) == nil })
+	for _, after := range []time.Duration{0, 11 * time.Second} {
+		time.Sleep(after)
+		run(t.Context(), server.URL(database), `SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = '`+database+`' AND pid <> pg_backend_pid()`)
+		delay(other, 20*time.Millisecond) // so that each needs a connection
+		var all sync.WaitGroup
+		for i := range 4 {
+			all.Go(func() {
+				if err := lookUp(s, r); err != nil {
+					t.Errorf("look-up %d: %v", i, err)
+				}
+			})
+		}
+		all.Wait()
+		other.Delay(nil)
+	}
+}
+
 // TestWhatIsSaidOfAServerThatCannotBeHad, in one line, without the password.
 func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 	proxy := newProxy(t)
