@@ -93,7 +93,7 @@ func (m importKnox) run(cmd *cobra.Command) error {
 	if err != nil && ctx.Err() != nil {
 		err = errors.New("interrupted; what was imported is kept, and the same command goes on")
 	}
-	if err != nil && strings.Contains(err.Error(), "[knox]") {
+	if errors.Is(err, token.ErrDrift) { // of the site's tables
 		err = errors.New(inFlags.Replace(err.Error()))
 	}
 	if done == nil {

@@ -87,13 +87,14 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 // long is tried again.
 func (s *Store) up(ctx context.Context, db *sql.DB, writer *goose.Provider) (done int, err error) {
 	var said sync.Once
-	for first := time.Now(); ; { // that this step was tried
+	var first time.Time // that this step found it locked
+	for {
 		made, err := writer.Up(ctx)
 		if partly, ok := errors.AsType[*goose.PartialError](err); ok {
 			made = partly.Applied
 		}
 		done += len(made)
-		if len(made) > 0 {
+		if len(made) > 0 || first.IsZero() {
 			first = time.Now()
 		}
 		switch {
@@ -119,7 +120,7 @@ func (s *Store) up(ctx context.Context, db *sql.DB, writer *goose.Provider) (don
 // by the step.
 func endVacuum(ctx context.Context, db *sql.DB) {
 	_ = server.Within(ctx, otherTimeout, func(ctx context.Context) error { // an open transaction ends with the connection
-		_, err := db.ExecContext(ctx, `BEGIN; SET LOCAL lock_timeout = `+server.Milliseconds(otherTimeout/2)+`;
+		_, err := db.ExecContext(ctx, `BEGIN; SET LOCAL lock_timeout = `+server.Milliseconds(otherTimeout-time.Second)+`;
 			LOCK TABLE users, tokens, events IN SHARE UPDATE EXCLUSIVE MODE; COMMIT`)
 		return err
 	})
