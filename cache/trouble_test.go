@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -76,79 +75,6 @@ func TestWhatWasBuriedIsBuriedAgain(t *testing.T) {
 	eventually(t, "the other one uses it", two.Used)
 	for _, key := range []string{"a", "b"} {
 		expect(t, two, key, "(buried)")
-	}
-}
-
-// TestASlowRedisCostsLittle: one that hangs is not waited for, and not asked again.
-func TestASlowRedisCostsLittle(t *testing.T) {
-	server := startServer(t)
-	r, err := cache.NewRedis(cache.RedisConfig{Address: cache.Address{Servers: []string{server.Addr()}}, Keys: keys})
-	must(t, err)
-	t.Cleanup(r.Close)
-	run := func() (stop func()) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		running.Go(func() { r.Run(ctx) })
-		return func() {
-			cancel()
-			running.Wait()
-		}
-	}
-	stop := run()
-	eventually(t, "it is used", r.Used)
-	put(t, r, "k", "v", time.Hour)
-	stop() // or it might find out before
-	must(t, server.Pause())
-	least := time.Hour // on a machine that has other things to do
-	for range 3 {
-		begun := time.Now()
-		expect(t, r, "k", "(error)")
-		least = min(least, time.Since(begun))
-	}
-	if least > 100*time.Millisecond {
-		t.Errorf("none took less than %s", least)
-	}
-	if r.Used() {
-		t.Error("it is used all the same")
-	} else if !strings.Contains(r.Err().Error(), "Redis does not answer; is it running where [cache] url says") {
-		t.Errorf("it does not say what to do: %v", r.Err())
-	}
-	must(t, server.Resume())
-	defer run()()
-	eventually(t, "it is used again", r.Used)
-	expect(t, r, "k", "v")
-}
-
-// TestARedisThatAnswersLateStaysOff until it does in time: it is not tried by the logins again and again.
-func TestARedisThatAnswersLateStaysOff(t *testing.T) {
-	t.Parallel()
-	for what, late := range map[string]func(fromClient bool, chunk []byte) bool{
-		"whatever is asked": func(fromClient bool, _ []byte) bool { return !fromClient },
-		"what logins ask":   func(_ bool, chunk []byte) bool { return bytes.Contains(chunk, []byte("$3\r\nget\r\n")) },
-	} {
-		t.Run(what, func(t *testing.T) {
-			t.Parallel()
-			proxy := startProxy(t, startServer(t).Addr())
-			on := lines{with: []byte("the cache is used")}
-			r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{proxy.Addr()}}, Keys: keys, Logger: slog.New(slog.NewTextHandler(&on, nil))})
-			proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
-				if late(fromClient, chunk) {
-					return 150 * time.Millisecond
-				}
-				return 0
-			})
-			for begun := time.Now(); time.Since(begun) < 6*time.Second; time.Sleep(5 * time.Millisecond) {
-				_, _ = found(r, "k"), r.Used()
-			}
-			if n := on.n.Load(); n != 1 {
-				t.Errorf("it was turned on %d times", n)
-			}
-			if err := r.Err(); err == nil || !strings.Contains(err.Error(), "it answers, but not within 50ms") {
-				t.Errorf("it says %v", err)
-			}
-			proxy.Delay(nil)
-			eventually(t, "it is used again", r.Used)
-		})
 	}
 }
 
