@@ -193,7 +193,7 @@ func lookAfter(ctx context.Context, ping func(context.Context) error) {
 func (n *node) registerDependencies() {
 	add := func(dependency string, up func() bool) {
 		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "tokend_up_dependency", Help: "Whether what the daemon depends on works: the store, the shared cache, hearing of changes by other daemons.",
+			Name: "tokend_up_dependency", Help: "Whether what the daemon depends on works: the store, the tables of Knox, the shared cache, hearing of changes by other daemons.",
 			ConstLabels: prometheus.Labels{"dependency": dependency},
 		}, func() float64 {
 			if up() {
