@@ -52,7 +52,7 @@ type Config struct {
 	Since func() time.Time
 	// Knox finds the tokens of django-rest-knox. Nil: there are none but the source's.
 	Knox Knox
-	// KnoxPrefix is what stands before their digits.
+	// KnoxPrefix is what stands before their digits, but for those that the site made before it had one.
 	KnoxPrefix string
 	// Proved reports whether what was looked up since then, by time.Now, is of the store whose
 	// changes are heard of. What is not is never cached. Nil: it is.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/store"
 	"tokend/tokend/store/server"
@@ -200,12 +199,11 @@ func fillEmpty(ctx context.Context, tx pgx.Tx, rows store.Rows, step func(Phase)
 // lockTables keeps all from writing, those who would mint included. It takes no longer
 // than a change of theirs.
 func lockTables(ctx context.Context, tx pgx.Tx) error {
-	const notAvailable = "55P03"
 	_, err := tx.Exec(ctx, `SET LOCAL lock_timeout = `+server.Milliseconds(otherTimeout))
 	if err == nil {
 		_, err = tx.Exec(ctx, `LOCK TABLE users, tokens, events IN EXCLUSIVE MODE`)
 	}
-	if e, is := errors.AsType[*pgconn.PgError](err); is && e.Code == notAvailable {
+	if isLocked(err) {
 		return fmt.Errorf("others write to it and don't end: stop the daemons over it: %w", err)
 	}
 	return err
