@@ -118,7 +118,7 @@ func (f *fleet) startAt(ctx context.Context, site *rig.Site) error {
 	defer write.Close()
 	go func() {
 		_, _ = io.Copy(io.Discard, read) // until the daemon ends
-		_ = read.Close() // it was only read
+		_ = read.Close()                 // it was only read
 	}()
 	cmd := exec.Command(f.site.Tokend(), "serve", "--config", site.Config())
 	cmd.Stderr = write
