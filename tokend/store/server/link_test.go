@@ -6,8 +6,6 @@ import (
 	"os"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // TestAConnectionThatIsNotEstablishedHasItsTime, such as one that only asks for the end of another, and one that
@@ -31,7 +29,7 @@ func TestAConnectionThatIsNotEstablishedHasItsTime(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			conn, err := newDialer(new(pgx.ConnConfig)).dial(t.Context(), "tcp", silent.Addr().String())
+			conn, err := newDialer().dial(t.Context(), "tcp", silent.Addr().String())
 			if err != nil {
 				t.Fatal(err)
 			}

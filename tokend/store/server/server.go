@@ -58,7 +58,7 @@ func Parse(key, text string, password func() (string, error)) (*pgxpool.Config, 
 		return err
 	}
 	settings.ConnConfig.ConnectTimeout = ConnectTimeout
-	settings.ConnConfig.DialFunc, settings.ConnConfig.AfterConnect = newDialer(settings.ConnConfig).dial, established
+	settings.ConnConfig.DialFunc, settings.ConnConfig.AfterConnect = newDialer().dial, established
 	// Poolers know these, and keep them apart for their clients.
 	settings.ConnConfig.RuntimeParams["application_name"] = "tokend"
 	settings.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"

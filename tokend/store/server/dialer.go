@@ -1,0 +1,137 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// dialer makes connections. A server that is silent is passed over while another one answers, until it answers
+// a question that nobody waits for.
+type dialer struct {
+	mu      sync.Mutex
+	servers map[string]*reached // by address
+}
+
+// reached is how a server was when it was last tried.
+type reached struct {
+	state state
+	since time.Time
+	asked time.Time // whether it is still silent
+}
+
+type state int
+
+const (
+	unknown state = iota // nobody has waited for it in vain
+	answers              // there is a connection
+	silent
+)
+
+// askEach is how often a server that is passed over is asked whether it still is silent.
+const askEach = 250 * time.Millisecond
+
+var errSilent = errors.New("it was silent a moment ago, and nobody waits for it while another server answers")
+
+func newDialer() *dialer { return &dialer{servers: map[string]*reached{}} }
+
+// dial makes one that ends soon: the driver waits for 15 seconds for the server's own end of one that was
+// given up, though that may never come.
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if d.passOver(network, address) {
+		return nil, errSilent
+	}
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	switch {
+	case timedOut(err):
+		d.note(address, silent, begun)
+	case err != nil:
+		d.note(address, unknown, begun)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Also one that only asks for the end of another has its time.
+	return &link{Conn: conn, note: func(s state) { d.note(address, s, begun) }}, conn.SetDeadline(begun.Add(ConnectTimeout))
+}
+
+// passOver reports whether there is no use in trying the server, and sees to it that it is asked whether there is.
+func (d *dialer) passOver(network, address string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	server := d.server(address)
+	if server.state != silent || !d.anyAnswers() {
+		return false
+	}
+	if time.Since(server.asked) > askEach {
+		server.asked = time.Now()
+		go d.ask(network, address)
+	}
+	return true
+}
+
+// sslRequest is what begins a connection to PostgreSQL or to a pooler: both answer it, whoever asks.
+var sslRequest = []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
+
+// ask finds out whether the server still is silent.
+func (d *dialer) ask(network, address string) {
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), ConnectTimeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err == nil {
+		defer conn.Close() //nolint:errcheck // nothing was changed
+		err = conn.SetDeadline(begun.Add(ConnectTimeout))
+	}
+	if err == nil {
+		_, err = conn.Write(sslRequest)
+	}
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1))
+	}
+	if timedOut(err) {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if server := d.server(address); server.state == silent {
+		server.state, server.since = unknown, time.Now()
+	}
+}
+
+func timedOut(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
+// note notes how the server is that was tried then. That it was silent says nothing where another try has
+// found it otherwise since.
+func (d *dialer) note(address string, s state, begun time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if server := d.server(address); s != silent || !server.since.After(begun) {
+		server.state, server.since = s, time.Now()
+	}
+}
+
+// server wants mu to be held, as anyAnswers does.
+func (d *dialer) server(address string) *reached {
+	if d.servers[address] == nil {
+		d.servers[address] = new(reached)
+	}
+	return d.servers[address]
+}
+
+func (d *dialer) anyAnswers() bool {
+	for _, server := range d.servers {
+		if server.state == answers {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,192 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestASilentServerIsPassedOver while there is a connection to another one, and only then.
+func TestASilentServerIsPassedOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := func(d *dialer) bool { return d.passOver("tcp", "127.0.0.1:1") } // where nobody listens
+		for what, c := range map[string]struct {
+			silent, other state
+			want          bool
+		}{
+			"there is one":        {silent, answers, true},
+			"there is none":       {silent, unknown, false},
+			"the other one, too":  {silent, silent, false},
+			"it answers":          {answers, answers, false},
+			"it takes nobody now": {unknown, answers, false},
+		} {
+			d := newDialer()
+			d.note("127.0.0.1:2", c.other, time.Now())
+			d.note("127.0.0.1:1", c.silent, time.Now())
+			if got := asked(d); got != c.want {
+				t.Errorf("%s: it is passed over: %t", what, got)
+			}
+			synctest.Wait()
+			if asked(d) {
+				t.Errorf("%s: it is passed over, though it was asked", what)
+			}
+		}
+		only := newDialer()
+		only.note("127.0.0.1:1", silent, time.Now())
+		if asked(only) {
+			t.Error("the only one is passed over")
+		}
+	})
+}
+
+// TestWhatIsOldSaysNothing: a try that began before another one has found the server well.
+func TestWhatIsOldSaysNothing(t *testing.T) {
+	t.Parallel()
+	d, begun := newDialer(), time.Now()
+	d.note("other", answers, begun)
+	d.note("one", answers, begun)
+	d.note("one", silent, begun.Add(-time.Second))
+	if d.passOver("tcp", "one") {
+		t.Error("it is passed over")
+	}
+	d.note("one", silent, time.Now())
+	if !d.passOver("tcp", "one") {
+		t.Error("it is not")
+	}
+}
+
+// TestHowAServerIsIsNoted, whether it takes no connection, says nothing, or answers.
+func TestHowAServerIsIsNoted(t *testing.T) {
+	t.Parallel()
+	says := listen(t, func(conn net.Conn) { _, _ = conn.Write([]byte("N")) })
+	for what, c := range map[string]struct {
+		address string
+		want    state
+	}{
+		"nobody listens":           {closedPort(t), unknown},
+		"it takes no connection":   {full(t), silent},
+		"it says nothing":          {listen(t, func(net.Conn) {}), silent},
+		"it hangs up":              {listen(t, func(conn net.Conn) { conn.Close() }), unknown},
+		"there is a connection":    {says, answers},
+		"nobody waits any more":    {listen(t, func(net.Conn) {}), unknown},
+		"it says nothing, at last": {says, answers},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			d := newDialer()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if what == "nobody waits any more" {
+				cancel()
+			}
+			conn, err := d.dial(ctx, "tcp", c.address)
+			if err == nil {
+				defer conn.Close()
+				if _, err := conn.Read(make([]byte, 1)); err == nil {
+					check(t, conn.SetDeadline(time.Time{})) // as established does
+				}
+			}
+			if what == "it says nothing, at last" {
+				check(t, conn.SetDeadline(time.Now()))
+				_, _ = conn.Read(make([]byte, 1))
+			}
+			if got := d.server(c.address).state; got != c.want {
+				t.Errorf("it is %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// TestWhoIsPassedOverIsAsked, and tried again as soon as there is an answer.
+func TestWhoIsPassedOverIsAsked(t *testing.T) {
+	t.Parallel()
+	asked := make(chan []byte, 9)
+	address := listen(t, func(conn net.Conn) {
+		b := make([]byte, 9)
+		n, _ := conn.Read(b)
+		asked <- b[:n]
+		if len(asked) > 1 { // the first one gets no answer
+			_, _ = conn.Write([]byte("N"))
+		}
+	})
+	d := newDialer()
+	d.note("other", answers, time.Now())
+	d.note(address, silent, time.Now())
+	_, err := d.dial(t.Context(), "tcp", address)
+	if !errors.Is(err, errSilent) {
+		t.Fatalf("got %v", err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := d.dial(t.Context(), "tcp", address)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it is passed over for ever")
+		}
+	}
+	if first := <-asked; !slices.Equal(first, sslRequest) {
+		t.Errorf("it was asked %x", first)
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listen returns where each connection is served.
+func listen(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	check(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return l.Addr().String()
+}
+
+func closedPort(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	check(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// full returns where no connection is taken any more.
+func full(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	check(t, err)
+	raw, err := l.(*net.TCPListener).SyscallConn()
+	check(t, err)
+	check(t, raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) }))
+	check(t, err)
+	t.Cleanup(func() { l.Close() })
+	for range 8 {
+		conn, err := net.DialTimeout("tcp", l.Addr().String(), 100*time.Millisecond)
+		if err != nil {
+			return l.Addr().String()
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	t.Fatal("it takes all")
+	return ""
+}
