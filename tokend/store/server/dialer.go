@@ -40,7 +40,7 @@ func newDialer() *dialer { return &dialer{servers: map[string]*reached{}} }
 // dial makes one that ends soon: the driver waits for 15 seconds for the server's own end of one that was
 // given up, though that may never come.
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if d.passOver(network, address) {
+	if d.passOver(ctx, network, address) {
 		return nil, errSilent
 	}
 	begun := time.Now()
@@ -61,7 +61,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 }
 
 // passOver reports whether there is no use in trying the server, and sees to it that it is asked whether there is.
-func (d *dialer) passOver(network, address string) bool {
+func (d *dialer) passOver(ctx context.Context, network, address string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	server := d.server(address)
@@ -70,7 +70,7 @@ func (d *dialer) passOver(network, address string) bool {
 	}
 	if time.Since(server.asked) > askEach {
 		server.asked = time.Now()
-		go d.ask(network, address)
+		go d.ask(context.WithoutCancel(ctx), network, address)
 	}
 	return true
 }
@@ -79,9 +79,9 @@ func (d *dialer) passOver(network, address string) bool {
 var sslRequest = []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
 
 // ask finds out whether the server still is silent.
-func (d *dialer) ask(network, address string) {
+func (d *dialer) ask(ctx context.Context, network, address string) {
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), ConnectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err == nil {

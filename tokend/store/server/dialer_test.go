@@ -15,7 +15,7 @@ import (
 func TestASilentServerIsPassedOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		asked := func(d *dialer) bool { return d.passOver("tcp", "127.0.0.1:1") } // where nobody listens
+		asked := func(d *dialer) bool { return d.passOver(t.Context(), "tcp", "127.0.0.1:1") } // where nobody listens
 		for what, c := range map[string]struct {
 			silent, other state
 			want          bool
@@ -52,11 +52,11 @@ func TestWhatIsOldSaysNothing(t *testing.T) {
 	d.note("other", answers, begun)
 	d.note("one", answers, begun)
 	d.note("one", silent, begun.Add(-time.Second))
-	if d.passOver("tcp", "one") {
+	if d.passOver(t.Context(), "tcp", "one") {
 		t.Error("it is passed over")
 	}
 	d.note("one", silent, time.Now())
-	if !d.passOver("tcp", "one") {
+	if !d.passOver(t.Context(), "tcp", "one") {
 		t.Error("it is not")
 	}
 }
