@@ -39,10 +39,10 @@ func anySession(settings *pgxpool.Config) {
 	settings.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe // and no named statement
 }
 
-// beginChange begins a transaction with what it needs of its session, in one round trip.
+// changing begins a transaction with what it needs of its session, in one round trip.
 // It undoes a synchronous_commit=off of the server's, the database's or the user's, by
 // which what was acknowledged may be lost; stronger settings stay.
-var beginChange = pgx.TxOptions{BeginQuery: `BEGIN;
+var changing = pgx.TxOptions{BeginQuery: `BEGIN;
 	SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
 	SET LOCAL statement_timeout = ` + server.Milliseconds(otherTimeout) + `;
 	SET LOCAL idle_in_transaction_session_timeout = ` + server.Milliseconds(2*otherTimeout)}
@@ -59,7 +59,7 @@ func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
 	})
 	switch {
 	case err != nil && s.pooled:
-		return nil, fmt.Errorf("past the pooler, by [store] direct_url, to %s: %w", server.Describe(settings.ConnConfig), err)
+		return nil, pastError{fmt.Errorf("past the pooler, by [store] direct_url, to %s: %w", server.Describe(settings.ConnConfig), err)}
 	case err != nil:
 		return nil, err
 	}
@@ -101,8 +101,19 @@ func explain(err error) error {
 	if errors.Is(err, errUnproved) || errors.Is(err, errElsewhere) {
 		return err
 	}
+	if _, past := errors.AsType[pastError](err); past {
+		return server.Explain(pastNames, err)
+	}
 	return server.Explain(names, err)
 }
 
+// pastError is one of a connection past the pooler.
+type pastError struct{ error }
+
+func (e pastError) Unwrap() error { return e.error }
+
 // names are those of the configuration.
-var names = server.Names{URL: "[store] url", Direct: "direct_url", Password: "[store] password_file", Connections: "[store] connections"}
+var (
+	names     = server.Names{URL: "[store] url", Direct: "direct_url", Password: "[store] password_file", Connections: "[store] connections"}
+	pastNames = server.Names{URL: "[store] direct_url", Password: names.Password, Connections: names.Connections}
+)

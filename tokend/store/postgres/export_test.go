@@ -49,6 +49,9 @@ func (s *Store) PreparedForLogins(ctx context.Context) (runs int, err error) {
 // ChangesInUse is how many connections for changes are.
 func (s *Store) ChangesInUse() int32 { return s.pool.Stat().AcquiredConns() }
 
+// SpareIdle is how many spare connections wait to be used.
+func (s *Store) SpareIdle() int32 { return s.spare.Stat().IdleConns() }
+
 // ErrElsewhere is what is said where the lock is free that is held past the pooler.
 var ErrElsewhere = errElsewhere
 

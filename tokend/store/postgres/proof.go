@@ -64,14 +64,11 @@ func (s *Store) readThrough(ctx context.Context, pool *pgxpool.Pool, proving *wa
 // nobody would hear of a change that is made elsewhere, and it would be lost. While that is being
 // found out, no connection of the pooler's is kept from the logins.
 func (s *Store) startChange(ctx context.Context) (tx pgx.Tx, err error) {
-	start := func() (pgx.Tx, error) {
-		return server.Again(ctx, s.pool, func() (pgx.Tx, error) { return s.pool.BeginTx(ctx, beginChange) })
-	}
 	if !s.pooled {
-		return start()
+		return s.beginChange(ctx)
 	}
 	_, err = s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
-		if tx, err = start(); err != nil {
+		if tx, err = s.beginChange(ctx); err != nil {
 			return false, err
 		}
 		if err = tx.QueryRow(ctx, tryLock, lock).Scan(&free); err != nil || free {
@@ -177,7 +174,7 @@ func unproved(why error) error {
 	if errors.Is(why, errLost) {
 		return fmt.Errorf("%w: %w; try again", errUnproved, why)
 	}
-	return fmt.Errorf("%w; mend the way past it, and try again: %s", errUnproved, explain(why).Error())
+	return fmt.Errorf("%w; try again when this is mended: %s", errUnproved, explain(pastError{why}).Error())
 }
 
 // outlived reports whether the session that held the mark answers after that: then it held it all

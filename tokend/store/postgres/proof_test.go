@@ -238,6 +238,7 @@ func TestASessionHasOutlivedWhatItAnsweredAfter(t *testing.T) {
 		"it has answered before":   {held: time.Hour, asked: time.Second, then: 500 * time.Millisecond},
 		"it has just come":         {held: time.Second, asked: time.Hour, happens: func() { s.SetAsked(time.Now()) }, want: true},
 		"it says nothing":          {held: time.Hour, asked: time.Hour},
+		"it says something late":   {held: time.Hour, asked: 3 * time.Second, happens: func() { s.SetAsked(time.Now()) }},
 		"another one answers":      {held: time.Hour, asked: time.Second, happens: func() { s.SetMark(time.Now()); s.SetAsked(time.Now()) }},
 		"it ends, and none is new": {held: time.Hour, asked: time.Second, happens: func() { s.NoMark(); s.SetAsked(time.Now()) }},
 	} {

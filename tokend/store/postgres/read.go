@@ -46,10 +46,15 @@ func (s *Store) read(ctx context.Context, digest token.Digest) (token.Record, er
 	}, token.ErrNotFound, errElsewhere)
 }
 
-// read is do for what changes nothing, which is asked again where its connection broke.
+// read is do for what changes nothing, which is asked again where its connection broke. Where there is no answer,
+// those who come next make new connections.
 func read[T any](ctx context.Context, s *Store, op store.Operation, f func(context.Context) (T, error)) (T, error) {
 	return do(ctx, s, op, func(ctx context.Context) (T, error) {
-		return server.Again(ctx, s.pool, func() (T, error) { return f(ctx) })
+		value, err := server.Again(ctx, s.pool, func() (T, error) { return f(ctx) })
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.pool.Reset()
+		}
+		return value, err
 	})
 }
 

@@ -14,6 +14,21 @@ import (
 	"tokend/tokend/token"
 )
 
+// ways are those to the database, and what stands on them.
+var ways = map[string]func(t *testing.T, database string) (postgres.Config, []*servers.Proxy){
+	"to the server": func(t *testing.T, database string) (postgres.Config, []*servers.Proxy) {
+		proxy := newProxy(t)
+		return postgres.Config{URL: urlBy(database, proxy)}, []*servers.Proxy{proxy}
+	},
+	"to the pooler, and past it": func(t *testing.T, database string) (postgres.Config, []*servers.Proxy) {
+		past := newProxy(t)
+		toPooler, err := servers.StartProxy("unix", newPooler(t, server).Socket())
+		check(err)
+		t.Cleanup(func() { check(toPooler.Close()) })
+		return postgres.Config{URL: urlBy(database, toPooler), Direct: urlBy(database, past)}, []*servers.Proxy{toPooler, past}
+	},
+}
+
 // TestSilentConnectionsKeepNobodyFromNewOnes: what is sent by those that there are gets lost, as where a
 // firewall has forgotten them, and new ones pass.
 func TestSilentConnectionsKeepNobodyFromNewOnes(t *testing.T) {
@@ -59,22 +74,47 @@ func TestSilentConnectionsKeepNobodyFromNewOnes(t *testing.T) {
 	}
 }
 
+// TestSilentConnectionsCostNoChange: one that finds out that nothing is answered by those that there are is made by
+// a new one, and so are the next.
+func TestSilentConnectionsCostNoChange(t *testing.T) {
+	t.Parallel()
+	for what, way := range ways {
+		for _, connections := range []int{2, 10} {
+			t.Run(fmt.Sprintf("%d %s", connections, what), func(t *testing.T) {
+				t.Parallel()
+				cfg, proxies := way(t, newName(t, "current"))
+				cfg.Connections = connections
+				s, err := postgres.Open(t.Context(), cfg)
+				check(err)
+				t.Cleanup(func() { check(s.Close()) })
+				told(t, s)
+				await(t, "the first answer", s.Hears)
+				delay(proxies[0], 20*time.Millisecond)
+				var all sync.WaitGroup
+				for range 12 { // makes all connections that there may be
+					all.Go(func() { mint(t, s) })
+				}
+				all.Wait()
+				proxies[0].Delay(nil)
+				proxies[0].Lose() // the other way is another network's
+				for i := range 6 {
+					begun := time.Now()
+					if err := s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}); err != nil {
+						t.Errorf("change %d: %v", i, err)
+					}
+					if took := time.Since(begun); i > 0 && took > time.Second {
+						t.Errorf("change %d took %s", i, took)
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestSilentConnectionsCostNoLogin: a look-up that gets no answer by the one that it has is answered by a new one.
 func TestSilentConnectionsCostNoLogin(t *testing.T) {
 	t.Parallel()
-	for what, way := range map[string]func(t *testing.T, database string) (postgres.Config, []*servers.Proxy){
-		"to the server": func(t *testing.T, database string) (postgres.Config, []*servers.Proxy) {
-			proxy := newProxy(t)
-			return postgres.Config{URL: urlBy(database, proxy)}, []*servers.Proxy{proxy}
-		},
-		"to the pooler, and past it": func(t *testing.T, database string) (postgres.Config, []*servers.Proxy) {
-			past := newProxy(t)
-			toPooler, err := servers.StartProxy("unix", newPooler(t, server).Socket())
-			check(err)
-			t.Cleanup(func() { check(toPooler.Close()) })
-			return postgres.Config{URL: urlBy(database, toPooler), Direct: urlBy(database, past)}, []*servers.Proxy{toPooler, past}
-		},
-	} {
+	for what, way := range ways {
 		for _, connections := range []int{2, 8} {
 			t.Run(fmt.Sprintf("%d %s", connections, what), func(t *testing.T) {
 				t.Parallel()
@@ -133,4 +173,27 @@ func TestASpareConnectionIsANewOne(t *testing.T) {
 	for range 3 {
 		check(lookUp(s, r))
 	}
+}
+
+// TestASpareConnectionThatComesTooLateIsGivenUp: it would not be new when it is needed.
+func TestASpareConnectionThatComesTooLateIsGivenUp(t *testing.T) {
+	t.Parallel()
+	proxy := newProxy(t)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(newName(t, "current"), proxy), Connections: 8})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	r := mint(t, s)
+	check(lookUp(s, r))
+	proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
+		switch {
+		case fromClient && bytes.Contains(chunk, []byte("application_name")): // a new one
+			return 900 * time.Millisecond
+		case !fromClient && bytes.Contains(chunk, []byte(r.ID)):
+			return 400 * time.Millisecond
+		}
+		return 0
+	})
+	check(lookUp(s, r))
+	await(t, "a spare connection", func() bool { return s.SpareIdle() == 1 })
+	await(t, "its end", func() bool { return s.SpareIdle() == 0 })
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tokend/tokend/store"
 	"tokend/tokend/store/server"
@@ -183,6 +184,28 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		}
 		return value, err
 	})
+}
+
+// beginChange begins one.
+func (s *Store) beginChange(ctx context.Context) (pgx.Tx, error) {
+	return renewed(ctx, s.pool, func(ctx context.Context) (pgx.Tx, error) { return s.pool.BeginTx(ctx, changing) })
+}
+
+// renewAfter is how long those who change nothing yet wait for an answer on the connections that there are.
+const renewAfter = time.Second
+
+// renewed asks, and once more with new connections in the place of all where there is no answer: what is sent
+// on those that there are may get lost without a word.
+func renewed[T any](ctx context.Context, pool *pgxpool.Pool, ask func(context.Context) (T, error)) (value T, err error) {
+	again := func(ctx context.Context) error {
+		value, err = server.Again(ctx, pool, func() (T, error) { return ask(ctx) })
+		return err
+	}
+	if err := server.Within(ctx, renewAfter, again); !errors.Is(err, context.DeadlineExceeded) {
+		return value, err
+	}
+	pool.Reset()
+	return value, again(ctx)
 }
 
 // unsure marks the error of a commit that the server did not answer.
