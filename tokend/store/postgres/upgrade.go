@@ -89,12 +89,13 @@ func (s *Store) up(ctx context.Context, db *sql.DB, writer *goose.Provider) (don
 	var said sync.Once
 	var first time.Time // that this step found it locked
 	for {
+		begun := time.Now()
 		made, err := writer.Up(ctx)
 		if partly, ok := errors.AsType[*goose.PartialError](err); ok {
 			made = partly.Applied
 		}
 		done += len(made)
-		if len(made) > 0 || first.IsZero() {
+		if long := time.Since(begun) > upgradePatience/10; len(made) > 0 || long || first.IsZero() { // it waited for another daemon, not for a table
 			first = time.Now()
 		}
 		switch {
