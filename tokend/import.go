@@ -49,8 +49,9 @@ may not log in, and those whose owner's name no iRODS user can have. Labels, and
 tokens were made, are copied where the role may read them (GRANT SELECT of created and
 sodar_label).
 
-As long as [knox] url names the same site, its tokens are looked up there; once it is
-left out, those that were imported open iRODS.`,
+As long as [knox] url names the same site, its tokens are looked up there, but for
+those of Knox 4.2 once it has Knox 5; when it is left out, all that were imported open
+iRODS.`,
 		Example: `  tokend import knox --from postgres://tokend@sodar.example/sodar --dry-run
   tokend import knox --from postgres://tokend@sodar.example/sodar --user alice@ORG`,
 		Args: exactly(0, "no argument"),
@@ -83,6 +84,7 @@ type imported struct {
 	Refused  []web.Refused `json:"refused"`
 	Labels   bool          `json:"labels"`  // whether they could be read
 	Created  bool          `json:"created"` // whether that could be
+	grant    string        // by which more of that could be
 	DryRun   bool          `json:"dry_run"`
 }
 
@@ -153,14 +155,14 @@ func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported,
 		return nil, err
 	}
 	if err := client.call(ctx, http.MethodGet, "/api/v1/tokens", url.Values{"limit": {"1"}}, nil, &[]web.Token{}); err != nil { // before anything is read
-		return nil, err
+		return nil, fmt.Errorf("the daemon that is to keep them: %w", err)
 	}
 	rows, err := source.Count(ctx, m.users)
 	if err != nil {
 		return nil, err
 	}
 	done = &imported{From: source.String(), Refused: []web.Refused{}, DryRun: m.dryRun}
-	done.Labels, done.Created = source.Readable()
+	done.Labels, done.Created, done.grant = source.Readable()
 	bar := newProgress(cmd.ErrOrStderr(), rows)
 	defer bar.end()
 	var some []web.Foreign
@@ -229,7 +231,7 @@ func (d *imported) send(ctx context.Context, c *client, tokens []web.Foreign) er
 	}
 	var became web.Imported
 	if err := c.call(ctx, http.MethodPost, "/api/v1/tokens/import", nil, web.Import{From: d.From, Tokens: tokens, DryRun: d.DryRun}, &became); err != nil {
-		return err
+		return fmt.Errorf("the daemon that is to keep them: %w", err)
 	}
 	d.New, d.Known, d.Expired = d.New+became.New, d.Known+became.Known, d.Expired+became.Expired
 	d.Refused = slices.Concat(d.Refused, became.Refused)
@@ -250,8 +252,8 @@ func (d *imported) print(cmd *cobra.Command, asJSON bool) error {
 	if more := len(d.Refused) - mostTold; more > 0 {
 		fmt.Fprintf(errs, "and %s more; --json tells of all\n", count(int64(more), "token", "tokens"))
 	}
-	if !d.Labels || !d.Created {
-		fmt.Fprintln(errs, "without the right to read them, labels are empty, or tokens seem to be made now: GRANT SELECT (created, sodar_label), if the site has those")
+	if d.grant != "" {
+		fmt.Fprintf(errs, "without the right to read them, labels are empty, or tokens seem to be made now; have the table's owner say: %s\n", printable(d.grant))
 	}
 	said := "imported"
 	if d.DryRun {

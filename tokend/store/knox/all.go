@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -40,6 +41,11 @@ func (s *Store) All(ctx context.Context, users []string) iter.Seq2[token.Record,
 	}
 }
 
+// rowTimeout is how long the next row may take.
+var rowTimeout = time.Minute
+
+var errSilent = errors.New("the database has said nothing for a minute; does it hang, or has the way to it broken? Try again when it answers")
+
 var errEnough = errors.New("nobody wants more")
 
 func (s *Store) all(ctx context.Context, users []string, yield func(token.Record) bool) error {
@@ -47,15 +53,21 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 	if f.err != nil {
 		return f.err
 	}
+	ctx, silent := context.WithCancelCause(ctx)
+	defer silent(nil)
+	waiting := time.AfterFunc(rowTimeout, func() { silent(errSilent) })
+	defer waiting.Stop()
 	rows, err := s.pool.Query(ctx, `SELECT * FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
 		WHERE cardinality($1::text[]) = 0 OR owner = ANY($1) ORDER BY owner, digest`, some(users))
 	if err != nil {
-		return err
+		return unlessSilent(ctx, err)
 	}
 	r := row{tables: f.tables}
 	var label string
 	var created pgtype.Timestamptz
 	_, err = pgx.ForEachRow(rows, append(r.columns(), &label, &created), func() error {
+		waiting.Stop() // who takes it may take their time
+		defer waiting.Reset(rowTimeout)
 		record, err := r.record()
 		if err != nil {
 			record = token.Record{Owner: r.owner, Hint: hint(r.key)} // one more is no reason to leave out all others
@@ -69,6 +81,14 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 		}
 		return nil
 	})
+	return unlessSilent(ctx, err)
+}
+
+// unlessSilent is the error, but for one that comes of giving up on a silent database.
+func unlessSilent(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, errSilent) {
+		return cause
+	}
 	return err
 }
 
@@ -80,8 +100,12 @@ func some(users []string) []string {
 	return users
 }
 
-// Readable reports whether labels, and when each token was made, can be read.
-func (s *Store) Readable() (labels, created bool) {
+// Readable reports whether labels, and when each token was made, can be read. Grant is the statement by which
+// more of that could be; empty: there is no more.
+func (s *Store) Readable() (labels, created bool, grant string) {
 	f := s.found.Load()
-	return f.err == nil && f.labelled, f.err == nil && f.dated
+	if f.err != nil {
+		return false, false, ""
+	}
+	return f.labelled, f.dated, f.grant
 }

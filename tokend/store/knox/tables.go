@@ -23,6 +23,7 @@ type tables struct {
 	all         string // the one that reads all, for those who move them
 	labelled    bool   // whether the labels can be read
 	dated       bool   // whether it can be read when each token was made
+	grant       string // that lets the rest of both be read; empty: there is none
 }
 
 // Where Django's sites have them, the first first: SODAR from 1.3 on has a table of its own.
@@ -131,6 +132,9 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 		return nil, oneLine(err)
 	}
 	t := &tables{name: tokens.name, users: users.name, labelled: tokens.columns["sodar_label"].readable, dated: tokens.columns["created"].readable}
+	if closed := tokens.closed("created", "sodar_label"); closed != nil {
+		t.grant = tokens.grant(role, closed)
+	}
 	key := tokens.columns["token_key"].kind
 	if t.scheme, err = schemeOf(s.wanted.Scheme, t.name, key); err != nil {
 		return nil, err
@@ -224,22 +228,34 @@ func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, e
 
 // need says which of these columns are missing, or may not be read.
 func (r relation) need(role, key string, names ...string) error {
-	var missing, closed []string
+	var missing []string
 	for _, name := range names {
-		switch column, ok := r.columns[name]; {
-		case !ok:
+		if _, ok := r.columns[name]; !ok {
 			missing = append(missing, name)
-		case !column.readable:
-			closed = append(closed, quoted(name))
 		}
 	}
-	switch {
+	switch closed := r.closed(names...); {
 	case missing != nil:
 		return drift("the table %s has no column %s: is it Knox's (django-rest-knox 4.2 to 5.0)? If its columns have other names, or another table is meant, set [knox] %s", r.name, strings.Join(missing, ", "), key+when(key == "user_table", ", username_column or active_column", ""))
 	case closed != nil:
-		return drift("the role may not read what it needs; have the table's owner say: GRANT SELECT (%s) ON %s TO %s", strings.Join(closed, ", "), r.name, quoted(role))
+		return drift("the role may not read what it needs; have the table's owner say: %s", r.grant(role, closed))
 	}
 	return nil
+}
+
+// closed returns which of these columns, as SQL writes them, are there and may not be read.
+func (r relation) closed(names ...string) (closed []string) {
+	for _, name := range names {
+		if column, ok := r.columns[name]; ok && !column.readable {
+			closed = append(closed, quoted(name))
+		}
+	}
+	return closed
+}
+
+// grant is the statement that lets the role read them.
+func (r relation) grant(role string, closed []string) string {
+	return fmt.Sprintf("GRANT SELECT (%s) ON %s TO %s", strings.Join(closed, ", "), r.name, quoted(role))
 }
 
 // mustBe refuses a column of another type.

@@ -1,0 +1,75 @@
+package knox_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/store/knox"
+	"tokend/tokend/token"
+)
+
+// TestReadingAllEndsWhereTheSiteIsSilent, as where a firewall has forgotten the connection, though whoever takes
+// the tokens may take their time.
+func TestReadingAllEndsWhereTheSiteIsSilent(t *testing.T) {
+	defer knox.SetRowTimeout(time.Second)()
+	s := newSite(t, "sodar-1.3")
+	alice := s.User("alice")
+	const tokens = 60_000 // more than are on the way at once
+	s.Exec(`INSERT INTO tokens_sodarauthtoken (digest, token_key, user_id, sodar_label)
+		SELECT encode(sha512(n::text::bytea), 'hex'), lpad(to_hex(n), 15, '0'), $1, repeat('x', 250) FROM generate_series(1, $2::int) AS n`, alice, tokens)
+	proxy, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port()))
+	check(err)
+	t.Cleanup(func() { check(proxy.Close()) })
+	store := s.open(t, func(c *knox.Config) {
+		c.URL = "postgres://" + s.Role + "@" + proxy.Addr() + "/" + s.Database() + "?sslmode=disable"
+	})
+	read := 0
+	for _, err = range store.All(t.Context(), nil) {
+		if err != nil {
+			break
+		}
+		if read++; read == 1 {
+			proxy.Lose()
+			time.Sleep(2 * time.Second)
+		}
+	}
+	if err == nil || !strings.Contains(err.Error(), "has said nothing for a minute; does it hang") || read == 0 || read == tokens {
+		t.Errorf("after %d tokens: %v", read, err)
+	}
+}
+
+// TestWhatElseMayBeReadIsSaid, as the statement that lets the role read it, for what is there.
+func TestWhatElseMayBeReadIsSaid(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		kind, granted   string
+		labels, created bool
+		grant           string // without ON
+	}{
+		{kind: "sodar-1.2", grant: "created"},
+		{kind: "sodar-1.2", granted: "created", created: true},
+		{kind: "sodar-1.3", grant: "created, sodar_label"},
+		{kind: "sodar-1.3", granted: "created", created: true, grant: "sodar_label"},
+		{kind: "sodar-1.3", granted: "created, sodar_label", created: true, labels: true},
+	} {
+		s := newSite(t, c.kind)
+		if c.granted != "" {
+			s.Exec(`GRANT SELECT (` + c.granted + `) ON ` + s.Tokens + ` TO ` + s.Role)
+		}
+		labels, created, grant := s.open(t).Readable()
+		what, _, _ := strings.Cut(strings.TrimPrefix(strings.ReplaceAll(grant, `"`, ""), "GRANT SELECT ("), ")")
+		if labels != c.labels || created != c.created || what != c.grant {
+			t.Errorf("%s with %q: labels %t, created %t, %q", c.kind, c.granted, labels, created, grant)
+		}
+		if grant == "" {
+			continue
+		}
+		s.Exec(grant)
+		if labels, created, grant := s.open(t).Readable(); grant != "" || !created || labels != (s.Scheme == token.Knox5) {
+			t.Errorf("%s after that: labels %t, created %t, %q", c.kind, labels, created, grant)
+		}
+	}
+}
