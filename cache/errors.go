@@ -50,7 +50,7 @@ func explain(err error) error {
 	case isFull(err):
 		return fmt.Errorf("%w: %w", errFull, err)
 	case isTimeout(err):
-		remedy = "Redis does not answer; is it running where [cache] url says, does a firewall let this machine through, and does it speak TLS if the url says so?"
+		remedy = "Redis does not answer in time (50 ms, where a login waits); is it slow or far (redis-cli --latency), is it running where [cache] url says, does a firewall let this machine through, and does it speak TLS if the url says so?"
 	case isNoName(err):
 		remedy = "no machine is known by the name in [cache] url (or by that of the Sentinels or the Cluster): mend it, or the names that this machine knows (DNS, /etc/hosts)"
 	case errors.Is(err, syscall.ECONNREFUSED) && ofSentinels:

@@ -161,7 +161,7 @@ func TestASlowRedisCostsLittle(t *testing.T) {
 	}
 	if r.Used() {
 		t.Error("it is used all the same")
-	} else if !strings.Contains(r.Err().Error(), "Redis does not answer; is it running where [cache] url says") {
+	} else if !strings.Contains(r.Err().Error(), "Redis does not answer in time (50 ms, where a login waits); is it slow or far") {
 		t.Errorf("it does not say what to do: %v", r.Err())
 	}
 	must(t, server.Resume())

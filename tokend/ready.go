@@ -89,8 +89,12 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 	n.readinessOfKnox(&r, knox)
 	s, ofMany := n.store.(shared)
 	if ofMany {
-		if err := s.WatchErr(); err != nil {
-			r.weak, r.errs = append(r.weak, "changes by other daemons are not heard of, so that every login asks the database first"), append(r.errs, err)
+		if unheard := s.WatchErr(); unheard != nil {
+			why := "changes by other daemons are not heard of"
+			if err == nil {
+				why += ", so that every login asks the database first"
+			}
+			r.weak, r.errs = append(r.weak, why), append(r.errs, unheard)
 		}
 	}
 	switch left := n.believedFor(); {

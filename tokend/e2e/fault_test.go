@@ -47,7 +47,7 @@ type fault struct {
 // The words of /readyz.
 const (
 	noCache   = "degraded: the cache is not used, in doubt, or full"
-	noNews    = "degraded: changes by other daemons are not heard of, so that every login asks the database first; the store does not answer, and cached records are believed"
+	noNews    = "degraded: changes by other daemons are not heard of; the store does not answer, and cached records are believed"
 	noStore   = "not ready: the store does not answer"
 	cacheFail = `tokend_cache_requests_total{outcome="error",tier="redis"}`
 	tampering = `tokend_cache_requests_total{outcome="tampered",tier="redis"}`

@@ -91,6 +91,16 @@ func TestSODARIsUpgradedUnderTheDaemon(t *testing.T) {
 	if !opens(t, site, "alice@ORG", ours) {
 		t.Error("a token of tokend's own is refused")
 	}
+	knoxIs := func(up int) {
+		eventually(t, "the metric", func() error {
+			const metric = `tokend_up_dependency{dependency="knox"} `
+			if _, said := get(t, new(adminOf(site)), "http://tokend/metrics", "", ""); !strings.Contains(said, fmt.Sprint(metric, up)) {
+				return fmt.Errorf("it is not %d", up)
+			}
+			return nil
+		})
+	}
+	knoxIs(0) // before anybody asks /readyz
 	if status, said := ready(t, site); status != http.StatusServiceUnavailable || said != "not ready: the tables of Knox are not what they should be; the log says more" {
 		t.Errorf("/readyz has status %d and says %q", status, said)
 	}
@@ -101,6 +111,7 @@ func TestSODARIsUpgradedUnderTheDaemon(t *testing.T) {
 			t.Fatal("with the grant, the new token is refused")
 		}
 	}
+	knoxIs(1)
 	if status, said := ready(t, site); status != http.StatusOK || said != "ready" {
 		t.Errorf("with the grant, /readyz has status %d and says %q", status, said)
 	}
