@@ -1,10 +1,12 @@
 package verify_test
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
 	"tokend/tokend/e2e/knoxtest"
+	"tokend/tokend/e2e/servers"
 	"tokend/tokend/token"
 	"tokend/tokend/verify"
 )
@@ -51,6 +53,57 @@ func TestTokensFromBeforeKnox5OpenBesideIt(t *testing.T) {
 		if got := f.says(t, before); got == verify.OK {
 			t.Errorf("%s: it is revoked, and opens iRODS", kind)
 		}
+	}
+}
+
+// TestWhoMayNotLogInToTheSiteHasNoTokensFromBefore: that is so within refresh, and while the site is away, for ttl
+// and stale.
+func TestWhoMayNotLogInToTheSiteHasNoTokensFromBefore(t *testing.T) {
+	t.Parallel()
+	site := knoxtest.New(t, postgres, "sodar-1.3")
+	proxy, err := servers.StartProxy("unix", filepath.Join(postgres.Dir(), ".s.PGSQL."+postgres.Port()))
+	must(err)
+	t.Cleanup(func() { must(proxy.Close()) })
+	f := (&knoxFixture{Site: site}).open(t, "postgres://"+site.Role+"@"+proxy.Addr()+"/"+site.Database()+"?sslmode=disable", func(c *verify.Config) {
+		c.Settings.Refresh, c.Settings.TTL, c.Settings.Stale = time.Second, 2*time.Second, 2*time.Second
+	})
+	before := f.imported(t, token.Knox4)
+	wants := func(when string, want verify.Reason) {
+		t.Helper()
+		var got verify.Reason
+		if !within(10*time.Second, func() bool { got = f.says(t, before); return got == want }) {
+			t.Errorf("%s: %s, want %s", when, got, want)
+		}
+	}
+	wants("no user of the site", verify.UserDisabled)
+	f.User("alice")
+	wants("a user", verify.OK)
+	f.Exec(`UPDATE users_user SET is_active = false`)
+	wants("deactivated", verify.UserDisabled)
+	f.Exec(`UPDATE users_user SET is_active = true`)
+	wants("active again", verify.OK)
+	if f.knox.users.Store(0); f.says(t, before) != verify.OK || f.says(t, before) != verify.OK || f.knox.users.Load() > 1 {
+		t.Errorf("the site was asked %d times for one user", f.knox.users.Load())
+	}
+	proxy.Cut()
+	for begun := time.Now(); time.Since(begun) < 2*time.Second; {
+		if got := f.says(t, before); got != verify.OK {
+			t.Fatalf("away: %s", got)
+		}
+	}
+	wants("away for long", verify.Unavailable)
+	proxy.Heal()
+	wants("back", verify.OK)
+}
+
+// TestMaxExpiryHoldsForTokensFromBefore, which are tokend's own.
+func TestMaxExpiryHoldsForTokensFromBefore(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.3", func(c *verify.Config) { c.Settings.MaxExpiry = 1 })
+	f.User("alice")
+	before := f.imported(t, token.Knox4)
+	if !within(10*time.Second, func() bool { return f.says(t, before) == verify.Expired }) {
+		t.Errorf("it is not expired, but %s", f.says(t, before))
 	}
 }
 

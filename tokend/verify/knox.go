@@ -18,6 +18,8 @@ type Knox interface {
 	Source
 	// LookupAll finds several at once; what is not there is not in the map.
 	LookupAll(context.Context, ...token.Digest) (map[token.Digest]token.Record, error)
+	// MayLogIn reports whether the site has such a user, who may.
+	MayLogIn(ctx context.Context, name string) (bool, error)
 	// Scheme is how their digests are made.
 	Scheme() (token.Scheme, error)
 	// Now is the time by which they expire.
@@ -31,6 +33,7 @@ type reader struct {
 	knox  Knox
 	mu    sync.Mutex
 	inUse map[token.Digest]time.Time // when each was asked for last
+	users map[string]userSeen        // owners of tokens from before the site's own, by name
 }
 
 const (
@@ -53,7 +56,7 @@ func (v *Verifier) newReader(cfg Config) (*reader, error) {
 		s := v.settings.Load()
 		return ages{s.Refresh, max(s.TTL+s.Stale, s.Refresh)}
 	}
-	return &reader{finder: f, knox: cfg.Knox, inUse: map[token.Digest]time.Time{}}, nil
+	return &reader{finder: f, knox: cfg.Knox, inUse: map[token.Digest]time.Time{}, users: map[string]userSeen{}}, nil
 }
 
 // findOne finds the record of a token by the scheme of its site.
@@ -185,15 +188,64 @@ func (v *Verifier) findAs(ctx context.Context, secret token.Knox, scheme token.S
 }
 
 // findFromBefore finds the record of a token that was imported before its site went over to Knox 5, which
-// cannot read it any more: of those, the source alone knows. Why is Knox's error, and becomes the source's
-// where that cannot say.
+// cannot read it any more: of those, the source alone knows, and of their owners the site does, too. Why is Knox's
+// error, and becomes the source's where that cannot say.
 func (v *Verifier) findFromBefore(ctx context.Context, secret token.Knox, why *error) (token.Record, bool) {
 	if scheme, err := v.knox.knox.Scheme(); err != nil || scheme != token.Knox5 {
 		return token.Record{}, false
 	}
 	record, err := v.findAs(ctx, secret, token.Knox4)
-	if err != nil && errors.Is(*why, token.ErrNotFound) {
+	answers := errors.Is(*why, token.ErrNotFound)
+	if err == nil {
+		var may bool
+		may, err = v.knox.mayLogIn(ctx, record.Owner, answers)
+		record.OwnerDisabled = record.OwnerDisabled || !may
+	}
+	if err != nil && answers {
 		*why = err
 	}
 	return record, err == nil
+}
+
+// userSeen is what the site has said of a user.
+type userSeen struct {
+	may  bool
+	read time.Time
+}
+
+// mayLogIn reports whether the site's user may. That is believed as long as a record is; and while the site has just
+// not answered, it is not asked.
+func (r *reader) mayLogIn(ctx context.Context, name string, answers bool) (bool, error) {
+	r.mu.Lock()
+	seen, known := r.users[name]
+	r.mu.Unlock()
+	ages, now := r.ages(), time.Now()
+	age := now.Sub(seen.read)
+	if known && age < ages.fresh {
+		return seen.may, nil
+	}
+	err := errNotAsked
+	if answers {
+		var may bool
+		if may, err = r.knox.MayLogIn(ctx, name); err == nil {
+			r.see(name, userSeen{may, now})
+			return may, nil
+		}
+	}
+	if known && age < ages.most && !errors.Is(err, token.ErrDrift) {
+		return seen.may, nil
+	}
+	return false, err
+}
+
+// errNotAsked is why nobody knows it of a user.
+var errNotAsked = errors.New("the database of Knox does not answer, and has not said lately whether the owner may log in")
+
+func (r *reader) see(name string, seen userSeen) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.users) >= mostInUse {
+		clear(r.users)
+	}
+	r.users[name] = seen
 }

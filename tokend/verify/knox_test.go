@@ -37,11 +37,16 @@ func must(err error) {
 	}
 }
 
-// asked is the real database of Knox, and how many statements it was asked by the logins and by what
-// reads again.
+// asked is the real database of Knox, and how many statements it was asked by the logins, by what
+// reads again, and for users.
 type asked struct {
 	*knox.Store
-	logins, again atomic.Int64
+	logins, again, users atomic.Int64
+}
+
+func (c *asked) MayLogIn(ctx context.Context, name string) (bool, error) {
+	c.users.Add(1)
+	return c.Store.MayLogIn(ctx, name)
 }
 
 func (c *asked) Lookup(ctx context.Context, d token.Digest) (token.Record, error) {

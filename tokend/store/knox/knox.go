@@ -178,12 +178,39 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // LookupAll returns the records under the digests, by one statement. What is not there has none.
 func (s *Store) LookupAll(ctx context.Context, digests ...token.Digest) (records map[token.Digest]token.Record, err error) {
+	err = s.ask(ctx, func(ctx context.Context, t *tables) error {
+		records, err = s.read(ctx, t, digests)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return records, nil
+}
+
+// MayLogIn reports whether the site has a user of that name who is active. Its errors are those of Lookup.
+func (s *Store) MayLogIn(ctx context.Context, name string) (may bool, err error) {
+	err = s.ask(ctx, func(ctx context.Context, t *tables) error {
+		may, err = server.Either(ctx, s.pool, s.spare, func(ctx context.Context, pool *pgxpool.Pool) (may bool, err error) {
+			return server.Again(ctx, pool, func() (may bool, err error) {
+				err = pool.QueryRow(ctx, t.active, name).Scan(&may)
+				return may, err
+			})
+		})
+		return err
+	})
+	return may && err == nil, err
+}
+
+// ask asks the tables that were found, within a login's time, and explains the error.
+func (s *Store) ask(ctx context.Context, what func(context.Context, *tables) error) error {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	f := s.found.Load()
-	if err = f.err; err == nil {
-		records, err = s.read(ctx, f.tables, digests)
+	err := f.err
+	if err == nil {
+		err = what(ctx, f.tables)
 		if isDrift(err) || errors.Is(err, errChanged) {
 			err = s.lost(f, err)
 		} else if err != nil {
@@ -192,9 +219,9 @@ func (s *Store) LookupAll(ctx context.Context, digests ...token.Digest) (records
 	}
 	s.metrics.observe(begun, err)
 	if err != nil {
-		return nil, fmt.Errorf("look up in %s: %w", s, err)
+		return fmt.Errorf("look up in %s: %w", s, err)
 	}
-	return records, nil
+	return nil
 }
 
 func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (map[token.Digest]token.Record, error) {

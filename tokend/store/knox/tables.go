@@ -20,6 +20,7 @@ type tables struct {
 	name, users string
 	scheme      token.Scheme
 	lookup      string // the statement that looks tokens up
+	active      string // the one that says whether a user may log in
 	all         string // the one that reads all, for those who move them
 	labelled    bool   // whether the labels can be read
 	dated       bool   // whether it can be read when each token was made
@@ -142,6 +143,7 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s = t.user_id`, t.name, t.users, quoted(id))
 	columns := fmt.Sprintf(`SELECT t.digest, t.token_key, t.expiry, u.%s, u.%s`, quoted(username), quoted(active))
 	t.all = columns + when(t.labelled, `, t.sodar_label`, `, ''`) + when(t.dated, `, t.created`, `, NULL::timestamptz`) + from
+	t.active = fmt.Sprintf(`SELECT EXISTS (SELECT FROM %s AS u WHERE u.%s = $1 AND u.%s)`, t.users, quoted(username), quoted(active))
 	// One row at least, by which it is known that the tables are still the same: how digests are made, above all.
 	t.lookup = fmt.Sprintf(`SELECT w.same, coalesce(r.digest, ''), coalesce(r.token_key, ''), r.expiry, coalesce(r.username, ''), coalesce(r.active, false)
 		FROM (SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = %d AND attname = 'token_key' AND format_type(atttypid, atttypmod) = %s)%s%s AS same) AS w
