@@ -82,8 +82,14 @@ func TestWhoMayNotLogInToTheSiteHasNoTokensFromBefore(t *testing.T) {
 	wants("deactivated", verify.UserDisabled)
 	f.Exec(`UPDATE users_user SET is_active = true`)
 	wants("active again", verify.OK)
-	if f.knox.users.Store(0); f.says(t, before) != verify.OK || f.says(t, before) != verify.OK || f.knox.users.Load() > 1 {
-		t.Errorf("the site was asked %d times for one user", f.knox.users.Load())
+	f.knox.users.Store(0)
+	for range 2 {
+		if got := f.says(t, before); got != verify.OK {
+			t.Error(got)
+		}
+	}
+	if asked := f.knox.users.Load(); asked > 1 {
+		t.Errorf("the site was asked %d times for one user", asked)
 	}
 	proxy.Cut()
 	for begun := time.Now(); time.Since(begun) < 2*time.Second; {
