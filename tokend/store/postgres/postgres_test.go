@@ -175,6 +175,36 @@ func TestAnUpgradeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 	ends.Wait()
 }
 
+// TestWhoWaitsForAnotherDaemonsUpgradeDoesNotWaitForATable: the time in which a table may be locked does not go on.
+func TestWhoWaitsForAnotherDaemonsUpgradeDoesNotWaitForATable(t *testing.T) {
+	defer postgres.SetUpgradePatience(5 * time.Second)()
+	url, reader := lockedBefore(t, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`, "ACCESS SHARE")
+	var log lines
+	opened := make(chan error, 1)
+	go func() {
+		s, err := postgres.Open(t.Context(), postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	await(t, "the lock to be found", func() bool { return log.count("the upgrade waits for somebody") > 0 })
+	other := connect(t.Context(), url)
+	_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, lock.DefaultLockID)
+	check(err)
+	_, err = reader.Exec(t.Context(), `ROLLBACK`)
+	check(err)
+	time.Sleep(8 * time.Second)
+	_, err = reader.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE`)
+	check(err)
+	check(other.Close(t.Context()))
+	time.Sleep(time.Second)
+	check(reader.Close(t.Context()))
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAnUpgradeEndsAVacuum that the server has begun by itself, as one does that waits for long.
 func TestAnUpgradeEndsAVacuum(t *testing.T) {
 	t.Parallel()

@@ -87,7 +87,7 @@ func (s *Store) upgrade(ctx context.Context) (err error) {
 // long is tried again.
 func (s *Store) up(ctx context.Context, db *sql.DB, writer *goose.Provider) (done int, err error) {
 	var said sync.Once
-	var first time.Time // that this step found it locked
+	var locked time.Duration // how long this step has found a table so
 	for {
 		begun := time.Now()
 		made, err := writer.Up(ctx)
@@ -95,13 +95,14 @@ func (s *Store) up(ctx context.Context, db *sql.DB, writer *goose.Provider) (don
 			made = partly.Applied
 		}
 		done += len(made)
-		if long := time.Since(begun) > upgradePatience/10; len(made) > 0 || long || first.IsZero() { // it waited for another daemon, not for a table
-			first = time.Now()
+		ended := time.Now()
+		if len(made) > 0 {
+			locked = 0
 		}
 		switch {
 		case !isLocked(err) || ctx.Err() != nil:
 			return done, err
-		case time.Since(first) > upgradePatience:
+		case locked > upgradePatience:
 			return done, fmt.Errorf("somebody has had a table locked for %s: see pg_stat_activity, wait until that is over (it may be a backup), and start tokend again: %w", upgradePatience, err)
 		}
 		said.Do(func() {
@@ -113,6 +114,7 @@ func (s *Store) up(ctx context.Context, db *sql.DB, writer *goose.Provider) (don
 		case <-time.After(upgradePause):
 		}
 		endVacuum(ctx, db)
+		locked += min(ended.Sub(begun), 10*upgradeLockTimeout) + time.Since(ended) // for the rest it waited for another daemon
 	}
 }
 
