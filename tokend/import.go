@@ -82,8 +82,10 @@ type imported struct {
 	Expired  int           `json:"expired"`
 	Inactive int           `json:"inactive"` // of users who may not log in
 	Refused  []web.Refused `json:"refused"`
-	Labels   bool          `json:"labels"`  // whether they could be read
-	Created  bool          `json:"created"` // whether that could be
+	Labels   bool          `json:"labels"`               // whether they could be read
+	Unkept   int           `json:"unlabelled"`           // whose label cannot be kept here
+	NoTokens []string      `json:"users_without_tokens"` // of those that were asked for
+	Created  bool          `json:"created"`              // whether that could be
 	grant    string        // by which more of that could be
 	DryRun   bool          `json:"dry_run"`
 }
@@ -94,6 +96,9 @@ func (m importKnox) run(cmd *cobra.Command) error {
 	done, err := m.do(ctx, cmd)
 	if err != nil && ctx.Err() != nil {
 		err = errors.New("interrupted; what was imported is kept, and the same command goes on")
+		if m.dryRun {
+			err = errors.New("interrupted; nothing was imported")
+		}
 	}
 	if errors.Is(err, token.ErrDrift) { // of the site's tables
 		err = errors.New(inFlags.Replace(err.Error()))
@@ -161,7 +166,7 @@ func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported,
 	if err != nil {
 		return nil, err
 	}
-	done = &imported{From: source.String(), Refused: []web.Refused{}, DryRun: m.dryRun}
+	done = &imported{From: source.String(), Refused: []web.Refused{}, DryRun: m.dryRun, NoTokens: slices.Compact(slices.Sorted(slices.Values(append([]string{}, m.users...))))}
 	done.Labels, done.Created, done.grant = source.Readable()
 	bar := newProgress(cmd.ErrOrStderr(), rows)
 	defer bar.end()
@@ -176,6 +181,9 @@ func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported,
 			return done, err
 		}
 		bar.step("importing")
+		if i, asked := slices.BinarySearch(done.NoTokens, r.Owner); asked {
+			done.NoTokens = slices.Delete(done.NoTokens, i, i+1)
+		}
 		if !done.wants(r, source.Now()) {
 			continue
 		}
@@ -234,7 +242,7 @@ func (d *imported) send(ctx context.Context, c *client, tokens []web.Foreign) er
 		return fmt.Errorf("the daemon that is to keep them: %w", err)
 	}
 	d.New, d.Known, d.Expired = d.New+became.New, d.Known+became.Known, d.Expired+became.Expired
-	d.Refused = slices.Concat(d.Refused, became.Refused)
+	d.Refused, d.Unkept = slices.Concat(d.Refused, became.Refused), d.Unkept+became.Unlabelled
 	return nil
 }
 
@@ -255,6 +263,9 @@ func (d *imported) print(cmd *cobra.Command, asJSON bool) error {
 	if d.grant != "" {
 		fmt.Fprintf(errs, "without the right to read them, labels are empty, or tokens seem to be made now; have the table's owner say: %s\n", printable(d.grant))
 	}
+	for _, user := range d.NoTokens {
+		fmt.Fprintf(errs, "there is no token of %s\n", printable(user))
+	}
 	said := "imported"
 	if d.DryRun {
 		said = "would import"
@@ -265,6 +276,7 @@ func (d *imported) print(cmd *cobra.Command, asJSON bool) error {
 		why string
 	}{
 		{d.Known, "kept before"}, {d.Expired, "expired"}, {d.Inactive, "of users who may not log in"}, {len(d.Refused), "that cannot be kept"},
+		{d.Unkept, "without their label, which looks like a token or has a line break"},
 	} {
 		if left.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", left.n, left.why))

@@ -81,7 +81,7 @@ its sockets.`,
 // checkFlags refuses what cobra takes. A flag that was left without its value, as
 // by a variable of the shell that is empty, takes the next one for it: --label
 // --expires=1h would be a label, and a token without an end. Of a flag that is
-// given twice, the first value would be passed over.
+// given twice, the first value would be passed over, unless it takes several.
 func checkFlags(root *cobra.Command, args []string) error {
 	cmd, _, _ := root.Find(args) // what is no command, it says when it is run
 	given := map[string]bool{}
@@ -92,7 +92,7 @@ func checkFlags(root *cobra.Command, args []string) error {
 		if !isFlag || flag == nil || flag.NoOptDefVal != "" {
 			continue
 		}
-		if given[name] {
+		if _, several := flag.Value.(pflag.SliceValue); given[name] && !several {
 			return fmt.Errorf("--%s is given twice: one of the two would be passed over", name)
 		}
 		given[name] = true

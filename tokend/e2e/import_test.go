@@ -4,11 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"tokend/tokend/e2e/knoxtest"
+	"tokend/tokend/e2e/servers"
+	"tokend/tokend/token"
 )
 
 // TestAHundredThousandTokensAreImported, and go on opening iRODS once SODAR is gone; again is no harm.
@@ -96,6 +99,81 @@ func TestAHundredThousandTokensAreImported(t *testing.T) {
 				t.Error("it is revoked, and opens iRODS")
 			}
 		})
+	}
+}
+
+// TestOnlyTheTokensOfSomeUsersAreImported, from tables that have other names, by a role with a password.
+func TestOnlyTheTokensOfSomeUsersAreImported(t *testing.T) {
+	t.Parallel()
+	server, err := servers.StartPostgreSQL("fsync=off")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAtEnd(t, server.Stop)
+	db := knoxtest.New(t, server, "knox-5")
+	db.Exec(`CREATE ROLE ` + servers.WithPassword + ` LOGIN PASSWORD 'open sesame' IN ROLE ` + db.Role)
+	site := newSite(t)
+	start(t, site)
+	secrets := map[string]string{}
+	for _, user := range []string{"alice@ORG", "bob@ORG", "carol"} {
+		secrets[user] = db.Mint(db.User(user)).Reveal()
+	}
+	db.Exec(`ALTER TABLE knox_authtoken RENAME TO tok; ALTER TABLE tok ALTER token_key TYPE varchar(40);
+		ALTER TABLE auth_user RENAME TO accounts; ALTER TABLE accounts RENAME username TO login; ALTER TABLE accounts RENAME is_active TO ok`)
+	write(t, site, "password", "open sesame\n")
+	from := server.URLAs(servers.WithPassword, db.Database())
+	importing := []string{"import", "knox", "--from", from, "--password-file", site.Path("password"), "--token-table", "tok", "--user-table", "accounts",
+		"--username-column", "login", "--active-column", "ok", "--scheme", "5", "--user", "alice@ORG", "--user", "carol", "--user", "nobody"}
+	for _, flag := range []string{"--password-file", "--token-table", "--user-table", "--username-column", "--active-column", "--scheme"} {
+		i := slices.Index(importing, flag)
+		if out, err := site.Run(t.Context(), "", slices.Concat(importing[:i], importing[i+2:])...); err == nil {
+			t.Errorf("without %s: %s", flag, out)
+		}
+	}
+	var done struct {
+		Read, New int
+		None      []string `json:"users_without_tokens"`
+	}
+	if err := json.Unmarshal([]byte(tokend(t, site, "", append(importing, "--json", "--dry-run")...)), &done); err != nil {
+		t.Fatal(err)
+	}
+	if done.New != 2 || done.Read != 2 || !slices.Equal(done.None, []string{"nobody"}) {
+		t.Errorf("got %+v", done)
+	}
+	if said := tokend(t, site, "", importing...); !strings.HasPrefix(said, "imported 2 tokens of 2 tokens from ") {
+		t.Errorf("it says %s", said)
+	}
+	for user, secret := range secrets {
+		if opens(t, site, user, secret) != (user != "bob@ORG") {
+			t.Errorf("that of %s was not to be imported, or was not", user)
+		}
+	}
+}
+
+// TestTokensWithTheSitesPrefixOpen where [knox] prefix names it, beside its database and once they are imported.
+func TestTokensWithTheSitesPrefixOpen(t *testing.T) {
+	t.Parallel()
+	db, site := sodar(t, "knox-5", `prefix = "irods_"`)
+	with, err := token.ParseKnox("irods_"+knoxtest.NewToken().Reveal(), "irods_")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.Keep(with, db.User("alice"), nil)
+	daemon, err := site.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !opens(t, site, "alice", with.Reveal()) || opens(t, site, "alice", with.Reveal()[len("irods_"):]) {
+		t.Error("it does not open iRODS as it is spelled, and only so")
+	}
+	tokend(t, site, "", "import", "knox", "--from", db.URL())
+	if err := daemon.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	reconfigure(t, site, fmt.Sprintf("url = %q\nprefix", db.URL()), "prefix")
+	start(t, site)
+	if !opens(t, site, "alice", with.Reveal()) || opens(t, site, "alice", with.Reveal()[len("irods_"):]) {
+		t.Error("imported, it does not open iRODS as it is spelled, and only so")
 	}
 }
 

@@ -18,6 +18,8 @@ type Imported struct {
 	Known   int       // were kept before, and are unchanged
 	Expired int       // open nothing any more, and are left out
 	Refused []Refusal // cannot be kept
+
+	Unlabelled int // of the new and the known ones, those whose label could not be written here
 }
 
 // Refusal is a token that cannot be kept.
@@ -37,6 +39,7 @@ func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token
 	now := token.Time(m.now())
 	var records []token.Record
 	for _, r := range tokens {
+		label := r.Label
 		if err := adoptable(&r, now); err != nil {
 			result.Refused = append(result.Refused, Refusal{token.RedactName(r.Owner), r.Hint, err.Error()})
 			continue
@@ -44,6 +47,9 @@ func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token
 		if r.StateAt(now, token.Forever) == token.Expired {
 			result.Expired++
 			continue
+		}
+		if r.Label != label {
+			result.Unlabelled++
 		}
 		records = append(records, r)
 	}

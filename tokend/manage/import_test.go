@@ -32,10 +32,11 @@ func TestImportedTokensAreKeptWithWhatIsKnownOfThem(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		same(t, "result", result, manage.Imported{New: 3})
+		same(t, "result", result, manage.Imported{New: 3, Unlabelled: 1})
 	}
-	bare.Label, bare.Created, later.Created = "", now, now
-	for _, want := range []token.Record{whole, bare, later} {
+	kept := bare
+	kept.Label, kept.Created, later.Created = "", now, now
+	for _, want := range []token.Record{whole, kept, later} {
 		got := f.kept(t, want.Digest)
 		want.ID = got.ID
 		same(t, "record", got, want)
@@ -53,7 +54,7 @@ func TestImportedTokensAreKeptWithWhatIsKnownOfThem(t *testing.T) {
 			t.Fatal(err)
 		}
 		again.Refused = nil
-		same(t, "again", again, manage.Imported{Known: 3})
+		same(t, "again", again, manage.Imported{Known: 3, Unlabelled: 1})
 	}
 }
 

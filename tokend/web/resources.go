@@ -73,6 +73,8 @@ type Imported struct {
 	Known   int       `json:"known" doc:"Were kept before"`
 	Expired int       `json:"expired" doc:"Left out"`
 	Refused []Refused `json:"refused"`
+
+	Unlabelled int `json:"unlabelled" doc:"Of the new and the known ones, those whose label could not be written here"`
 }
 
 // Refused is one that cannot be kept.

@@ -17,6 +17,25 @@ func TestSaltedTokensAreRefusedAtTheStart(t *testing.T) {
 	wantWords(t, "salted", err, "its tokens are salted, as Knox 4.1 and older keep them", "upgrade django-rest-knox to 4.2 or later")
 }
 
+// TestOwnersOfAnotherTableAreNotTaken for those of the users that were found, and what the role may not look at is told
+// with its remedy.
+func TestOwnersOfAnotherTableAreNotTaken(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "sodar-1.3")
+	s.Exec(`CREATE TABLE auth_user (LIKE users_user INCLUDING ALL); GRANT SELECT ON auth_user TO ` + s.Role)
+	for what, c := range map[string]struct {
+		tables knox.Tables
+		words  []string
+	}{
+		"the other users": {knox.Tables{Users: "auth_user"}, []string{"the owners in public.tokens_sodarauthtoken are those of public.users_user, and not of public.auth_user: set [knox] user_table"}},
+		"a closed schema": {knox.Tables{Tokens: "closed.tok"}, []string{"the role may not look for the table", `GRANT USAGE ON SCHEMA "closed" TO "` + s.Role}},
+	} {
+		s.Exec(`CREATE SCHEMA IF NOT EXISTS closed; CREATE TABLE IF NOT EXISTS closed.tok (LIKE tokens_sodarauthtoken)`)
+		store := s.open(t, func(cfg *knox.Config) { cfg.Tables = c.tables })
+		wantWords(t, what, store.Err(), c.words...)
+	}
+}
+
 // TestDriftIsSaidAndMends: never is a token taken for wrong, and no restart is needed.
 func TestDriftIsSaidAndMends(t *testing.T) {
 	t.Parallel()
