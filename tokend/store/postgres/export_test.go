@@ -52,6 +52,9 @@ func (s *Store) ChangesInUse() int32 { return s.pool.Stat().AcquiredConns() }
 // SpareIdle is how many spare connections wait to be used.
 func (s *Store) SpareIdle() int32 { return s.spare.Stat().IdleConns() }
 
+// ChangesMade is how many connections were made for changes.
+func (s *Store) ChangesMade() int64 { return s.pool.Stat().NewConnsCount() }
+
 // ErrElsewhere is what is said where the lock is free that is held past the pooler.
 var ErrElsewhere = errElsewhere
 

@@ -228,6 +228,27 @@ func TestAServerThatWasSilentIsUsedAtOnce(t *testing.T) {
 	}
 }
 
+// TestAServerThatWasSilentLongAgoIsUsed as soon as it is needed: the other one takes connections, and hangs up.
+func TestAServerThatWasSilentLongAgoIsUsed(t *testing.T) {
+	t.Parallel()
+	database, first, other := newName(t, "current"), newProxy(t), newProxy(t)
+	first.Hang()
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(database, first, other), Connections: 8})
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	r := mint(t, s)
+	await(t, "a look-up", func() bool { return lookUp(s, r) == nil })
+	first.Heal()
+	time.Sleep(time.Second)
+	other.Cut()
+	for i := range 5 {
+		if err := lookUp(s, r); err != nil {
+			t.Errorf("look-up %d: %v", i, err)
+		}
+	}
+	check(revokeNow(t, s, r))
+}
+
 // TestWhatIsSaidOfAServerThatCannotBeHad, in one line, without the password.
 func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 	proxy := newProxy(t)

@@ -129,9 +129,9 @@ func dial(ctx context.Context, cfg Config) (*Store, error) {
 	for pool, most := range map[**pgxpool.Pool]int{&s.logins: connections / 2, &s.pool: connections - connections/2} {
 		settings := settings.Copy()
 		settings.MaxConns = int32(most) //nolint:gosec // the configuration's limit is far below
+		// A login takes one round trip; who meets a broken connection, or a silent one, asks another one.
+		settings.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 		if pool == &s.logins {
-			// A login takes one round trip; where it meets a broken connection, another one.
-			settings.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 			if s.spare, err = pgxpool.NewWithConfig(ctx, server.Spare(settings)); err != nil {
 				return nil, errors.Join(fmt.Errorf("open the database: %w", err), s.Close())
 			}

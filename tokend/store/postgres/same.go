@@ -138,10 +138,14 @@ func (s *Store) watchPooler(ctx context.Context) {
 func (s *Store) leads(ctx context.Context, pool *pgxpool.Pool, timeout time.Duration) error {
 	err := server.Within(ctx, timeout, func(ctx context.Context) error {
 		_, err := s.prove(ctx, thorough, func(ctx context.Context, lock int64) (free bool, err error) {
-			return renewed(ctx, pool, func(ctx context.Context) (free bool, err error) {
-				err = pool.QueryRow(ctx, tryLock, lock).Scan(&free)
+			free, conn, err := renewed(ctx, pool, func(ctx context.Context, conn *pgxpool.Conn) (free bool, err error) {
+				err = conn.QueryRow(ctx, tryLock, lock).Scan(&free)
 				return free, err
 			})
+			if err == nil {
+				conn.Release()
+			}
+			return free, err
 		})
 		return err
 	})

@@ -111,6 +111,32 @@ func TestSilentConnectionsCostNoChange(t *testing.T) {
 	}
 }
 
+// TestChangesThatWaitForEachOtherTakeNoConnectionForSilent, however long they wait.
+func TestChangesThatWaitForEachOtherTakeNoConnectionForSilent(t *testing.T) {
+	t.Parallel()
+	proxy := newProxy(t)
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(newName(t, "current"), proxy), Connections: 2}) // one for changes
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	mint(t, s)
+	delay(proxy, 50*time.Millisecond)
+	made := s.ChangesMade()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 2 {
+				if err := s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if more := s.ChangesMade() - made; more > 0 {
+		t.Errorf("%d connections were given up for new ones", more)
+	}
+}
+
 // TestSilentConnectionsCostNoLogin: a look-up that gets no answer by the one that it has is answered by a new one.
 func TestSilentConnectionsCostNoLogin(t *testing.T) {
 	t.Parallel()

@@ -188,24 +188,58 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 
 // beginChange begins one.
 func (s *Store) beginChange(ctx context.Context) (pgx.Tx, error) {
-	return renewed(ctx, s.pool, func(ctx context.Context) (pgx.Tx, error) { return s.pool.BeginTx(ctx, changing) })
+	tx, conn, err := renewed(ctx, s.pool, func(ctx context.Context, conn *pgxpool.Conn) (pgx.Tx, error) { return conn.BeginTx(ctx, changing) })
+	if err != nil {
+		return nil, err
+	}
+	return &change{tx, conn}, nil
 }
 
-// renewAfter is how long those who change nothing yet wait for an answer on the connections that there are.
+// change is a transaction that gives its connection back when it ends.
+type change struct {
+	pgx.Tx
+	conn *pgxpool.Conn
+}
+
+func (c *change) Commit(ctx context.Context) error {
+	defer c.conn.Release()
+	return c.Tx.Commit(ctx)
+}
+
+func (c *change) Rollback(ctx context.Context) error {
+	defer c.conn.Release()
+	return c.Tx.Rollback(ctx)
+}
+
+// renewAfter is how long those who change nothing yet wait for an answer on a connection that was there.
 const renewAfter = time.Second
 
-// renewed asks, and once more with new connections in the place of all where there is no answer: what is sent
-// on those that there are may get lost without a word.
-func renewed[T any](ctx context.Context, pool *pgxpool.Pool, ask func(context.Context) (T, error)) (value T, err error) {
-	again := func(ctx context.Context) error {
-		value, err = server.Again(ctx, pool, func() (T, error) { return ask(ctx) })
-		return err
+// renewed asks on one of the pool's connections, which it returns with the answer. If there is none, it asks once
+// more, with new connections in the place of all: what is sent on those that there are may get lost without a
+// word.
+func renewed[T any](ctx context.Context, pool *pgxpool.Pool, ask func(context.Context, *pgxpool.Conn) (T, error)) (value T, conn *pgxpool.Conn, err error) {
+	silent := false
+	within := func(patience time.Duration) (none, error) {
+		if conn, err = pool.Acquire(ctx); err != nil {
+			return none{}, err
+		}
+		err = server.Within(ctx, patience, func(ctx context.Context) error {
+			value, err = ask(ctx, conn)
+			silent = errors.Is(err, context.DeadlineExceeded)
+			return err
+		})
+		if err != nil {
+			conn.Release()
+		}
+		return none{}, err
 	}
-	if err := server.Within(ctx, renewAfter, again); !errors.Is(err, context.DeadlineExceeded) {
-		return value, err
+	for _, patience := range []time.Duration{renewAfter, otherTimeout} {
+		if _, err = server.Again(ctx, pool, func() (none, error) { return within(patience) }); !silent || ctx.Err() != nil {
+			break
+		}
+		pool.Reset()
 	}
-	pool.Reset()
-	return value, again(ctx)
+	return value, conn, err
 }
 
 // unsure marks the error of a commit that the server did not answer.

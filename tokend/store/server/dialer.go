@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// dialer makes connections. A server that is silent is passed over while another one answers, until it answers
-// a question that nobody waits for.
+// dialer makes connections. A server that was silent is asked whether it still is, and passed over if there is no
+// answer soon, while there are connections to another one.
 type dialer struct {
 	mu      sync.Mutex
 	servers map[string]*reached // by address
@@ -17,9 +17,10 @@ type dialer struct {
 
 // reached is how a server was when it was last tried.
 type reached struct {
-	state state
-	since time.Time
-	asked time.Time // whether it is still silent
+	state   state
+	since   time.Time
+	asked   time.Time     // when, whether it is still silent
+	answers chan struct{} // closed when it has answered that
 }
 
 type state int
@@ -30,10 +31,14 @@ const (
 	silent
 )
 
-// askEach is how often a server that is passed over is asked whether it still is silent.
-const askEach = 250 * time.Millisecond
+const (
+	// askEach is how often a server that was silent is asked whether it still is, at most.
+	askEach = 500 * time.Millisecond
+	// askPatience is how long the answer is waited for: a look-up has no time for more.
+	askPatience = 250 * time.Millisecond
+)
 
-var errSilent = errors.New("it was silent a moment ago, and nobody waits for it while another server answers")
+var errSilent = errors.New("it is silent, and is not waited for any longer while there are connections to another server")
 
 func newDialer() *dialer { return &dialer{servers: map[string]*reached{}} }
 
@@ -60,17 +65,26 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	return &link{Conn: conn, note: func(s state) { d.note(address, s, begun) }}, conn.SetDeadline(begun.Add(ConnectTimeout))
 }
 
-// passOver reports whether there is no use in trying the server, and sees to it that it is asked whether there is.
+// passOver reports whether there is no use in trying the server.
 func (d *dialer) passOver(ctx context.Context, network, address string) bool {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	server := d.server(address)
 	if server.state != silent || !d.anyAnswers() {
+		d.mu.Unlock()
 		return false
 	}
 	if time.Since(server.asked) > askEach {
-		server.asked = time.Now()
-		go d.ask(context.WithoutCancel(ctx), network, address)
+		server.asked, server.answers = time.Now(), make(chan struct{})
+		go d.ask(context.WithoutCancel(ctx), network, address, server.answers)
+	}
+	answer, late := server.answers, time.NewTimer(time.Until(server.asked.Add(askPatience)))
+	d.mu.Unlock()
+	defer late.Stop()
+	select {
+	case <-answer:
+		return false
+	case <-late.C:
+	case <-ctx.Done():
 	}
 	return true
 }
@@ -79,7 +93,7 @@ func (d *dialer) passOver(ctx context.Context, network, address string) bool {
 var sslRequest = []byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}
 
 // ask finds out whether the server still is silent.
-func (d *dialer) ask(ctx context.Context, network, address string) {
+func (d *dialer) ask(ctx context.Context, network, address string, answered chan<- struct{}) {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
 	defer cancel()
@@ -102,6 +116,7 @@ func (d *dialer) ask(ctx context.Context, network, address string) {
 	if server := d.server(address); server.state == silent {
 		server.state, server.since = unknown, time.Now()
 	}
+	close(answered)
 }
 
 func timedOut(err error) bool {

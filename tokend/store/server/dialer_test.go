@@ -7,42 +7,54 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
 // TestASilentServerIsPassedOver while there is a connection to another one, and only then.
 func TestASilentServerIsPassedOver(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		asked := func(d *dialer) bool { return d.passOver(t.Context(), "tcp", "127.0.0.1:1") } // where nobody listens
-		for what, c := range map[string]struct {
-			silent, other state
-			want          bool
-		}{
-			"there is one":        {silent, answers, true},
-			"there is none":       {silent, unknown, false},
-			"the other one, too":  {silent, silent, false},
-			"it answers":          {answers, answers, false},
-			"it takes nobody now": {unknown, answers, false},
-		} {
-			d := newDialer()
-			d.note("127.0.0.1:2", c.other, time.Now())
-			d.note("127.0.0.1:1", c.silent, time.Now())
-			if got := asked(d); got != c.want {
+	silentOne := full(t)
+	for what, c := range map[string]struct {
+		state, other state
+		want         bool
+	}{
+		"there is one":        {silent, answers, true},
+		"there is none":       {silent, unknown, false},
+		"the other one, too":  {silent, silent, false},
+		"it answers":          {answers, answers, false},
+		"it takes nobody now": {unknown, answers, false},
+	} {
+		d := newDialer()
+		d.note("other", c.other, time.Now())
+		d.note(silentOne, c.state, time.Now())
+		for range 2 {
+			if got := d.passOver(t.Context(), "tcp", silentOne); got != c.want {
 				t.Errorf("%s: it is passed over: %t", what, got)
 			}
-			synctest.Wait()
-			if asked(d) {
-				t.Errorf("%s: it is passed over, though it was asked", what)
-			}
 		}
-		only := newDialer()
-		only.note("127.0.0.1:1", silent, time.Now())
-		if asked(only) {
-			t.Error("the only one is passed over")
+	}
+	only := newDialer()
+	only.note(silentOne, silent, time.Now())
+	if only.passOver(t.Context(), "tcp", silentOne) {
+		t.Error("the only one is passed over")
+	}
+}
+
+// TestAServerThatWasSilentIsTriedWhenItAnswers, at once, whether it takes connections or not.
+func TestAServerThatWasSilentIsTriedWhenItAnswers(t *testing.T) {
+	t.Parallel()
+	for what, address := range map[string]string{
+		"it answers":     listen(t, func(conn net.Conn) { _, _ = conn.Write([]byte("N")) }),
+		"it hangs up":    listen(t, func(conn net.Conn) { conn.Close() }),
+		"nobody listens": closedPort(t),
+	} {
+		d := newDialer()
+		d.note("other", answers, time.Now())
+		d.note(address, silent, time.Now())
+		if d.passOver(t.Context(), "tcp", address) {
+			t.Errorf("%s: it is passed over", what)
 		}
-	})
+	}
 }
 
 // TestWhatIsOldSaysNothing: a try that began before another one has found the server well.
@@ -56,8 +68,8 @@ func TestWhatIsOldSaysNothing(t *testing.T) {
 		t.Error("it is passed over")
 	}
 	d.note("one", silent, time.Now())
-	if !d.passOver(t.Context(), "tcp", "one") {
-		t.Error("it is not")
+	if got := d.server("one").state; got != silent {
+		t.Errorf("what is new is not noted: it is %d", got)
 	}
 }
 
