@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,6 +28,8 @@ func lastingSession(settings *pgxpool.Config) {
 	// The server ends what nobody waits for any more, also after a daemon's death.
 	settings.ConnConfig.RuntimeParams["statement_timeout"] = server.Milliseconds(otherTimeout)
 	settings.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = server.Milliseconds(2 * otherTimeout)
+	// And what the network has lost, which would else be there for hours. What a pooler has is the pooler's matter.
+	maps.Copy(settings.ConnConfig.RuntimeParams, map[string]string{"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"})
 	// A standby lags behind, and tells nobody of changes.
 	if settings.ConnConfig.ValidateConnect == nil {
 		settings.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
@@ -45,7 +48,11 @@ func anySession(settings *pgxpool.Config) {
 var changing = pgx.TxOptions{BeginQuery: `BEGIN;
 	SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off';
 	SET LOCAL statement_timeout = ` + server.Milliseconds(otherTimeout) + `;
-	SET LOCAL idle_in_transaction_session_timeout = ` + server.Milliseconds(2*otherTimeout)}
+	SET LOCAL idle_in_transaction_session_timeout = ` + server.Milliseconds(changeSilence)}
+
+// changeSilence is how long the server waits for the next word of a change, which has locked what others wait for:
+// where the network has lost it, they must have time left.
+const changeSilence = 2 * time.Second
 
 // connect makes a connection to the server itself, beside the pools'.
 func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {

@@ -129,6 +129,26 @@ func TestChangeThatNeverGotToItsCommitIsNotMade(t *testing.T) {
 	}
 }
 
+// TestWhatTheNetworkHasLostOfAChangeKeepsNoOtherFromItsTime: the server holds what it has locked until it has waited for
+// its next word.
+func TestWhatTheNetworkHasLostOfAChangeKeepsNoOtherFromItsTime(t *testing.T) {
+	t.Parallel()
+	database, proxy := newName(t, "current"), newProxy(t)
+	s, other := open(t, urlBy(database, proxy)), open(t, server.URL(database))
+	there := lost(t, proxy, true, "INSERT INTO events")
+	var begun sync.WaitGroup
+	begun.Go(func() {
+		if err := s.Mint(context.Background(), newRecord(), token.Quota{}, token.Event{At: created}); err == nil {
+			t.Error("what was lost is acknowledged")
+		}
+	})
+	<-there
+	if err := other.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}); err != nil {
+		t.Error(err)
+	}
+	begun.Wait()
+}
+
 // TestRefusalIsNotHeldUp by a rollback that nobody answers.
 func TestRefusalIsNotHeldUp(t *testing.T) {
 	database, proxy := newName(t, "current"), newProxy(t)

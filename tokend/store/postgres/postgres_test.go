@@ -177,7 +177,7 @@ func TestAnUpgradeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 
 // TestWhoWaitsForAnotherDaemonsUpgradeDoesNotWaitForATable: the time in which a table may be locked does not go on.
 func TestWhoWaitsForAnotherDaemonsUpgradeDoesNotWaitForATable(t *testing.T) {
-	defer postgres.SetUpgradePatience(5 * time.Second)()
+	defer postgres.SetUpgradePatience(6 * time.Second)()
 	url, reader := lockedBefore(t, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`, "ACCESS SHARE")
 	var log lines
 	opened := make(chan error, 1)
@@ -194,11 +194,11 @@ func TestWhoWaitsForAnotherDaemonsUpgradeDoesNotWaitForATable(t *testing.T) {
 	check(err)
 	_, err = reader.Exec(t.Context(), `ROLLBACK`)
 	check(err)
-	time.Sleep(8 * time.Second)
+	time.Sleep(9 * time.Second)
 	_, err = reader.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE`)
 	check(err)
 	check(other.Close(t.Context()))
-	time.Sleep(time.Second)
+	time.Sleep(2 * time.Second) // in which it finds the table locked more than once
 	check(reader.Close(t.Context()))
 	if err := <-opened; err != nil {
 		t.Error(err)

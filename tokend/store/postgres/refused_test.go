@@ -62,9 +62,9 @@ func TestEachChangeIsRefusedWhereNothingAnswersPastThePooler(t *testing.T) {
 // TestARefusalNamesItsRemedyOnce: what is wrong past the pooler is not said of the way through it, too.
 func TestARefusalNamesItsRemedyOnce(t *testing.T) {
 	t.Parallel()
-	const remedy = "does sslrootcert in [store] url"
+	const remedy = "does sslrootcert in [store] direct_url name"
 	said := postgres.Unproved(errors.New("server refused TLS connection")).Error() // the driver's words
-	if n := strings.Count(said, remedy); n != 1 {
+	if n := strings.Count(said, remedy); n != 1 || strings.Contains(said, "[store] url") {
 		t.Errorf("it is named %d times: %s", n, said)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store/postgres"
 	"tokend/tokend/token"
 )
@@ -96,6 +97,21 @@ func TestServerEndsWhatNobodyWaitsForAnyMore(t *testing.T) {
 func TestSessionsEndByThemselves(t *testing.T) {
 	s := open(t, newDatabase(t, "current"))
 	for name, want := range map[string]string{"statement_timeout": "5s", "idle_in_transaction_session_timeout": "10s"} {
+		logins, changes, watch, err := s.SessionSettings(t.Context(), name)
+		if err != nil || logins != want || changes != want || watch != want {
+			t.Errorf("%s: %q for logins, %q for changes, %q to watch, %v, want %s", name, logins, changes, watch, err, want)
+		}
+	}
+}
+
+// TestSessionsThatTheNetworkHasLostEnd within a minute, and do not take the room of others for hours.
+func TestSessionsThatTheNetworkHasLostEnd(t *testing.T) {
+	t.Parallel()
+	own, err := servers.StartPostgreSQLWithTLS("fsync=off")
+	check(err)
+	t.Cleanup(func() { check(own.Stop()) })
+	s := open(t, "postgres://tokend@127.0.0.1:"+own.Port()+"/postgres?sslmode=require")
+	for name, want := range map[string]string{"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"} {
 		logins, changes, watch, err := s.SessionSettings(t.Context(), name)
 		if err != nil || logins != want || changes != want || watch != want {
 			t.Errorf("%s: %q for logins, %q for changes, %q to watch, %v, want %s", name, logins, changes, watch, err, want)

@@ -219,9 +219,9 @@ const renewAfter = time.Second
 // word.
 func renewed[T any](ctx context.Context, pool *pgxpool.Pool, ask func(context.Context, *pgxpool.Conn) (T, error)) (value T, conn *pgxpool.Conn, err error) {
 	silent := false
-	within := func(patience time.Duration) (none, error) {
+	once := func(patience time.Duration) (T, error) {
 		if conn, err = pool.Acquire(ctx); err != nil {
-			return none{}, err
+			return value, err
 		}
 		err = server.Within(ctx, patience, func(ctx context.Context) error {
 			value, err = ask(ctx, conn)
@@ -231,10 +231,10 @@ func renewed[T any](ctx context.Context, pool *pgxpool.Pool, ask func(context.Co
 		if err != nil {
 			conn.Release()
 		}
-		return none{}, err
+		return value, err
 	}
 	for _, patience := range []time.Duration{renewAfter, otherTimeout} {
-		if _, err = server.Again(ctx, pool, func() (none, error) { return within(patience) }); !silent || ctx.Err() != nil {
+		if value, err = server.Again(ctx, pool, func() (T, error) { return once(patience) }); !silent || ctx.Err() != nil {
 			break
 		}
 		pool.Reset()

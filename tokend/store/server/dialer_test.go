@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,6 +38,54 @@ func TestASilentServerIsPassedOver(t *testing.T) {
 	only.note(silentOne, silent, time.Now())
 	if only.passOver(t.Context(), "tcp", silentOne) {
 		t.Error("the only one is passed over")
+	}
+}
+
+// TestASilentServerIsAskedNowAndThen, not by each who wants a connection, and not for one alone.
+func TestASilentServerIsAskedNowAndThen(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	address := listen(t, func(net.Conn) { asked.Add(1) })
+	d := newDialer()
+	d.note("other", answers, time.Now())
+	d.note(address, silent, time.Now())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 10 {
+		if !d.passOver(ctx, "tcp", address) {
+			t.Error("it is not passed over")
+		}
+	}
+	if !d.passOver(t.Context(), "tcp", address) {
+		t.Error("it is not passed over by one who waits")
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("it was asked %d times", n)
+	}
+}
+
+// TestAServerThatIsConnectedToMeanwhileIsNoLessKnown: the answer to the question comes later.
+func TestAServerThatIsConnectedToMeanwhileIsNoLessKnown(t *testing.T) {
+	t.Parallel()
+	asked, answer := make(chan struct{}), make(chan struct{})
+	address := listen(t, func(conn net.Conn) {
+		close(asked)
+		<-answer
+		_, _ = conn.Write([]byte("N"))
+	})
+	d := newDialer()
+	d.note("other", answers, time.Now())
+	d.note(address, silent, time.Now())
+	passed := make(chan bool)
+	go func() { passed <- d.passOver(t.Context(), "tcp", address) }()
+	<-asked
+	d.note(address, answers, time.Now())
+	close(answer)
+	if <-passed {
+		t.Error("it is passed over")
+	}
+	if got := d.server(address).state; got != answers {
+		t.Errorf("it is %d", got)
 	}
 }
 

@@ -57,10 +57,10 @@ func Explain(names Names, err error) error {
 	if err != nil && strings.Contains(err.Error(), "\n") {
 		err = lineError{err}
 	}
-	if errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection) {
-		return fmt.Errorf("%w: no server of %s is the primary now, and a standby lags behind; promote one, or name the primary, or all of them and target_session_attrs=read-write: %w", store.ErrUnwritable, where, err)
-	}
 	answered := errors.As(err, &e)
+	if !answered && (errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection)) {
+		return fmt.Errorf("no server of %s takes changes now: those that answer are standbys, which lag behind; see first why the primary does not answer, and promote a standby only when it surely has ended (or name all of them, and target_session_attrs=read-write): %w", where, unwritable{err})
+	}
 	if Broken(err) && (!answered || e.Code == adminShutdown || e.Code == crashShutdown) {
 		return fmt.Errorf("the connection to PostgreSQL, or to the pooler before it, was ended meanwhile; is it being restarted? Try again: %w", err)
 	}
@@ -104,7 +104,7 @@ func Explain(names Names, err error) error {
 		}
 		return fmt.Errorf("the pooler that %s leads to refuses, or has lost the server: does it have this database, the password of now in its list of users, and room for more clients (max_client_conn), and is PostgreSQL running behind it?: %w", where, err)
 	case readOnly:
-		return fmt.Errorf("%w: the server takes no changes, because it is a standby or read-only; name the primary in %s (target_session_attrs=read-write finds it among several): %w", store.ErrUnwritable, where, err)
+		return fmt.Errorf("the server takes no changes, because it is a standby or read-only; name the primary in %s (target_session_attrs=read-write finds it among several): %w", where, unwritable{err})
 	case diskFull:
 		return fmt.Errorf("%w: the server's disk is full; free some space: %w", store.ErrUnwritable, err)
 	case noTable:
@@ -116,6 +116,11 @@ func Explain(names Names, err error) error {
 	}
 	return err
 }
+
+// unwritable is an error that is store.ErrUnwritable, too, and says why itself: who only reads is told the same.
+type unwritable struct{ error }
+
+func (e unwritable) Unwrap() []error { return []error{e.error, store.ErrUnwritable} }
 
 // ErrPooler says what cannot be listened through: changes would not be heard of, and what
 // one statement prepares the next may not find.
