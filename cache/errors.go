@@ -49,6 +49,8 @@ func explain(err error) error {
 		remedy = "Redis hung up; is it being restarted, does it want TLS (rediss:// in [cache] url), or a certificate (cert_file), or is it in protected mode, where its user \"default\" needs no password?"
 	case isFull(err):
 		return fmt.Errorf("%w: %w", errFull, err)
+	case isTimeout(err) && ofSentinels:
+		remedy = "too few Sentinels answer; are they running where [cache] url says, does a firewall let this machine through, and do they speak TLS if the url says so?"
 	case isTimeout(err):
 		remedy = "Redis does not answer in time (50 ms, where a login waits); is it slow or far (redis-cli --latency), is it running where [cache] url says, does a firewall let this machine through, and does it speak TLS if the url says so?"
 	case isNoName(err):

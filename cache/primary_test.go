@@ -57,6 +57,29 @@ func TestTheAddressIsAskedForAfterTheEpoch(t *testing.T) {
 	}
 }
 
+// TestANewPrimaryIsBelievedWhenAllHadTimeForIt: another daemon may put up there a moment later what this one must not
+// overlook.
+func TestANewPrimaryIsBelievedWhenAllHadTimeForIt(t *testing.T) {
+	t.Parallel()
+	one, two := startServer(t), startServer(t)
+	var tookOver atomic.Bool
+	sentinel := turncoat(t, func(string) map[string]string {
+		if tookOver.Load() {
+			return told(two.Addr(), 2)
+		}
+		return told(one.Addr(), 1)
+	}, false)
+	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: []string{sentinel}, Sentinel: "name"}, Keys: keys})
+	eventually(t, "it is used", r.Used)
+	changed := time.Now()
+	tookOver.Store(true)
+	eventually(t, "it is off", func() bool { return !r.Used() })
+	eventually(t, "it is used again", r.Used)
+	if after := time.Since(changed); after < time.Second {
+		t.Errorf("it is believed after %s", after)
+	}
+}
+
 // TestOfOneEpochAllTakeTheSameServer, in whatever order they ask.
 func TestOfOneEpochAllTakeTheSameServer(t *testing.T) {
 	t.Parallel()

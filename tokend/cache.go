@@ -108,7 +108,7 @@ func (n *node) rotateKey(ctx context.Context, event token.Event) error {
 	// Only who hears of changes takes keys over, so that nobody goes back to older ones.
 	for begun := time.Now(); n.newestKey.Load() < newest; {
 		if time.Since(begun) > postgres.Deaf {
-			return errors.New("the key is replaced, and this daemon goes by the one before until it hears of that, which it should have by now: see the log")
+			return errors.New("the key is replaced, and this daemon goes by the one before until it hears of that, as it does by itself when /readyz says ready; there is no need to replace it again")
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
