@@ -91,6 +91,16 @@ func TestWhoMayNotLogInToTheSiteHasNoTokensFromBefore(t *testing.T) {
 	if asked := f.knox.users.Load(); asked > 1 {
 		t.Errorf("the site was asked %d times for one user", asked)
 	}
+	f.knox.users.Store(0)
+	proxy.Hang()
+	for range 10 {
+		f.says(t, before)
+	}
+	if asked := f.knox.users.Load(); asked > 4 { // three, and one that was under way
+		t.Errorf("while the site hangs, it was asked %d times", asked)
+	}
+	proxy.Heal()
+	wants("it answers", verify.OK)
 	proxy.Cut()
 	for begun := time.Now(); time.Since(begun) < 2*time.Second; {
 		if got := f.says(t, before); got != verify.OK {

@@ -225,9 +225,11 @@ func (r *reader) mayLogIn(ctx context.Context, name string, answers bool) (bool,
 		return seen.may, nil
 	}
 	err := errNotAsked
-	if answers {
+	if answers && r.breaker.err() == nil {
 		var may bool
-		if may, err = r.knox.MayLogIn(ctx, name); err == nil {
+		may, err = r.knox.MayLogIn(ctx, name)
+		r.breaker.note(ctx, now, err)
+		if err == nil {
 			r.see(name, userSeen{may, now})
 			return may, nil
 		}
