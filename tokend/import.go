@@ -86,7 +86,7 @@ type imported struct {
 	Unkept   int           `json:"unlabelled"`           // whose label cannot be kept here
 	NoTokens []string      `json:"users_without_tokens"` // of those that were asked for
 	Created  bool          `json:"created"`              // whether that could be
-	grant    string        // by which more of that could be
+	Grant    string        `json:"grant,omitempty"`      // by which more of that could be
 	DryRun   bool          `json:"dry_run"`
 }
 
@@ -167,7 +167,7 @@ func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported,
 		return nil, err
 	}
 	done = &imported{From: source.String(), Refused: []web.Refused{}, DryRun: m.dryRun, NoTokens: slices.Compact(slices.Sorted(slices.Values(append([]string{}, m.users...))))}
-	done.Labels, done.Created, done.grant = source.Readable()
+	done.Labels, done.Created, done.Grant = source.Readable()
 	bar := newProgress(cmd.ErrOrStderr(), rows)
 	defer bar.end()
 	var some []web.Foreign
@@ -260,8 +260,8 @@ func (d *imported) print(cmd *cobra.Command, asJSON bool) error {
 	if more := len(d.Refused) - mostTold; more > 0 {
 		fmt.Fprintf(errs, "and %s more; --json tells of all\n", count(int64(more), "token", "tokens"))
 	}
-	if d.grant != "" {
-		fmt.Fprintf(errs, "without the right to read them, labels are empty, or tokens seem to be made now; have the table's owner say: %s\n", printable(d.grant))
+	if d.Grant != "" {
+		fmt.Fprintf(errs, "without the right to read them, labels are empty, or tokens seem to be made now; have the table's owner say: %s\n", printable(d.Grant))
 	}
 	for _, user := range d.NoTokens {
 		fmt.Fprintf(errs, "there is no token of %s\n", printable(user))

@@ -156,3 +156,23 @@ func TestWhatCannotBeRevokedIsSaid(t *testing.T) {
 	same(t, "alice's token", f.kept(t, secret.Digest()).Revoked, time.Time{})
 	same(t, "forgotten", f.forgotten, []token.Digest{})
 }
+
+// TestAFoundTokenThatWasImportedIsRevoked, of either Knox.
+func TestAFoundTokenThatWasImportedIsRevoked(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	for _, scheme := range []token.Scheme{token.Knox4, token.Knox5} {
+		secret, err := token.ParseKnox(strings.Repeat("0123456789abcdef", 4), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := foreign("alice", scheme)
+		r.Digest, _ = secret.Digest(scheme)
+		if _, err := f.Import(t.Context(), actor, "SODAR", []token.Record{r}, false); err != nil {
+			t.Fatal(err)
+		}
+		ended, err := f.RevokeFound(t.Context(), actor, secret.Reveal())
+		if err != nil || ended.Digest != r.Digest || f.kept(t, r.Digest).Revoked.IsZero() {
+			t.Errorf("%s: %+v, %v", scheme, ended, err)
+		}
+	}
+}

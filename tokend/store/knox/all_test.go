@@ -26,16 +26,21 @@ func TestReadingAllEndsWhereTheSiteIsSilent(t *testing.T) {
 	store := s.open(t, func(c *knox.Config) {
 		c.URL = "postgres://" + s.Role + "@" + proxy.Addr() + "/" + s.Database() + "?sslmode=disable"
 	})
-	read := 0
-	for _, err = range store.All(t.Context(), nil) {
-		if err != nil {
-			break
+	all := func(atFirst func()) (read int, err error) {
+		for _, err = range store.All(t.Context(), nil) {
+			if err != nil {
+				return read, err
+			}
+			if read++; read == 1 {
+				atFirst()
+			}
 		}
-		if read++; read == 1 {
-			proxy.Lose()
-			time.Sleep(2 * time.Second)
-		}
+		return read, nil
 	}
+	if read, err := all(func() { time.Sleep(2 * time.Second) }); err != nil || read != tokens {
+		t.Errorf("by one who takes their time, %d were read, %v", read, err)
+	}
+	read, err := all(proxy.Lose)
 	if err == nil || !strings.Contains(err.Error(), "has said nothing for a minute; does it hang") || read == 0 || read == tokens {
 		t.Errorf("after %d tokens: %v", read, err)
 	}

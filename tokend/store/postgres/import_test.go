@@ -52,6 +52,7 @@ func someRows() rows {
 		record := newRecord()
 		record.ID, record.Owner, record.Label = fmt.Sprint("t", i), r.users[i%3].Name, label
 		record.Created = created.Add(time.Duration(i) * time.Microsecond)
+		record.Scheme = []token.Scheme{token.Own, token.Knox4, token.Knox5, token.Own}[i]
 		switch i {
 		case 1:
 			record.Expires = created.Add(-time.Microsecond)

@@ -89,6 +89,13 @@ func TestSourceTellsAllInOrder(t *testing.T) {
 		check(s.Mint(t.Context(), r, token.Quota{}, created))
 		want = append(want, r)
 	}
+	for _, scheme := range []token.Scheme{token.Knox4, token.Knox5} { // imported ones
+		r := newRecord()
+		r.Scheme = scheme
+		_, err := s.Adopt(t.Context(), []token.Record{r}, token.Event{At: now, Action: token.TokenImported})
+		check(err)
+		want = append(want, r)
+	}
 	_, err := s.Revoke(t.Context(), token.Selection{ID: want[0].ID}, now.Add(time.Microsecond), revoked)
 	check(err)
 	want[0].Revoked = now.Add(time.Microsecond)
@@ -107,7 +114,7 @@ func TestSourceTellsAllInOrder(t *testing.T) {
 	if diff := cmp.Diff(want, records); diff != "" {
 		t.Errorf("tokens (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(trail, events); diff != "" || len(events) != 6 {
+	if diff := cmp.Diff(trail, events); diff != "" || len(events) != 8 {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
