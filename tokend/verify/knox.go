@@ -219,19 +219,22 @@ func (r *reader) mayLogIn(ctx context.Context, name string, answers bool) (bool,
 	r.mu.Lock()
 	seen, known := r.users[name]
 	r.mu.Unlock()
-	ages, now := r.ages(), time.Now()
-	age := now.Sub(seen.read)
+	ages, age := r.ages(), time.Since(seen.read)
 	if known && age < ages.fresh {
 		return seen.may, nil
 	}
 	err := errNotAsked
-	if answers && r.breaker.err() == nil {
-		var may bool
-		may, err = r.knox.MayLogIn(ctx, name)
-		r.breaker.note(ctx, now, err)
+	if answers {
+		err = r.breaker.wait(ctx, func() {
+			ctx, cancel := ofItsOwn(ctx)
+			defer cancel()
+			_, _ = r.askUser(ctx, name)
+		})
 		if err == nil {
-			r.see(name, userSeen{may, now})
-			return may, nil
+			var may bool
+			if may, err = r.askUser(ctx, name); err == nil {
+				return may, nil
+			}
 		}
 	}
 	if known && age < ages.most && !errors.Is(err, token.ErrDrift) {
@@ -243,11 +246,21 @@ func (r *reader) mayLogIn(ctx context.Context, name string, answers bool) (bool,
 // errNotAsked is why nobody knows it of a user.
 var errNotAsked = errors.New("the database of Knox does not answer, and has not said lately whether the owner may log in")
 
-func (r *reader) see(name string, seen userSeen) {
+// askUser asks the site, and takes notice of whether it answers.
+func (r *reader) askUser(ctx context.Context, name string) (may bool, err error) {
+	begun := time.Now()
+	may, err = r.knox.MayLogIn(ctx, name)
+	if err == nil || ctx.Err() == nil { // that nobody waits any more says nothing
+		r.breaker.note(ctx, begun, err)
+	}
+	if err != nil {
+		return false, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.users) >= mostInUse {
 		clear(r.users)
 	}
-	r.users[name] = seen
+	r.users[name] = userSeen{may, begun}
+	return may, nil
 }
