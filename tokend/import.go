@@ -45,7 +45,8 @@ are only read.
 
 It may be done again: what is kept already stays as it is, also what was revoked
 meanwhile. Left out, and counted, are tokens that have expired, those of users who
-may not log in, and those whose owner's name no iRODS user can have. Labels, and when
+may not log in, and those whose owner's name no iRODS user can have; labels that look
+like a token or have a line break are left out. Labels, and when
 tokens were made, are copied where the role may read them (GRANT SELECT of created and
 sodar_label).
 
@@ -105,6 +106,9 @@ func (m importKnox) run(cmd *cobra.Command) error {
 	}
 	if done == nil {
 		return err
+	}
+	if err != nil { // others may have some that were not read
+		done.NoTokens = []string{}
 	}
 	return errors.Join(done.print(cmd, m.asJSON), err)
 }
@@ -166,7 +170,7 @@ func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported,
 	if err != nil {
 		return nil, err
 	}
-	done = &imported{From: source.String(), Refused: []web.Refused{}, DryRun: m.dryRun, NoTokens: slices.Compact(slices.Sorted(slices.Values(append([]string{}, m.users...))))}
+	done = &imported{From: source.String(), Refused: []web.Refused{}, DryRun: m.dryRun, NoTokens: slices.Compact(slices.AppendSeq([]string{}, slices.Values(slices.Sorted(slices.Values(m.users)))))}
 	done.Labels, done.Created, done.Grant = source.Readable()
 	bar := newProgress(cmd.ErrOrStderr(), rows)
 	defer bar.end()
@@ -242,7 +246,7 @@ func (d *imported) send(ctx context.Context, c *client, tokens []web.Foreign) er
 		return fmt.Errorf("the daemon that is to keep them: %w", err)
 	}
 	d.New, d.Known, d.Expired = d.New+became.New, d.Known+became.Known, d.Expired+became.Expired
-	d.Refused, d.Unkept = slices.Concat(d.Refused, became.Refused), d.Unkept+became.Unlabelled
+	d.Refused, d.Unkept = append(d.Refused, became.Refused...), d.Unkept+became.Unlabelled
 	return nil
 }
 
