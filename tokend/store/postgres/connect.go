@@ -29,7 +29,10 @@ func lastingSession(settings *pgxpool.Config) {
 	settings.ConnConfig.RuntimeParams["statement_timeout"] = server.Milliseconds(otherTimeout)
 	settings.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = server.Milliseconds(2 * otherTimeout)
 	// And what the network has lost, which would else be there for hours. What a pooler has is the pooler's matter.
-	maps.Copy(settings.ConnConfig.RuntimeParams, map[string]string{"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"})
+	maps.Copy(settings.ConnConfig.RuntimeParams, map[string]string{
+		"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3",
+		"tcp_user_timeout": "60000", // where it has said something that nobody takes
+	})
 	// A standby lags behind, and tells nobody of changes.
 	if settings.ConnConfig.ValidateConnect == nil {
 		settings.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
@@ -51,13 +54,16 @@ var changing = pgx.TxOptions{BeginQuery: `BEGIN;
 	SET LOCAL idle_in_transaction_session_timeout = ` + server.Milliseconds(changeSilence)}
 
 // changeSilence is how long the server waits for the next word of a change, which has locked what others wait for:
-// where the network has lost it, they must have time left.
-const changeSilence = 2 * time.Second
+// where the network has lost it, and others behind it, they must have time left.
+const changeSilence = time.Second
+
+// connectTimeout is for all servers of the URL, and all addresses of each, with TLS and without.
+const connectTimeout = 20 * time.Second
 
 // connect makes a connection to the server itself, beside the pools'.
 func (s *Store) connect(ctx context.Context) (conn *pgx.Conn, err error) {
 	settings := s.direct.Copy()
-	err = server.Within(ctx, otherTimeout+server.ConnectTimeout*time.Duration(len(settings.ConnConfig.Fallbacks)), func(ctx context.Context) error {
+	err = server.Within(ctx, connectTimeout, func(ctx context.Context) error {
 		if err := settings.BeforeConnect(ctx, settings.ConnConfig); err != nil {
 			return err
 		}

@@ -202,8 +202,9 @@ func TestOfALongTrailOnlyTheEndIsRead(t *testing.T) {
 func TestAServersClockThatWasAheadIsForgotten(t *testing.T) {
 	t.Parallel()
 	s := open(t, newDatabase(t, "current"))
-	s.SetSince(s.Now().Add(time.Hour))
 	told(t, s)
+	await(t, "the first answer", s.Hears)
+	s.SetSince(s.Now().Add(time.Hour))
 	await(t, "the clock to be noticed", func() bool { return !s.Since().After(s.Now()) })
 }
 

@@ -129,6 +129,49 @@ func TestChangeThatNeverGotToItsCommitIsNotMade(t *testing.T) {
 	}
 }
 
+// TestAChangeIsMadeWhereTheServerAnswersInItsTime, however many connections are tried meanwhile.
+func TestAChangeIsMadeWhereTheServerAnswersInItsTime(t *testing.T) {
+	t.Parallel()
+	database, proxy := newName(t, "current"), newProxy(t)
+	s := open(t, urlBy(database, proxy))
+	mint(t, s)
+	proxy.Hang()
+	made := make(chan error, 1)
+	go func() { made <- s.Mint(context.Background(), newRecord(), token.Quota{}, token.Event{At: created}) }()
+	time.Sleep(3500 * time.Millisecond)
+	proxy.Heal()
+	if err := <-made; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAChangeOfWhichTheServerHeardNothingIsNotMade, and that is said, and not left open.
+func TestAChangeOfWhichTheServerHeardNothingIsNotMade(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{"INSERT INTO events", "commit"} {
+		database, proxy := newName(t, "current"), newProxy(t)
+		s := open(t, urlBy(database, proxy))
+		proxy.Delay(func(fromClient bool, chunk []byte) time.Duration {
+			if fromClient && bytes.Contains(chunk, []byte(words)) {
+				return 1500 * time.Millisecond // as if the daemon was stopped
+			}
+			return 0
+		})
+		r := newRecord()
+		err := s.Mint(t.Context(), r, token.Quota{}, token.Event{At: created})
+		if err == nil || errors.Is(err, token.ErrUnsure) || !strings.Contains(err.Error(), "heard nothing of it for a second, and nothing was done") {
+			t.Errorf("%s: %v", words, err)
+		}
+		if _, isNow := errors.AsType[token.NotNowError](err); !isNow {
+			t.Errorf("%s: it is no matter of now: %v", words, err)
+		}
+		proxy.Delay(nil)
+		if _, err := s.Lookup(t.Context(), r.Digest); !errors.Is(err, token.ErrNotFound) {
+			t.Errorf("%s: looked up: %v", words, err)
+		}
+	}
+}
+
 // TestWhatTheNetworkHasLostOfAChangeKeepsNoOtherFromItsTime: the server holds what it has locked until it has waited for
 // its next word.
 func TestWhatTheNetworkHasLostOfAChangeKeepsNoOtherFromItsTime(t *testing.T) {

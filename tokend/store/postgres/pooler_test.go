@@ -188,7 +188,7 @@ func TestChangeThroughAPoolerIsOnDiskAndEnds(t *testing.T) {
 	run(t.Context(), server.URL("postgres"), `ALTER DATABASE `+database+` SET synchronous_commit = off`)
 	s := openPooled(t, newPooler(t, server), server, database)
 	for name, want := range map[string]string{
-		"synchronous_commit": "on", "statement_timeout": "5s", "idle_in_transaction_session_timeout": "2s",
+		"synchronous_commit": "on", "statement_timeout": "5s", "idle_in_transaction_session_timeout": "1s",
 	} {
 		if got, err := s.Setting(t.Context(), name); err != nil || got != want {
 			t.Errorf("%s: got %q, %v, want %s", name, got, err, want)
@@ -228,7 +228,7 @@ func TestChangeThatNobodyWaitsForIsCanceledThroughThePooler(t *testing.T) {
 func TestAPoolerIsNotTakenForTheServer(t *testing.T) {
 	lenient := func(mode string) *servers.PgBouncer {
 		pooler, err := servers.StartPgBouncer(server, "pool_mode = "+mode,
-			"ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count")
+			"ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count,tcp_user_timeout")
 		check(err)
 		t.Cleanup(func() { check(pooler.Stop()) })
 		return pooler
@@ -253,7 +253,7 @@ func TestAPoolerIsNotTakenForTheServer(t *testing.T) {
 
 // TestAPoolerInTheServersPlaceIsNotListenedTo: here it is the second address of the URL.
 func TestAPoolerInTheServersPlaceIsNotListenedTo(t *testing.T) {
-	pooler, err := servers.StartPgBouncer(server, "ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count")
+	pooler, err := servers.StartPgBouncer(server, "ignore_startup_parameters = statement_timeout,lock_timeout,idle_in_transaction_session_timeout,tcp_keepalives_idle,tcp_keepalives_interval,tcp_keepalives_count,tcp_user_timeout")
 	check(err)
 	t.Cleanup(func() { check(pooler.Stop()) })
 	database, proxy := newName(t, "current"), newProxy(t)

@@ -111,7 +111,7 @@ func TestSessionsThatTheNetworkHasLostEnd(t *testing.T) {
 	check(err)
 	t.Cleanup(func() { check(own.Stop()) })
 	s := open(t, "postgres://tokend@127.0.0.1:"+own.Port()+"/postgres?sslmode=require")
-	for name, want := range map[string]string{"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"} {
+	for name, want := range map[string]string{"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3", "tcp_user_timeout": "60000"} {
 		logins, changes, watch, err := s.SessionSettings(t.Context(), name)
 		if err != nil || logins != want || changes != want || watch != want {
 			t.Errorf("%s: %q for logins, %q for changes, %q to watch, %v, want %s", name, logins, changes, watch, err, want)

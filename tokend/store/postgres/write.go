@@ -220,7 +220,11 @@ const renewAfter = time.Second
 func renewed[T any](ctx context.Context, pool *pgxpool.Pool, ask func(context.Context, *pgxpool.Conn) (T, error)) (value T, conn *pgxpool.Conn, err error) {
 	silent := false
 	once := func(patience time.Duration) (T, error) {
-		if conn, err = pool.Acquire(ctx); err != nil {
+		conn, err = pool.Acquire(ctx)
+		for server.TimedOut(err) && ctx.Err() == nil { // the server may answer within this one's time
+			conn, err = pool.Acquire(ctx)
+		}
+		if err != nil {
 			return value, err
 		}
 		err = server.Within(ctx, patience, func(ctx context.Context) error {
@@ -245,7 +249,7 @@ func renewed[T any](ctx context.Context, pool *pgxpool.Pool, ask func(context.Co
 // unsure marks the error of a commit that the server did not answer.
 func unsure(err error) error {
 	var answered *pgconn.PgError
-	if err == nil || errors.As(err, &answered) && !server.Broken(err) {
+	if err == nil || server.Ended(err) || errors.As(err, &answered) && !server.Broken(err) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", token.ErrUnsure, err)

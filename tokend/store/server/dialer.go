@@ -32,8 +32,9 @@ const (
 )
 
 const (
-	// askEach is how often a server that was silent is asked whether it still is, at most.
-	askEach = 500 * time.Millisecond
+	// askEach is how often a server that was silent is asked whether it still is, at most: not twice in a look-up's
+	// time, which may try each address twice.
+	askEach = time.Second
 	// askPatience is how long the answer is waited for: a look-up has no time for more.
 	askPatience = 250 * time.Millisecond
 )
@@ -53,7 +54,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	switch {
-	case timedOut(err):
+	case TimedOut(err):
 		d.note(address, silent, begun)
 	case err != nil:
 		d.note(address, unknown, begun)
@@ -108,7 +109,7 @@ func (d *dialer) ask(ctx context.Context, network, address string, answered chan
 	if err == nil {
 		_, err = conn.Read(make([]byte, 1))
 	}
-	if timedOut(err) {
+	if TimedOut(err) {
 		return
 	}
 	d.mu.Lock()
@@ -119,7 +120,8 @@ func (d *dialer) ask(ctx context.Context, network, address string, answered chan
 	close(answered)
 }
 
-func timedOut(err error) bool {
+// TimedOut reports whether there was no answer in time.
+func TimedOut(err error) bool {
 	e, ok := errors.AsType[net.Error](err)
 	return ok && e.Timeout()
 }

@@ -14,11 +14,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/store"
+	"tokend/tokend/token"
 )
 
 // SQLSTATEs, as PostgreSQL's documentation lists them in appendix A.
 const (
 	readOnly         = "25006"
+	saidNothing      = "25P03"
 	diskFull         = "53100"
 	noTable          = "42P01"
 	noRights         = "42501"
@@ -105,6 +107,8 @@ func Explain(names Names, err error) error {
 		return fmt.Errorf("the pooler that %s leads to refuses, or has lost the server: does it have this database, the password of now in its list of users, and room for more clients (max_client_conn), and is PostgreSQL running behind it?: %w", where, err)
 	case readOnly:
 		return fmt.Errorf("the server takes no changes, because it is a standby or read-only; name the primary in %s (target_session_attrs=read-write finds it among several): %w", where, unwritable{err})
+	case saidNothing:
+		return fmt.Errorf("%w: %w", errSaidNothing, err)
 	case diskFull:
 		return fmt.Errorf("%w: the server's disk is full; free some space: %w", store.ErrUnwritable, err)
 	case noTable:
@@ -115,6 +119,15 @@ func Explain(names Names, err error) error {
 		return fmt.Errorf("the server has no connection left; lower %s, or raise its max_connections, or the user's own limit (ALTER ROLE): %w", names.Connections, err)
 	}
 	return err
+}
+
+var errSaidNothing error = token.NotNowError("the server has ended this change, as it heard nothing of it for a second, and nothing was done; was tokend stopped, or is its machine overloaded? Try again")
+
+// Ended reports whether the server has ended a transaction for which nothing was said to it any more: its commit, too,
+// was not done.
+func Ended(err error) bool {
+	e, answered := errors.AsType[*pgconn.PgError](err)
+	return answered && e.Code == saidNothing
 }
 
 // unwritable is an error that is store.ErrUnwritable, too, and says why itself: who only reads is told the same.
