@@ -53,9 +53,9 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 	if f.err != nil {
 		return f.err
 	}
-	ctx, silent := context.WithCancelCause(ctx)
-	defer silent(nil)
-	waiting := time.AfterFunc(rowTimeout, func() { silent(errSilent) })
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	waiting := time.AfterFunc(rowTimeout, func() { end(errSilent) })
 	defer waiting.Stop()
 	rows, err := s.pool.Query(ctx, `SELECT * FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
 		WHERE cardinality($1::text[]) = 0 OR owner = ANY($1) ORDER BY owner, digest`, some(users))
@@ -67,7 +67,6 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 	var created pgtype.Timestamptz
 	_, err = pgx.ForEachRow(rows, append(r.columns(), &label, &created), func() error {
 		waiting.Stop() // who takes it may take their time
-		defer waiting.Reset(rowTimeout)
 		record, err := r.record()
 		if err != nil {
 			record = token.Record{Owner: r.owner, Hint: hint(r.key)} // one more is no reason to leave out all others
@@ -77,8 +76,10 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 			record.Created = token.Time(created.Time)
 		}
 		if !yield(record) {
+			end(errEnough) // or all others would be read
 			return errEnough
 		}
+		waiting.Reset(rowTimeout)
 		return nil
 	})
 	return unlessSilent(ctx, err)

@@ -40,6 +40,16 @@ func TestReadingAllEndsWhereTheSiteIsSilent(t *testing.T) {
 	if read, err := all(func() { time.Sleep(2 * time.Second) }); err != nil || read != tokens {
 		t.Errorf("by one who takes their time, %d were read, %v", read, err)
 	}
+	begun := time.Now()
+	for _, err := range store.All(t.Context(), nil) {
+		check(err)
+		proxy.Hang() // whoever wants no more doesn't wait for the rest
+		break
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("the end of reading took %s", took)
+	}
+	proxy.Heal()
 	read, err := all(proxy.Lose)
 	if err == nil || !strings.Contains(err.Error(), "has said nothing for a minute; does it hang") || read == 0 || read == tokens {
 		t.Errorf("after %d tokens: %v", read, err)
