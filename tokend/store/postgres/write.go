@@ -214,6 +214,9 @@ func (c *change) Rollback(ctx context.Context) error {
 // renewAfter is how long those who change nothing yet wait for an answer on a connection that was there.
 const renewAfter = time.Second
 
+// connectPause is between two tries to connect, which may fail at once.
+const connectPause = 50 * time.Millisecond
+
 // renewed asks on one of the pool's connections, which it returns with the answer. If there is none, it asks once
 // more, with new connections in the place of all: what is sent on those that there are may get lost without a
 // word.
@@ -222,6 +225,7 @@ func renewed[T any](ctx context.Context, pool *pgxpool.Pool, ask func(context.Co
 	once := func(patience time.Duration) (T, error) {
 		conn, err = pool.Acquire(ctx)
 		for server.TimedOut(err) && ctx.Err() == nil { // the server may answer within this one's time
+			time.Sleep(connectPause)
 			conn, err = pool.Acquire(ctx)
 		}
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -120,10 +121,18 @@ func (d *dialer) ask(ctx context.Context, network, address string, answered chan
 	close(answered)
 }
 
-// TimedOut reports whether there was no answer in time.
+// TimedOut reports whether there was no answer in time, of one server at least.
 func TimedOut(err error) bool {
-	e, ok := errors.AsType[net.Error](err)
-	return ok && e.Timeout()
+	if e, ok := err.(net.Error); ok && e.Timeout() || err == errSilent { //nolint:errorlint // each of those that are joined is looked at
+		return true
+	}
+	switch e := err.(type) { //nolint:errorlint // see above
+	case interface{ Unwrap() error }:
+		return TimedOut(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), TimedOut)
+	}
+	return false
 }
 
 // note notes how the server is that was tried then. That it was silent says nothing where another try has

@@ -121,7 +121,7 @@ func Explain(names Names, err error) error {
 	return err
 }
 
-var errSaidNothing error = token.NotNowError("the server has ended this change, as it heard nothing of it for a second, and nothing was done; was tokend stopped, or is its machine overloaded? Try again")
+var errSaidNothing error = token.NotNowError("the server has ended this change, as it heard nothing of it for too long, and nothing was done; was tokend stopped, or is its machine overloaded? Try again")
 
 // Ended reports whether the server has ended a transaction for which nothing was said to it any more: its commit, too,
 // was not done.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -19,6 +20,26 @@ const farewell = time.Second
 // their own.
 func established(_ context.Context, conn *pgconn.PgConn) error {
 	return conn.Conn().SetDeadline(time.Time{})
+}
+
+// validated is the check whether the connection leads to a server that is wanted, such as a primary, which may
+// have been one before.
+func validated(is pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+	return func(ctx context.Context, conn *pgconn.PgConn) error {
+		err := is(ctx, conn)
+		if l := linkOf(conn.Conn()); err != nil && l != nil {
+			l.note(unknown)
+		}
+		return err
+	}
+}
+
+func linkOf(conn net.Conn) *link {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	l, _ := conn.(*link)
+	return l
 }
 
 // link is a connection whose end is near whenever somebody sets one.

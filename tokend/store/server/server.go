@@ -51,6 +51,9 @@ func Parse(key, text string, password func() (string, error)) (*pgxpool.Config, 
 		if err := checkRegular(text, "sslcert", "sslkey"); err != nil { // which are read again
 			return fmt.Errorf("%s: %w", key, err)
 		}
+		if c.ValidateConnect != nil {
+			c.ValidateConnect = validated(c.ValidateConnect)
+		}
 		c.Password = "" // such as of ~/.pgpass
 		if password != nil {
 			c.Password, err = password()
