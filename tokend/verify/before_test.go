@@ -138,6 +138,11 @@ func TestTablesThatBecomeOthersAreNeverAWrongToken(t *testing.T) {
 		"the column of Knox 5": func(f *knoxFixture) {
 			f.Exec(`ALTER TABLE knox_authtoken ALTER token_key TYPE varchar(25)`)
 		},
+		"another table in its place": func(f *knoxFixture) {
+			f.Exec(`BEGIN; ALTER TABLE knox_authtoken RENAME TO old; CREATE TABLE knox_authtoken (LIKE old INCLUDING DEFAULTS); ALTER TABLE knox_authtoken ALTER token_key TYPE varchar(25)`)
+			f.Grant()
+			f.Exec(`COMMIT`)
+		},
 		"SODAR's new table beside the old one": func(f *knoxFixture) {
 			f.Exec(`CREATE TABLE tokens_sodarauthtoken (LIKE knox_authtoken INCLUDING DEFAULTS); ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(25),
 				ADD sodar_label varchar(256) NOT NULL DEFAULT ''`)

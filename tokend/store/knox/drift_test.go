@@ -36,6 +36,39 @@ func TestOwnersOfAnotherTableAreNotTaken(t *testing.T) {
 	}
 }
 
+// TestWhoMayNotConnectIsToldSo, and not to own the site's database.
+func TestWhoMayNotConnectIsToldSo(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "sodar-1.3")
+	s.Exec(`REVOKE CONNECT ON DATABASE ` + s.Database() + ` FROM PUBLIC`)
+	wantWords(t, "no right to connect", s.open(t).Err(), "the user of [knox] url may not connect to this database", "GRANT CONNECT ON DATABASE")
+}
+
+// TestATableOfSomebodyElsesIsNoneOfTheSites: who may make tables there lets nobody in, and keeps nobody out.
+func TestATableOfSomebodyElsesIsNoneOfTheSites(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "knox-5")
+	secret, forged := s.Mint(s.User("alice")), knoxtest.NewToken()
+	store := s.open(t)
+	_, err := s.find(t, store, secret)
+	check(err)
+	s.Exec(forRole(`CREATE TABLE tokens_sodarauthtoken (LIKE knox_authtoken); ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(25);
+		INSERT INTO tokens_sodarauthtoken (digest, token_key, user_id, created) VALUES ('`+s.Digest(forged).String()+`', '`+forged.Reveal()[:15]+`', 1, now());
+		GRANT CREATE ON SCHEMA public TO ROLE; ALTER TABLE tokens_sodarauthtoken OWNER TO ROLE`, s.Role))
+	for _, store := range []*knox.Store{store, s.open(t)} {
+		for range 3 {
+			if _, err := s.find(t, store, secret); err != nil {
+				t.Errorf("the site's token: %v", err)
+			}
+			if _, err := s.find(t, store, forged); !errors.Is(err, token.ErrNotFound) {
+				t.Errorf("a forged one: %v", err)
+			}
+		}
+	}
+	s.Exec(`DROP TABLE knox_authtoken`)
+	wantWords(t, "the site's is gone", s.open(t).Err(), "there is no table tokens_sodarauthtoken or knox_authtoken", "public.tokens_sodarauthtoken is not taken for it, as its owner is not that of the users' table")
+}
+
 // TestDriftIsSaidAndMends: never is a token taken for wrong, and no restart is needed.
 func TestDriftIsSaidAndMends(t *testing.T) {
 	t.Parallel()
@@ -76,6 +109,10 @@ func TestDriftIsSaidAndMends(t *testing.T) {
 			`ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(40)`,
 			`ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(25)`,
 			[]string{"token_key of public.tokens_sodarauthtoken is character varying(40), which neither Knox 4.2 (8 characters) nor Knox 5 (15 or 25) makes", "set [knox] scheme"},
+		},
+		"rows are hidden": {
+			`ALTER TABLE tokens_sodarauthtoken ENABLE ROW LEVEL SECURITY`, `ALTER TABLE tokens_sodarauthtoken DISABLE ROW LEVEL SECURITY`,
+			[]string{"row-level security may hide rows of public.tokens_sodarauthtoken from the role", "BYPASSRLS"},
 		},
 		"a column is of another type": {
 			`ALTER TABLE users_user ALTER is_active DROP DEFAULT, ALTER is_active TYPE integer USING is_active::int`,

@@ -101,7 +101,9 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing was changed
+	defer func() { // nothing was changed
+		_ = server.Within(context.WithoutCancel(ctx), lookupTimeout, tx.Rollback)
+	}()
 	asked := time.Now()
 	var now time.Time
 	var role string
@@ -109,11 +111,11 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 		return nil, err
 	}
 	s.clock.Set(now, asked)
-	tokens, err := table(ctx, tx, "tokens", role, s.wanted.Tokens, tokensTables)
+	users, err := table(ctx, tx, "users", role, s.wanted.Users, usersTables, nobody)
 	if err != nil {
 		return nil, err
 	}
-	users, err := table(ctx, tx, "users", role, s.wanted.Users, usersTables)
+	tokens, err := table(ctx, tx, "tokens", role, s.wanted.Tokens, tokensTables, users.owner)
 	if err != nil {
 		return nil, err
 	}
@@ -141,14 +143,15 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 		return nil, err
 	}
 	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s = t.user_id`, t.name, t.users, quoted(id))
-	columns := fmt.Sprintf(`SELECT t.digest, t.token_key, t.expiry, u.%s, u.%s`, quoted(username), quoted(active))
+	columns := fmt.Sprintf(`SELECT t.digest, t.token_key, t.expiry, coalesce(u.%s, ''), coalesce(u.%s, false)`, quoted(username), quoted(active))
 	t.all = columns + when(t.labelled, `, t.sodar_label`, `, ''`) + when(t.dated, `, t.created`, `, NULL::timestamptz`) + from
 	t.active = fmt.Sprintf(`SELECT EXISTS (SELECT FROM %s AS u WHERE u.%s = $1 AND u.%s)`, t.users, quoted(username), quoted(active))
 	// One row at least, by which it is known that the tables are still the same: how digests are made, above all.
 	t.lookup = fmt.Sprintf(`SELECT w.same, coalesce(r.digest, ''), coalesce(r.token_key, ''), r.expiry, coalesce(r.username, ''), coalesce(r.active, false)
-		FROM (SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = %d AND attname = 'token_key' AND format_type(atttypid, atttypmod) = %s)%s%s AS same) AS w
+		FROM (SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'token_key' AND format_type(atttypid, atttypmod) = %s)
+			AND NOT row_security_active(%s) AND NOT row_security_active(%s)%s%s AS same) AS w
 		LEFT JOIN (%s%s WHERE t.digest = ANY($1::text[])) AS r (digest, token_key, expiry, username, active) ON w.same`,
-		tokens.oid, literal(key), tokens.noneBefore, users.noneBefore, columns, from)
+		literal(t.name), literal(key), literal(t.name), literal(t.users), tokens.noneBefore, users.noneBefore, columns, from)
 	return t, nil
 }
 
@@ -180,23 +183,29 @@ func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 // relation is a table that was found.
 type relation struct {
 	name       string // in SQL
-	oid        uint32
+	oid, owner uint32
 	columns    map[string]column
 	noneBefore string // a condition: there is none that would be taken before it
 }
 
-// table returns the one of that name, else the first of the others.
-func table(ctx context.Context, tx pgx.Tx, what, role, byHand string, others []string) (r relation, err error) {
+// nobody owns no table.
+const nobody = 0
+
+// table returns the one of that name, else the first of the others that is the owner's: whoever may make tables in the
+// site's schema may not let somebody in by it.
+func table(ctx context.Context, tx pgx.Tx, what, role, byHand string, others []string, owner uint32) (r relation, err error) {
 	names, key := others, strings.TrimSuffix(what, "s")+"_table"
 	if byHand != "" {
-		names = []string{byHand}
+		names, owner = []string{byHand}, nobody
 	}
+	var passed []string
 	for _, n := range names {
 		name := pgx.Identifier(strings.Split(n, ".")).Sanitize()
 		var found *string
-		var oid *uint32
-		err := tx.QueryRow(ctx, `SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM (SELECT to_regclass($1) AS oid) AS w
-			LEFT JOIN pg_class AS c ON c.oid = w.oid LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace`, name).Scan(&oid, &found)
+		var oid, ownedBy *uint32
+		var hidden *bool
+		err := tx.QueryRow(ctx, `SELECT c.oid, c.relowner, row_security_active(c.oid), quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM (SELECT to_regclass($1) AS oid) AS w
+			LEFT JOIN pg_class AS c ON c.oid = w.oid LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace`, name).Scan(&oid, &ownedBy, &hidden, &found)
 		if isDrift(err) {
 			schema, _, _ := strings.Cut(name, ".")
 			return r, drift("the role may not look for the table %s; have the owner of its schema say: GRANT USAGE ON SCHEMA %s TO %s", name, schema, quoted(role))
@@ -204,15 +213,30 @@ func table(ctx context.Context, tx pgx.Tx, what, role, byHand string, others []s
 		if err != nil {
 			return r, err
 		}
+		if found != nil && owner != nobody && *ownedBy != owner {
+			passed = append(passed, fmt.Sprintf(" (%s is not taken for it, as its owner is not that of the users' table)", *found))
+			found = nil
+		}
 		if found == nil {
-			r.noneBefore += ` AND to_regclass(` + literal(name) + `) IS NULL`
+			r.noneBefore += noneOf(name, owner)
 			continue
 		}
-		r.name, r.oid = *found, *oid
+		if *hidden {
+			return r, drift("row-level security may hide rows of %s from the role: have a superuser say ALTER ROLE %s BYPASSRLS, or the table's owner end it", *found, quoted(role))
+		}
+		r.name, r.oid, r.owner = *found, *oid, *ownedBy
 		r.columns, err = columnsOf(ctx, tx, r.oid)
 		return r, err
 	}
-	return r, drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema? If the table has another name, set [knox] %s", strings.Join(names, " or "), key)
+	return r, drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema? If the table has another name, set [knox] %s%s", strings.Join(names, " or "), key, strings.Join(passed, ""))
+}
+
+// noneOf is a condition: there is no such table, or none of the owner's if there is to be one.
+func noneOf(name string, owner uint32) string {
+	if owner == nobody {
+		return ` AND to_regclass(` + literal(name) + `) IS NULL`
+	}
+	return fmt.Sprintf(` AND NOT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(%s) AND relowner = %d)`, literal(name), owner)
 }
 
 func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, error) {

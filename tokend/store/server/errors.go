@@ -114,6 +114,9 @@ func Explain(names Names, err error) error {
 	case noTable:
 		return fmt.Errorf("a table is missing; does %s, or the pooler that it names, lead to tokend's database? Put a backup back, before any tokend is started; only where there were no tokens, start it again to make the tables: %w", where, err)
 	case noRights:
+		if _, unmade := errors.AsType[*pgconn.ConnectError](err); unmade {
+			return fmt.Errorf("the user of %s may not connect to this database; have the database's owner say GRANT CONNECT ON DATABASE, and TO that user: %w", where, err)
+		}
 		return fmt.Errorf("the database's user lacks rights; make it the owner of the database, or of tokend's tables in it: %w", err)
 	case tooManyConnected:
 		return fmt.Errorf("the server has no connection left; lower %s, or raise its max_connections, or the user's own limit (ALTER ROLE): %w", names.Connections, err)
