@@ -80,7 +80,7 @@ func ask(socket, user, secret string) (answered, error) {
 	case !reply.OK():
 		no := answered{Outcome: "no", Reason: printable(string(reply.Reason()))}
 		if no.Reason == "malformed" || no.Reason == "wrong-user" {
-			no.Detail = whyNot(user, secret)
+			no.Detail = whyNot(no.Reason, user, secret)
 		}
 		return no, errSaid
 	}
@@ -88,8 +88,11 @@ func ask(socket, user, secret string) (answered, error) {
 }
 
 // whyNot says what is wrong with the secret or the name, where that can be seen.
-func whyNot(user, secret string) string {
-	_, err := token.Parse(secret)
+func whyNot(reason, user, secret string) string {
+	var err error
+	if reason == "malformed" {
+		_, err = token.Parse(secret)
+	}
 	if err == nil || token.RedactName(user) != user { // the two may have been swapped
 		err = cmp.Or(token.CheckUser(user), err)
 	}

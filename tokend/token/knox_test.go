@@ -34,6 +34,16 @@ func TestKnoxKeepsTheseDigests(t *testing.T) {
 	}
 }
 
+// TestATokenThatAnOldClientHasCutIsToldAsThat beside Knox, too.
+func TestATokenThatAnOldClientHasCutIsToldAsThat(t *testing.T) {
+	for _, length := range []int{49, 50} {
+		_, err := token.ParseKnox(strings.Repeat("0a", 32)[:length], "")
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("an old client cut to %d characters", length)) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 // TestWhatKnoxAcceptsOfATokensSpelling, as real Knox does; the columns are Knox 4.2 and Knox 5.
 func TestWhatKnoxAcceptsOfATokensSpelling(t *testing.T) {
 	good := "abcdef9876543210" + strings.Repeat("89abcdef", 6)

@@ -43,8 +43,8 @@ func Parse(text string) (Secret, error) {
 		return Secret{}, fmt.Errorf("%w: it is empty", ErrMalformed)
 	case isHex(text) && len(text) == 64:
 		return Secret{}, fmt.Errorf("%w: it looks like a token of SODAR or Knox", ErrMalformed)
-	case isHex(text) && (len(text) == 49 || len(text) == 50):
-		return Secret{}, fmt.Errorf("%w: it looks like a token of SODAR that an old client cut to %d characters", ErrMalformed, len(text))
+	case isCut(text):
+		return Secret{}, errCut(text)
 	case !strings.HasPrefix(text, Prefix):
 		return Secret{}, fmt.Errorf("%w: it does not begin with %s", ErrMalformed, Prefix)
 	case len(text) != Length:
@@ -91,3 +91,10 @@ func randomText(alphabet string, n int) string {
 }
 
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+
+// isCut reports whether it is what an old client leaves of a token of Knox.
+func isCut(text string) bool { return isHex(text) && (len(text) == 49 || len(text) == 50) }
+
+func errCut(text string) error {
+	return fmt.Errorf("%w: it looks like a token of SODAR that an old client cut to %d characters", ErrMalformed, len(text))
+}

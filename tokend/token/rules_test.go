@@ -96,6 +96,8 @@ func TestLabels(t *testing.T) {
 		{"a token with other letters between its own", strings.Join(strings.Split(token.Mint().Reveal(), ""), "Ł"), secret}, // U+0141 ends like A
 		{"42 that are no token", "irt " + strings.Repeat("x", 38), ok},
 		{"a token of Knox", "mine: " + strings.Repeat("0a", 32), secret},
+		{"one with a site's prefix", "irods_" + strings.Repeat("0a", 32), secret},
+		{"one with a prefix of letters", "mine: sodartoken" + strings.Repeat("0a", 32), secret},
 		{"the same, cut by an old client", strings.Repeat("0a", 25), secret},
 		{"a commit of Git", strings.Repeat("0a", 20), ok},
 		{"a digest of SHA-512", strings.Repeat("0a", 64), ok},
