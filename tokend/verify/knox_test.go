@@ -382,6 +382,25 @@ func TestNamesOpenTheOwnersTokens(t *testing.T) {
 	}
 }
 
+// TestATokenOfNobodyOpensNothing, as where the column of the names may be empty.
+func TestATokenOfNobodyOpensNothing(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.3")
+	f.Exec(`ALTER TABLE users_user ALTER username DROP NOT NULL`)
+	for _, name := range []string{"''", "NULL"} {
+		var id int
+		must(f.Owner().QueryRow(t.Context(), `INSERT INTO users_user (username) VALUES (`+name+`) RETURNING id`).Scan(&id))
+		if got := f.Check(t.Context(), "", f.Mint(id).Reveal()).Reason; got != verify.WrongUser {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	for record, err := range f.knox.All(t.Context(), nil) {
+		if err != nil || record.Owner != "" {
+			t.Errorf("to be imported: %+v, %v", record, err)
+		}
+	}
+}
+
 // TestExpiryOfKnoxIsByItsServersClock, to the microsecond, as Knox has it.
 func TestExpiryOfKnoxIsByItsServersClock(t *testing.T) {
 	t.Parallel()
