@@ -12,14 +12,19 @@ import (
 	"tokend/config"
 )
 
+// warnOfNames tells of each rule for names whom it lets in as whom.
+func (n *node) warnOfNames() {
+	for _, merged := range names(n.cfg.Names).Merged() {
+		n.log.Warn("several iRODS users come in with the same tokens", "names", merged)
+	}
+}
+
 // warnOfPlaces looks at the way to all that the daemon trusts.
 func (n *node) warnOfPlaces() {
 	for _, warning := range exposed(n.cfg) {
 		n.log.Warn("others on the network could stand in for a server", "because", warning)
 	}
-	for _, merged := range names(n.cfg.Names).Merged() {
-		n.log.Warn("several iRODS users come in with the same tokens", "names", merged)
-	}
+	n.warnOfNames()
 	database := strings.TrimPrefix(n.cfg.Store.URL, "sqlite:")
 	if config.IsPostgreSQL(database) {
 		database = ""

@@ -69,6 +69,9 @@ func (n *node) reload(ctx context.Context) {
 	n.cfg.Tokens, n.cfg.Cache.TTL, n.cfg.Cache.Stale = next.Tokens, next.Cache.TTL, next.Cache.Stale
 	n.reloaded.Set(1)
 	n.takeNote(read)
+	if slices.ContainsFunc(changed, func(key string) bool { return strings.HasPrefix(key, "names.") }) {
+		n.warnOfNames()
+	}
 	if len(changed) == 0 {
 		changed = []string{"nothing"}
 	}

@@ -183,6 +183,7 @@ func TestNamesAreMappedAfterAReload(t *testing.T) {
 	}
 	reconfigure(t, site, "rules = []", `rules = ['(.+)@B\.ORG -> $1@b.org']`)
 	hangup(t, site, daemon, `"changed":"names.rules"`)
+	waitForLog(t, site, 0, "several iRODS users come in with the same tokens")
 	if !opens(t, site, "alice@B.ORG", secret) || !opens(t, site, "alice@b.org", secret) || opens(t, site, "bob@B.ORG", secret) {
 		t.Error("the rule does not hold")
 	}
