@@ -170,7 +170,9 @@ func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported,
 	if err != nil {
 		return nil, err
 	}
-	done = &imported{From: source.String(), Refused: []web.Refused{}, DryRun: m.dryRun, NoTokens: slices.Compact(slices.AppendSeq([]string{}, slices.Values(slices.Sorted(slices.Values(m.users)))))}
+	done = &imported{From: source.String(), Refused: []web.Refused{}, DryRun: m.dryRun, NoTokens: append([]string{}, m.users...)}
+	slices.Sort(done.NoTokens)
+	done.NoTokens = slices.Compact(done.NoTokens)
 	done.Labels, done.Created, done.Grant = source.Readable()
 	bar := newProgress(cmd.ErrOrStderr(), rows)
 	defer bar.end()
