@@ -29,6 +29,19 @@ var ways = map[string]func(t *testing.T, database string) (postgres.Config, []*s
 	},
 }
 
+// openBy opens a store on that way, which hears of changes.
+func openBy(t *testing.T, way func(*testing.T, string) (postgres.Config, []*servers.Proxy), connections int) (*postgres.Store, []*servers.Proxy) {
+	t.Helper()
+	cfg, proxies := way(t, newName(t, "current"))
+	cfg.Connections = connections
+	s, err := postgres.Open(t.Context(), cfg)
+	check(err)
+	t.Cleanup(func() { check(s.Close()) })
+	told(t, s)
+	await(t, "the first answer", s.Hears)
+	return s, proxies
+}
+
 // TestSilentConnectionsKeepNobodyFromNewOnes: what is sent by those that there are gets lost, as where a
 // firewall has forgotten them, and new ones pass.
 func TestSilentConnectionsKeepNobodyFromNewOnes(t *testing.T) {
@@ -82,13 +95,7 @@ func TestSilentConnectionsCostNoChange(t *testing.T) {
 		for _, connections := range []int{2, 10} {
 			t.Run(fmt.Sprintf("%d %s", connections, what), func(t *testing.T) {
 				t.Parallel()
-				cfg, proxies := way(t, newName(t, "current"))
-				cfg.Connections = connections
-				s, err := postgres.Open(t.Context(), cfg)
-				check(err)
-				t.Cleanup(func() { check(s.Close()) })
-				told(t, s)
-				await(t, "the first answer", s.Hears)
+				s, proxies := openBy(t, way, connections)
 				delay(proxies[0], 20*time.Millisecond)
 				var all sync.WaitGroup
 				for range 12 { // makes all connections that there may be
@@ -144,13 +151,7 @@ func TestSilentConnectionsCostNoLogin(t *testing.T) {
 		for _, connections := range []int{2, 8} {
 			t.Run(fmt.Sprintf("%d %s", connections, what), func(t *testing.T) {
 				t.Parallel()
-				cfg, proxies := way(t, newName(t, "current"))
-				cfg.Connections = connections
-				s, err := postgres.Open(t.Context(), cfg)
-				check(err)
-				t.Cleanup(func() { check(s.Close()) })
-				told(t, s)
-				await(t, "the first answer", s.Hears)
+				s, proxies := openBy(t, way, connections)
 				r := mint(t, s)
 				for range 3 {
 					var all sync.WaitGroup
