@@ -119,10 +119,16 @@ func (p *PostgreSQL) Promote() error {
 
 // Kill ends the server by SIGKILL and leaves all as it is; Serve starts it again.
 func (p *PostgreSQL) Kill() error {
-	children, err := p.process.children()
-	err = errors.Join(err, p.process.end(syscall.SIGKILL, 0))
+	err := p.process.pause() // first, so that there are no more children
+	children, listing := p.process.children()
+	err = errors.Join(err, listing, p.process.end(syscall.SIGKILL, 0))
 	// Paused ones would not see that they are orphans.
-	return errors.Join(err, signal(children, syscall.SIGCONT))
+	err = errors.Join(err, signal(children, syscall.SIGCONT))
+	// As long as one is there, so is their memory, and no server starts beside it.
+	for _, pid := range children {
+		err = errors.Join(err, gone(pid))
+	}
+	return err
 }
 
 // End has the server admit nobody any more, and end when all who are connected have left.

@@ -72,6 +72,36 @@ func TestPausedPostgreSQLDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// What runs a query does not see that its parent is gone before that has ended.
+func TestKilledPostgreSQLStartsAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	server, err := servers.StartPostgreSQL("fsync=off")
+	server = started(t, server, err)
+	ctx := within(t, 20*time.Second)
+	conn, err := pgx.Connect(ctx, server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(ctx, "SET statement_timeout = '1s'"); err != nil {
+		t.Fatal(err)
+	}
+	busy := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(ctx, "DO 'BEGIN LOOP END LOOP; END'")
+		busy <- err
+	}()
+	time.Sleep(200 * time.Millisecond) // until it is under way
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Serve("fsync=off"); err != nil {
+		t.Error(err)
+	}
+	if err := <-busy; err == nil {
+		t.Error("a loop without an end has ended")
+	}
+}
+
 func ended(t *testing.T, stop func() error) {
 	t.Helper()
 	if err := stop(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,13 +59,19 @@ func signal(pids []int, s syscall.Signal) error {
 }
 
 // stopped waits until a process stands, or is no more.
-func stopped(pid int) error {
+func stopped(pid int) error { return await(pid, "stop", "T", "", "Z") }
+
+// gone waits until a process is no more.
+func gone(pid int) error { return await(pid, "end", "", "Z") }
+
+// await waits until a process is in one of the states.
+func await(pid int, to string, states ...string) error {
 	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if state, _ := stat(pid); state == "T" || state == "" || state == "Z" {
+		if state, _ := stat(pid); slices.Contains(states, state) {
 			return nil
 		}
 	}
-	return fmt.Errorf("process %d does not stop", pid)
+	return fmt.Errorf("process %d does not %s", pid, to)
 }
 
 // stat is a process's state, "" when there is none, and its parent.
