@@ -122,11 +122,14 @@ func (s *Store) Hears() bool { return !s.Heard().IsZero() }
 
 // WatchErr is nil while Hears, else it says why not.
 func (s *Store) WatchErr() error {
-	switch lost := s.lost.Load(); {
+	lost, asked := s.lost.Load(), s.asked.Load()
+	switch {
 	case s.Hears():
 		return nil
 	case lost != nil:
 		return fmt.Errorf("%w: %w", errUnheard, *lost)
+	case asked != nil:
+		return fmt.Errorf("%w: the connection that listens has had no answer since %s", errUnheard, asked.UTC().Format(time.RFC3339))
 	}
 	return errUnheard
 }

@@ -125,6 +125,16 @@ func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
 	}
 }
 
+// A silent connection ends in no error before its time.
+func TestOfASilentConnectionItIsSaidSinceWhen(t *testing.T) {
+	t.Parallel()
+	s := open(t, newDatabase(t, "current"))
+	s.SetAsked(time.Now().Add(-postgres.Deaf))
+	if err := s.WatchErr(); err == nil || !strings.Contains(err.Error(), "has had no answer since 2") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestNowIsTheServers(t *testing.T) {
 	s := open(t, anHourAhead(t))
 	if ahead := time.Until(s.Now()); ahead < 59*time.Minute || ahead > 61*time.Minute {

@@ -61,7 +61,7 @@ func Explain(names Names, err error) error {
 	}
 	answered := errors.As(err, &e)
 	if !answered && (errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection)) {
-		return fmt.Errorf("no server of %s takes changes now: those that answer are standbys, which lag behind; see first why the primary does not answer, and promote a standby only when it surely has ended (or name all of them, and target_session_attrs=read-write): %w", where, unwritable{err})
+		return fmt.Errorf("no server of %s takes changes now: those that answer are standbys, which lag behind; see first whether that names the primary, and why it does not answer; promote a standby only when it surely has ended: %w", where, unwritable{err})
 	}
 	if Broken(err) && (!answered || e.Code == adminShutdown || e.Code == crashShutdown) {
 		return fmt.Errorf("the connection to PostgreSQL, or to the pooler before it, was ended meanwhile; is it being restarted? Try again: %w", err)
