@@ -55,7 +55,7 @@ func ParseKnox(text, prefix string) (Knox, error) {
 		digits, prefix = text, ""
 	}
 	switch {
-	case isCut(text):
+	case isCut(text, prefix):
 		return Knox{}, errCut(text)
 	case len(digits) != KnoxLength:
 		return Knox{}, fmt.Errorf("%w: it does not begin with %s, and has %d characters instead of the %d of Knox", ErrMalformed, Prefix, len(text), len(prefix)+KnoxLength)

@@ -37,9 +37,11 @@ func TestKnoxKeepsTheseDigests(t *testing.T) {
 // TestATokenThatAnOldClientHasCutIsToldAsThat beside Knox, too.
 func TestATokenThatAnOldClientHasCutIsToldAsThat(t *testing.T) {
 	for _, length := range []int{49, 50} {
-		_, err := token.ParseKnox(strings.Repeat("0a", 32)[:length], "")
-		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("an old client cut to %d characters", length)) {
-			t.Errorf("got %v", err)
+		for _, prefix := range []string{"", "irods_", "my-token_1"} {
+			_, err := token.ParseKnox((prefix + strings.Repeat("0a", 32))[:length], prefix)
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("an old client cut to %d characters", length)) {
+				t.Errorf("behind %q: got %v", prefix, err)
+			}
 		}
 	}
 }

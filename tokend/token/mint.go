@@ -43,7 +43,7 @@ func Parse(text string) (Secret, error) {
 		return Secret{}, fmt.Errorf("%w: it is empty", ErrMalformed)
 	case isHex(text) && len(text) == 64:
 		return Secret{}, fmt.Errorf("%w: it looks like a token of SODAR or Knox", ErrMalformed)
-	case isCut(text):
+	case isCut(text, ""):
 		return Secret{}, errCut(text)
 	case !strings.HasPrefix(text, Prefix):
 		return Secret{}, fmt.Errorf("%w: it does not begin with %s", ErrMalformed, Prefix)
@@ -92,8 +92,10 @@ func randomText(alphabet string, n int) string {
 
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
-// isCut reports whether it is what an old client leaves of a token of Knox.
-func isCut(text string) bool { return isHex(text) && (len(text) == 49 || len(text) == 50) }
+// isCut reports whether it is what an old client leaves of a token of Knox behind the site's prefix.
+func isCut(text, prefix string) bool {
+	return (len(text) == 49 || len(text) == 50) && isHex(strings.TrimPrefix(text, prefix))
+}
 
 func errCut(text string) error {
 	return fmt.Errorf("%w: it looks like a token of SODAR that an old client cut to %d characters", ErrMalformed, len(text))

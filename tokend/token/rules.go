@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -20,8 +19,8 @@ var (
 	// which may be another.
 	secretLike = regexp.MustCompile(`(?i)` + Prefix + `[0-9A-Za-z]{12}\w*`)
 
-	// knoxLike is a token of Knox, or what old clients leave of one, behind a site's prefix or without one.
-	knoxLike = regexp.MustCompile(`(?i)\b[\w-]{0,` + strconv.Itoa(MaxKnoxPrefix) + `}?[0-9a-f]{49,64}\b`)
+	// knoxLike is a token of Knox, or what old clients leave of one, and what is glued to it. A site's prefix is no secret.
+	knoxLike = regexp.MustCompile(`(?i)[0-9a-f]{49}\w*`)
 
 	// tokenForName is what no user is called. Somebody may well be called
 	// kirt_vandenberghe.

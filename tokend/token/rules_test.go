@@ -100,7 +100,8 @@ func TestLabels(t *testing.T) {
 		{"one with a prefix of letters", "mine: sodartoken" + strings.Repeat("0a", 32), secret},
 		{"the same, cut by an old client", strings.Repeat("0a", 25), secret},
 		{"a commit of Git", strings.Repeat("0a", 20), ok},
-		{"a digest of SHA-512", strings.Repeat("0a", 64), ok},
+		{"two of them, glued", strings.Repeat("0a", 64), secret},
+		{"one with a letter glued to it", strings.Repeat("0a", 32) + "x", secret},
 	} {
 		err := token.CheckLabel(row.label)
 		switch {
