@@ -55,6 +55,9 @@ func (s *Store) SpareIdle() int32 { return s.spare.Stat().IdleConns() }
 // ChangesMade is how many connections were made for changes.
 func (s *Store) ChangesMade() int64 { return s.pool.Stat().NewConnsCount() }
 
+// Unsure marks the error of a commit.
+var Unsure = unsure
+
 // ErrElsewhere is what is said where the lock is free that is held past the pooler.
 var ErrElsewhere = errElsewhere
 

@@ -219,7 +219,7 @@ func do[T any](ctx context.Context, s *Store, op store.Operation, f func(context
 	if !s.elsewhere.Load() {
 		value, err = f(within)
 	}
-	refused := errors.Is(err, errUnproved) || errors.Is(err, errElsewhere)
+	refused := errors.Is(err, errUnproved) || errors.Is(err, errElsewhere) || server.Refused(err)
 	switch {
 	case err == nil || within.Err() == nil:
 	case ctx.Err() != nil:

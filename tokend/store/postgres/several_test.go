@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -113,4 +114,42 @@ func TestAServerThatWasSilentLongAgoIsUsed(t *testing.T) {
 		}
 	}
 	check(revokeNow(t, s, r))
+}
+
+// TestWhyTheOtherServersTakeNoChangeIsSaid where one is silent: that one alone could say nothing.
+func TestWhyTheOtherServersTakeNoChangeIsSaid(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		harm func(standby *servers.PostgreSQL)
+		want string
+	}{
+		"a standby": {func(*servers.PostgreSQL) {}, "those that answer are standbys, which lag behind"},
+		"one that lets nobody": {func(standby *servers.PostgreSQL) {
+			check(standby.Promote())
+			run(t.Context(), standby.URL("template1"), `ALTER DATABASE postgres ALLOW_CONNECTIONS false`)
+		}, "the server lets nobody connect to this database now"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			primary, standby := pair(t)
+			first := newProxyTo(t, primary)
+			s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy("postgres", first, newProxyTo(t, standby)), Connections: 8})
+			check(err)
+			t.Cleanup(func() { check(s.Close()) })
+			r := mint(t, s)
+			awaitCopy(t, standby, r)
+			c.harm(standby)
+			first.Hang()
+			for i := range 2 {
+				begun := time.Now()
+				err := revokeNow(t, s, r)
+				if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, token.ErrUnsure) {
+					t.Errorf("change %d: %v", i, err)
+				}
+				if took := time.Since(begun); took > 8*time.Second {
+					t.Errorf("change %d takes %s", i, took)
+				}
+			}
+		})
+	}
 }

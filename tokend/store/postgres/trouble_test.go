@@ -84,6 +84,27 @@ func TestWhichErrorsAreOfABrokenConnection(t *testing.T) {
 	}
 }
 
+// TestACommitThatASessionsEndKeptFromBeingAnsweredMayBeDone: it may have waited for a standby. What the
+// server refuses, and what it has ended before, is not.
+func TestACommitThatASessionsEndKeptFromBeingAnsweredMayBeDone(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		sure bool
+	}{
+		{&pgconn.PgError{Severity: "FATAL", Code: "57P01"}, false},
+		{&pgconn.PgError{Severity: "FATAL", Code: "57P02"}, false},
+		{io.ErrUnexpectedEOF, false},
+		{context.DeadlineExceeded, false},
+		{&pgconn.PgError{Severity: "FATAL", Code: "25P03"}, true},
+		{&pgconn.PgError{Severity: "ERROR", Code: "40001"}, true},
+		{&pgconn.PgError{Severity: "ERROR", Code: "53100"}, true},
+	} {
+		if got := postgres.Unsure(c.err); errors.Is(got, token.ErrUnsure) == c.sure || !errors.Is(got, c.err) {
+			t.Errorf("%v: got %v", c.err, got)
+		}
+	}
+}
+
 // trailLock is 0x746f6b64.
 const trailLock = "1953459044"
 

@@ -226,7 +226,10 @@ func renewed[T any](ctx context.Context, pool *pgxpool.Pool, ask func(context.Co
 		conn, err = pool.Acquire(ctx)
 		for server.TimedOut(err) && ctx.Err() == nil { // the server may answer within this one's time
 			time.Sleep(connectPause)
-			conn, err = pool.Acquire(ctx)
+			why := err
+			if conn, err = pool.Acquire(ctx); err != nil && ctx.Err() != nil {
+				err = why // that the time is up says less
+			}
 		}
 		if err != nil {
 			return value, err

@@ -18,6 +18,7 @@ type dialer struct {
 
 // reached is how a server was when it was last tried.
 type reached struct {
+	network string
 	state   state
 	since   time.Time
 	asked   time.Time     // when, whether it is still silent
@@ -71,13 +72,16 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 func (d *dialer) passOver(ctx context.Context, network, address string) bool {
 	d.mu.Lock()
 	server := d.server(address)
+	server.network = network
 	if server.state != silent || !d.anyAnswers() {
 		d.mu.Unlock()
 		return false
 	}
-	if time.Since(server.asked) > askEach {
-		server.asked, server.answers = time.Now(), make(chan struct{})
-		go d.ask(context.WithoutCancel(ctx), network, address, server.answers)
+	for address, server := range d.servers { // all at once, as the time is for one
+		if server.state == silent && time.Since(server.asked) > askEach {
+			server.asked, server.answers = time.Now(), make(chan struct{})
+			go d.ask(context.WithoutCancel(ctx), server.network, address, server.answers)
+		}
 	}
 	answer, late := server.answers, time.NewTimer(time.Until(server.asked.Add(askPatience)))
 	d.mu.Unlock()

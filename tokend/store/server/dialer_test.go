@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -127,20 +129,21 @@ func TestHowAServerIsIsNoted(t *testing.T) {
 	t.Parallel()
 	says := listen(t, func(conn net.Conn) { _, _ = conn.Write([]byte("N")) })
 	for what, c := range map[string]struct {
-		address string
-		want    state
+		address      string
+		before, want state
 	}{
-		"nobody listens":           {closedPort(t), unknown},
-		"it takes no connection":   {full(t), silent},
-		"it says nothing":          {listen(t, func(net.Conn) {}), silent},
-		"it hangs up":              {listen(t, func(conn net.Conn) { conn.Close() }), unknown},
-		"there is a connection":    {says, answers},
-		"nobody waits any more":    {listen(t, func(net.Conn) {}), unknown},
-		"it says nothing, at last": {says, answers},
+		"nobody listens":           {closedPort(t), answers, unknown},
+		"it takes no connection":   {full(t), unknown, silent},
+		"it says nothing":          {listen(t, func(net.Conn) {}), unknown, silent},
+		"it hangs up":              {listen(t, func(conn net.Conn) { conn.Close() }), unknown, unknown},
+		"there is a connection":    {says, unknown, answers},
+		"nobody waits any more":    {listen(t, func(net.Conn) {}), answers, unknown},
+		"it says nothing, at last": {says, unknown, answers},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			d := newDialer()
+			d.note(c.address, c.before, time.Now())
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			if what == "nobody waits any more" {
@@ -195,6 +198,45 @@ func TestWhoIsPassedOverIsAsked(t *testing.T) {
 	}
 	if first := <-asked; !slices.Equal(first, sslRequest) {
 		t.Errorf("it was asked %x", first)
+	}
+}
+
+// TestAllWhoAreSilentAreAskedAtOnce: one after the other they would take what time there is.
+func TestAllWhoAreSilentAreAskedAtOnce(t *testing.T) {
+	t.Parallel()
+	d := newDialer()
+	d.note("other", answers, time.Now())
+	var silentOnes []string
+	var asked [3]atomic.Bool
+	for i := range asked {
+		address := listen(t, func(net.Conn) { asked[i].Store(true) })
+		silentOnes = append(silentOnes, address)
+		if d.passOver(t.Context(), "tcp", address) {
+			t.Fatal("who was never silent is passed over")
+		}
+		d.note(address, silent, time.Now())
+	}
+	if !d.passOver(t.Context(), "tcp", silentOnes[0]) {
+		t.Fatal("it is not passed over")
+	}
+	for i := range asked {
+		if !asked[i].Load() {
+			t.Errorf("%d is not asked yet", i)
+		}
+	}
+}
+
+// TestWhatIsPassedOverIsLateToo: a server may answer what is asked again.
+func TestWhatIsPassedOverIsLateToo(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("refused")
+	for err, want := range map[error]bool{
+		errSilent: true, errors.Join(refused, fmt.Errorf("dial: %w", errSilent)): true, os.ErrDeadlineExceeded: true,
+		refused: false, errors.Join(refused, refused): false, nil: false,
+	} {
+		if got := TimedOut(err); got != want {
+			t.Errorf("%v: got %t", err, got)
+		}
 	}
 }
 

@@ -133,6 +133,13 @@ func Ended(err error) bool {
 	return answered && e.Code == saidNothing
 }
 
+// Refused reports whether there is no connection though a server answers: it gives none, or is not the one that is wanted.
+func Refused(err error) bool {
+	_, unmade := errors.AsType[*pgconn.ConnectError](err)
+	_, answered := errors.AsType[*pgconn.PgError](err)
+	return unmade && (answered || errors.Is(err, pgconn.ErrStandbyConnection) || errors.Is(err, pgconn.ErrReadOnlyConnection))
+}
+
 // unwritable is an error that is store.ErrUnwritable, too, and says why itself: who only reads is told the same.
 type unwritable struct{ error }
 

@@ -1,11 +1,15 @@
 package server
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // TestAConnectionThatIsNotEstablishedHasItsTime, such as one that only asks for the end of another, and one that
@@ -55,5 +59,29 @@ func TestAConnectionThatIsNotEstablishedHasItsTime(t *testing.T) {
 			}
 			conn.Close()
 		})
+	}
+}
+
+// TestAServerThatIsNotWantedAnyMoreIsNoneToGoBy, such as a primary that has become a standby: over TLS, too.
+func TestAServerThatIsNotWantedAnyMoreIsNoneToGoBy(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("it is a standby")
+	for _, overTLS := range []bool{false, true} {
+		for is, want := range map[error]state{refused: unknown, nil: answers} {
+			settings, err := Parse("[store] url", "postgres:///d", nil)
+			check(t, err)
+			settings.ConnConfig.ValidateConnect = func(context.Context, *pgconn.PgConn) error { return is }
+			check(t, settings.BeforeConnect(t.Context(), settings.ConnConfig))
+			noted := answers
+			var l net.Conn = &link{note: func(s state) { noted = s }}
+			if overTLS {
+				l = tls.Client(l, &tls.Config{InsecureSkipVerify: true})
+			}
+			conn, err := pgconn.Construct(&pgconn.HijackedConn{Conn: l, Config: &settings.ConnConfig.Config})
+			check(t, err)
+			if err := settings.ConnConfig.ValidateConnect(t.Context(), conn); !errors.Is(err, is) || noted != want {
+				t.Errorf("TLS %t, %v: it is %d, %v", overTLS, is, noted, err)
+			}
+		}
 	}
 }
