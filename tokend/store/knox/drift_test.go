@@ -2,6 +2,8 @@ package knox_test
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"tokend/tokend/e2e/knoxtest"
@@ -47,26 +49,82 @@ func TestWhoMayNotConnectIsToldSo(t *testing.T) {
 // TestATableOfSomebodyElsesIsNoneOfTheSites: who may make tables there lets nobody in, and keeps nobody out.
 func TestATableOfSomebodyElsesIsNoneOfTheSites(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "knox-5")
-	secret, forged := s.Mint(s.User("alice")), knoxtest.NewToken()
-	store := s.open(t)
-	_, err := s.find(t, store, secret)
-	check(err)
-	s.Exec(forRole(`CREATE TABLE tokens_sodarauthtoken (LIKE knox_authtoken); ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(25);
-		INSERT INTO tokens_sodarauthtoken (digest, token_key, user_id, created) VALUES ('`+s.Digest(forged).String()+`', '`+forged.Reveal()[:15]+`', 1, now());
-		GRANT CREATE ON SCHEMA public TO ROLE; ALTER TABLE tokens_sodarauthtoken OWNER TO ROLE`, s.Role))
-	for _, store := range []*knox.Store{store, s.open(t)} {
-		for range 3 {
-			if _, err := s.find(t, store, secret); err != nil {
-				t.Errorf("the site's token: %v", err)
+	const tokens = `CREATE TABLE tokens_sodarauthtoken (LIKE knox_authtoken); ALTER TABLE tokens_sodarauthtoken ALTER token_key TYPE varchar(25), OWNER TO ROLE;`
+	const users = `CREATE TABLE users_user (id integer, username varchar(150), is_active boolean); INSERT INTO users_user (id, username, is_active) VALUES (1, 'alice', true);
+		ALTER TABLE users_user OWNER TO ROLE;`
+	const row = `INSERT INTO %s (digest, token_key, user_id, created) VALUES ('DIGEST', 'KEY', 1, now());`
+	for what, sql := range map[string]string{
+		"tokens":                 tokens + fmt.Sprintf(row, "tokens_sodarauthtoken"),
+		"users":                  users,
+		"users without a column": `CREATE TABLE users_user (); ALTER TABLE users_user OWNER TO ROLE`,
+		"both":                   users + tokens + fmt.Sprintf(row, "tokens_sodarauthtoken"),
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, "knox-5")
+			secret, forged := s.Mint(s.User("alice")), knoxtest.NewToken()
+			running := s.open(t)
+			_, err := s.find(t, running, secret)
+			check(err)
+			s.Exec(`GRANT CREATE ON SCHEMA public TO ` + s.Role)
+			s.Exec(strings.NewReplacer("ROLE", s.Role, "DIGEST", s.Digest(forged).String(), "KEY", forged.Reveal()[:15]).Replace(sql))
+			for _, store := range []*knox.Store{running, s.open(t)} {
+				for range 3 {
+					if _, err := s.find(t, store, secret); err != nil {
+						t.Errorf("the site's token: %v", err)
+					}
+					if _, err := s.find(t, store, forged); !errors.Is(err, token.ErrNotFound) {
+						t.Errorf("a forged one: %v", err)
+					}
+				}
 			}
-			if _, err := s.find(t, store, forged); !errors.Is(err, token.ErrNotFound) {
-				t.Errorf("a forged one: %v", err)
+			if what != "users" && what != "users without a column" {
+				s.Exec(`DROP TABLE knox_authtoken`)
+				wantWords(t, "the site's is gone", s.open(t).Err(), "there is no table tokens_sodarauthtoken or knox_authtoken", "public.tokens_sodarauthtoken is not taken for it, as its owner is not the site's")
 			}
+		})
+	}
+}
+
+// TestATableInThePlaceOfTheSitesIsNotBelieved, such as one that somebody makes while it is renamed.
+func TestATableInThePlaceOfTheSitesIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	for what, tables := range map[string]knox.Tables{"found": {}, "set by hand": {Tokens: "tokens_sodarauthtoken"}} {
+		for _, table := range []string{"tokens_sodarauthtoken", "users_user"} {
+			t.Run(what+" "+table, func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t, "sodar-1.3")
+				secret := s.Mint(s.User("alice"))
+				store := s.open(t, func(c *knox.Config) { c.Tables = tables })
+				_, err := s.find(t, store, secret)
+				check(err)
+				s.Exec(forRole(`GRANT CREATE ON SCHEMA public TO ROLE; CREATE TABLE copy (LIKE `+table+`); INSERT INTO copy SELECT * FROM `+table+`;
+					ALTER TABLE copy OWNER TO ROLE; ALTER TABLE `+table+` RENAME TO old; ALTER TABLE copy RENAME TO `+table, s.Role))
+				for range 3 {
+					if _, err := s.find(t, store, secret); !errors.Is(err, token.ErrDrift) {
+						t.Errorf("got %v", err)
+					}
+				}
+			})
 		}
 	}
-	s.Exec(`DROP TABLE knox_authtoken`)
-	wantWords(t, "the site's is gone", s.open(t).Err(), "there is no table tokens_sodarauthtoken or knox_authtoken", "public.tokens_sodarauthtoken is not taken for it, as its owner is not that of the users' table")
+}
+
+// TestOfSeveralOwnersTheDatabasesHasTheSitesTables, or it is said which there are.
+func TestOfSeveralOwnersTheDatabasesHasTheSitesTables(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "knox-5")
+	secret := s.Mint(s.User("alice"))
+	s.Exec(forRole(`CREATE TABLE users_user (); ALTER TABLE users_user OWNER TO ROLE; ALTER DATABASE `+s.Database()+` OWNER TO tokend; ALTER TABLE auth_user OWNER TO pg_monitor; ALTER TABLE knox_authtoken OWNER TO pg_monitor`, s.Role))
+	wantWords(t, "three owners", s.open(t).Err(), "belong to several: ", "knox_authtoken of pg_monitor", "users_user of "+s.Role, "set [knox] token_table and user_table")
+	store := s.open(t, func(c *knox.Config) { c.Tables = knox.Tables{Users: "auth_user"} })
+	if _, err := s.find(t, store, secret); err != nil {
+		t.Errorf("of the owner of what is set by hand: %v", err)
+	}
+	s.Exec(`DROP TABLE users_user`)
+	if _, err := s.find(t, s.open(t), secret); err != nil {
+		t.Errorf("of the only owner, who is not the database's: %v", err)
+	}
 }
 
 // TestDriftIsSaidAndMends: never is a token taken for wrong, and no restart is needed.

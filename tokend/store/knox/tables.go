@@ -111,11 +111,15 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 		return nil, err
 	}
 	s.clock.Set(now, asked)
-	users, err := table(ctx, tx, "users", role, s.wanted.Users, usersTables, nobody)
+	owner, err := s.ownerOf(ctx, tx, role)
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := table(ctx, tx, "tokens", role, s.wanted.Tokens, tokensTables, users.owner)
+	users, err := table(ctx, tx, "users", role, s.wanted.Users, usersTables, owner)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := table(ctx, tx, "tokens", role, s.wanted.Tokens, tokensTables, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +155,7 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 		FROM (SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'token_key' AND format_type(atttypid, atttypmod) = %s)
 			AND NOT row_security_active(%s) AND NOT row_security_active(%s)%s%s AS same) AS w
 		LEFT JOIN (%s%s WHERE t.digest = ANY($1::text[])) AS r (digest, token_key, expiry, username, active) ON w.same`,
-		literal(t.name), literal(key), literal(t.name), literal(t.users), tokens.noneBefore, users.noneBefore, columns, from)
+		literal(t.name), literal(key), literal(t.name), literal(t.users), tokens.same(), users.same(), columns, from)
 	return t, nil
 }
 
@@ -191,8 +195,43 @@ type relation struct {
 // nobody owns no table.
 const nobody = 0
 
-// table returns the one of that name, else the first of the others that is the owner's: whoever may make tables in the
-// site's schema may not let somebody in by it.
+// ownerOf returns whose tables are taken for the site's: whoever else may make tables in its schema may not let anybody
+// in by them. That is the owner of what was set by hand, else the database's if they have any, else the one who has all.
+func (s *Store) ownerOf(ctx context.Context, tx pgx.Tx, role string) (owner uint32, err error) {
+	names := slices.Concat(usersTables, tokensTables)
+	for _, byHand := range []string{s.wanted.Tokens, s.wanted.Users} {
+		if byHand != "" {
+			names = []string{inSQL(byHand)}
+		}
+	}
+	rows, err := tx.Query(ctx, `SELECT c.oid::regclass::text, c.relowner, pg_get_userbyid(c.relowner), d.datdba
+		FROM unnest($1::text[]) AS n (name) JOIN pg_class AS c ON c.oid = to_regclass(n.name)
+		JOIN pg_database AS d ON d.datname = current_database()`, names)
+	if err != nil {
+		return nobody, err
+	}
+	var name, who string
+	var of, databases uint32
+	var all []string
+	owners := map[uint32]bool{}
+	_, err = pgx.ForEachRow(rows, []any{&name, &of, &who, &databases}, func() error {
+		owner, owners[of], all = of, true, append(all, name+" of "+who)
+		return nil
+	})
+	switch {
+	case isDrift(err):
+		return nobody, closedSchema(names[0], role)
+	case err != nil:
+		return nobody, err
+	case owners[databases]:
+		return databases, nil
+	case len(owners) > 1:
+		return nobody, drift("the tables that may be the site's belong to several: %s; set [knox] token_table and user_table to the site's own", strings.Join(all, ", "))
+	}
+	return owner, nil
+}
+
+// table returns the one of that name, else the first of the others that is the owner's.
 func table(ctx context.Context, tx pgx.Tx, what, role, byHand string, others []string, owner uint32) (r relation, err error) {
 	names, key := others, strings.TrimSuffix(what, "s")+"_table"
 	if byHand != "" {
@@ -200,43 +239,49 @@ func table(ctx context.Context, tx pgx.Tx, what, role, byHand string, others []s
 	}
 	var passed []string
 	for _, n := range names {
-		name := pgx.Identifier(strings.Split(n, ".")).Sanitize()
+		name := inSQL(n)
 		var found *string
-		var oid, ownedBy *uint32
+		var oid, whose *uint32
 		var hidden *bool
 		err := tx.QueryRow(ctx, `SELECT c.oid, c.relowner, row_security_active(c.oid), quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM (SELECT to_regclass($1) AS oid) AS w
-			LEFT JOIN pg_class AS c ON c.oid = w.oid LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace`, name).Scan(&oid, &ownedBy, &hidden, &found)
+			LEFT JOIN pg_class AS c ON c.oid = w.oid LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace`, name).Scan(&oid, &whose, &hidden, &found)
 		if isDrift(err) {
-			schema, _, _ := strings.Cut(name, ".")
-			return r, drift("the role may not look for the table %s; have the owner of its schema say: GRANT USAGE ON SCHEMA %s TO %s", name, schema, quoted(role))
+			return r, closedSchema(name, role)
 		}
 		if err != nil {
 			return r, err
 		}
-		if found != nil && owner != nobody && *ownedBy != owner {
-			passed = append(passed, fmt.Sprintf(" (%s is not taken for it, as its owner is not that of the users' table)", *found))
+		if found != nil && owner != nobody && *whose != owner {
+			passed = append(passed, fmt.Sprintf(" (%s is not taken for it, as its owner is not the site's)", *found))
 			found = nil
 		}
 		if found == nil {
-			r.noneBefore += noneOf(name, owner)
+			r.noneBefore += ` AND NOT` + ownedBy(name, owner)
 			continue
 		}
 		if *hidden {
 			return r, drift("row-level security may hide rows of %s from the role: have a superuser say ALTER ROLE %s BYPASSRLS, or the table's owner end it", *found, quoted(role))
 		}
-		r.name, r.oid, r.owner = *found, *oid, *ownedBy
+		r.name, r.oid, r.owner = *found, *oid, *whose
 		r.columns, err = columnsOf(ctx, tx, r.oid)
 		return r, err
 	}
 	return r, drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema? If the table has another name, set [knox] %s%s", strings.Join(names, " or "), key, strings.Join(passed, ""))
 }
 
-// noneOf is a condition: there is no such table, or none of the owner's if there is to be one.
-func noneOf(name string, owner uint32) string {
-	if owner == nobody {
-		return ` AND to_regclass(` + literal(name) + `) IS NULL`
-	}
-	return fmt.Sprintf(` AND NOT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(%s) AND relowner = %d)`, literal(name), owner)
+// inSQL is the name of a table, with or without its schema, as SQL writes it.
+func inSQL(name string) string { return pgx.Identifier(strings.Split(name, ".")).Sanitize() }
+
+func closedSchema(table, role string) error {
+	schema, _, _ := strings.Cut(table, ".")
+	return drift("the role may not look for the table %s; have the owner of its schema say: GRANT USAGE ON SCHEMA %s TO %s", table, schema, quoted(role))
+}
+
+// same is a condition: the table is there, and not become somebody else's.
+func (r relation) same() string { return ` AND` + ownedBy(r.name, r.owner) + r.noneBefore }
+
+func ownedBy(table string, owner uint32) string {
+	return fmt.Sprintf(` EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(%s) AND relowner = %d)`, literal(table), owner)
 }
 
 func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, error) {
