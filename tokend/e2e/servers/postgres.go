@@ -120,6 +120,9 @@ func (p *PostgreSQL) Promote() error {
 // Kill ends the server by SIGKILL and leaves all as it is; Serve starts it again.
 func (p *PostgreSQL) Kill() error {
 	err := p.process.pause() // first, so that there are no more children
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
 	children, listing := p.process.children()
 	err = errors.Join(err, listing, p.process.end(syscall.SIGKILL, 0))
 	// Paused ones would not see that they are orphans.

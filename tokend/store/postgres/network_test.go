@@ -130,6 +130,20 @@ func TestChangeThatNeverGotToItsCommitIsNotMade(t *testing.T) {
 	}
 }
 
+// TestAChangeThatWasNotBegunIsNotMade for sure, though its time is up.
+func TestAChangeThatWasNotBegunIsNotMade(t *testing.T) {
+	t.Parallel()
+	proxy := newProxy(t)
+	s := open(t, urlBy(newName(t, "current"), proxy))
+	r := mint(t, s)
+	proxy.Hang()
+	for what, err := range map[string]error{"mint": s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}), "revoke": revokeNow(t, s, r)} {
+		if err == nil || errors.Is(err, token.ErrUnsure) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer within 5s") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // TestAChangeIsMadeWhereTheServerAnswersInItsTime, however many connections are tried meanwhile.
 func TestAChangeIsMadeWhereTheServerAnswersInItsTime(t *testing.T) {
 	t.Parallel()

@@ -220,6 +220,7 @@ func do[T any](ctx context.Context, s *Store, op store.Operation, f func(context
 		value, err = f(within)
 	}
 	refused := errors.Is(err, errUnproved) || errors.Is(err, errElsewhere) || server.Refused(err)
+	_, unmade := errors.AsType[unmadeError](err)
 	switch {
 	case err == nil || within.Err() == nil:
 	case ctx.Err() != nil:
@@ -232,10 +233,13 @@ func do[T any](ctx context.Context, s *Store, op store.Operation, f func(context
 		err = fmt.Errorf("%s within %s: %w", what, timeout, within.Err())
 	}
 	s.metrics.Observe(op, time.Since(began), err)
-	if err != nil {
-		return value, fmt.Errorf("%s: %w", op, explain(err))
+	if err == nil {
+		return value, nil
 	}
-	return value, nil
+	if err = fmt.Errorf("%s: %w", op, explain(err)); unmade && ctx.Err() == nil {
+		err = unmadeError{err}
+	}
+	return value, err
 }
 
 // none is a result that says nothing.

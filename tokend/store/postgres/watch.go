@@ -129,7 +129,7 @@ func (s *Store) WatchErr() error {
 	case lost != nil:
 		return fmt.Errorf("%w: %w", errUnheard, *lost)
 	case asked != nil:
-		return fmt.Errorf("%w: the connection that listens has had no answer since %s", errUnheard, asked.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w, since %s", errUnheard, asked.UTC().Format(time.RFC3339))
 	}
 	return errUnheard
 }

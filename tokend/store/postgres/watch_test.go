@@ -125,12 +125,12 @@ func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
 	}
 }
 
-// A silent connection ends in no error before its time.
-func TestOfASilentConnectionItIsSaidSinceWhen(t *testing.T) {
+// TestSinceWhenNothingIsHeardIsSaid: a silent connection ends in no error before its time.
+func TestSinceWhenNothingIsHeardIsSaid(t *testing.T) {
 	t.Parallel()
 	s := open(t, newDatabase(t, "current"))
 	s.SetAsked(time.Now().Add(-postgres.Deaf))
-	if err := s.WatchErr(); err == nil || !strings.Contains(err.Error(), "has had no answer since 2") {
+	if err := s.WatchErr(); err == nil || !strings.Contains(err.Error(), "are not heard of, since 2") {
 		t.Errorf("got %v", err)
 	}
 }

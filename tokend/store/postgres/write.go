@@ -172,7 +172,7 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 	return do(ctx, s, op, func(ctx context.Context) (nothing T, err error) {
 		tx, err := s.startChange(ctx)
 		if err != nil {
-			return nothing, err
+			return nothing, unmadeError{err}
 		}
 		value, err := f(ctx, tx)
 		if err != nil {
@@ -185,6 +185,17 @@ func write[T any](ctx context.Context, s *Store, op store.Operation, f func(cont
 		return value, err
 	})
 }
+
+// unmadeError is of a change that was not begun: that its time is up leaves nothing open.
+type unmadeError struct{ error }
+
+// Is hides that the time is up.
+func (e unmadeError) Is(target error) bool {
+	return target != context.DeadlineExceeded && errors.Is(e.error, target)
+}
+
+// As is errors.As.
+func (e unmadeError) As(target any) bool { return errors.As(e.error, target) }
 
 // beginChange begins one.
 func (s *Store) beginChange(ctx context.Context) (pgx.Tx, error) {
