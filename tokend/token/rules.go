@@ -19,7 +19,8 @@ var (
 	// which may be another.
 	secretLike = regexp.MustCompile(`(?i)` + Prefix + `[0-9A-Za-z]{12}\w*`)
 
-	// knoxLike is a token of Knox, or what old clients leave of one, and what is glued to it. A site's prefix is no secret.
+	// knoxLike is a token of Knox, or what old clients leave of one without a site's prefix, and what is glued to it. That
+	// prefix is no secret.
 	knoxLike = regexp.MustCompile(`(?i)[0-9a-f]{49}\w*`)
 
 	// tokenForName is what no user is called. Somebody may well be called

@@ -22,7 +22,7 @@ func (s *Store) Count(ctx context.Context, users []string) (n int64, err error) 
 	}
 	err = server.Within(ctx, findTimeout, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `SELECT count(*) FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
-			WHERE cardinality($1::text[]) = 0 OR owner = ANY($1)`, some(users)).Scan(&n)
+			WHERE pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.=) 0 OR owner::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1)`, some(users)).Scan(&n)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("count the tokens in %s: %w", s, server.Explain(s.names, err))
@@ -58,7 +58,7 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 	waiting := time.AfterFunc(rowTimeout, func() { end(errSilent) })
 	defer waiting.Stop()
 	rows, err := s.pool.Query(ctx, `SELECT * FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
-		WHERE cardinality($1::text[]) = 0 OR owner = ANY($1) ORDER BY owner, digest`, some(users))
+		WHERE pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.=) 0 OR owner::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1) ORDER BY owner, digest`, some(users))
 	if err != nil {
 		return unlessSilent(ctx, err)
 	}

@@ -30,7 +30,7 @@ func TestOwnersOfAnotherTableAreNotTaken(t *testing.T) {
 		words  []string
 	}{
 		"the other users": {knox.Tables{Users: "auth_user"}, []string{"the owners in public.tokens_sodarauthtoken are those of public.users_user, and not of public.auth_user: set [knox] user_table"}},
-		"a closed schema": {knox.Tables{Tokens: "closed.tok"}, []string{"the role may not look for the table", `GRANT USAGE ON SCHEMA "closed" TO "` + s.Role}},
+		"a closed schema": {knox.Tables{Tokens: "closed.tok"}, []string{"the role may not look for the table", `GRANT USAGE ON SCHEMA closed TO "` + s.Role}},
 	} {
 		s.Exec(`CREATE SCHEMA IF NOT EXISTS closed; CREATE TABLE IF NOT EXISTS closed.tok (LIKE tokens_sodarauthtoken)`)
 		store := s.open(t, func(cfg *knox.Config) { cfg.Tables = c.tables })
@@ -58,6 +58,7 @@ func TestATableOfSomebodyElsesIsNoneOfTheSites(t *testing.T) {
 		"users":                  users,
 		"users without a column": `CREATE TABLE users_user (); ALTER TABLE users_user OWNER TO ROLE`,
 		"both":                   users + tokens + fmt.Sprintf(row, "tokens_sodarauthtoken"),
+		"in a schema before":     `CREATE SCHEMA ROLE; CREATE TABLE ROLE.auth_user (LIKE auth_user); ALTER TABLE ROLE.auth_user OWNER TO ROLE; GRANT USAGE ON SCHEMA ROLE TO ROLE`,
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -78,9 +79,9 @@ func TestATableOfSomebodyElsesIsNoneOfTheSites(t *testing.T) {
 					}
 				}
 			}
-			if what != "users" && what != "users without a column" {
+			if strings.Contains(sql, "tokens_sodarauthtoken") {
 				s.Exec(`DROP TABLE knox_authtoken`)
-				wantWords(t, "the site's is gone", s.open(t).Err(), "there is no table tokens_sodarauthtoken or knox_authtoken", "public.tokens_sodarauthtoken is not taken for it, as its owner is not the site's")
+				wantWords(t, "the site's is gone", s.open(t).Err(), "there is no table tokens_sodarauthtoken or knox_authtoken", "public.tokens_sodarauthtoken is not taken for it: it is of "+s.Role)
 			}
 		})
 	}
@@ -100,6 +101,9 @@ func TestATableInThePlaceOfTheSitesIsNotBelieved(t *testing.T) {
 				check(err)
 				s.Exec(forRole(`GRANT CREATE ON SCHEMA public TO ROLE; CREATE TABLE copy (LIKE `+table+`); INSERT INTO copy SELECT * FROM `+table+`;
 					ALTER TABLE copy OWNER TO ROLE; ALTER TABLE `+table+` RENAME TO old; ALTER TABLE copy RENAME TO `+table, s.Role))
+				if _, err := store.MayLogIn(t.Context(), "alice"); table == "users_user" && !errors.Is(err, token.ErrDrift) {
+					t.Errorf("who may log in: %v", err)
+				}
 				for range 3 {
 					if _, err := s.find(t, store, secret); !errors.Is(err, token.ErrDrift) {
 						t.Errorf("got %v", err)
@@ -110,20 +114,63 @@ func TestATableInThePlaceOfTheSitesIsNotBelieved(t *testing.T) {
 	}
 }
 
-// TestOfSeveralOwnersTheDatabasesHasTheSitesTables, or it is said which there are.
-func TestOfSeveralOwnersTheDatabasesHasTheSitesTables(t *testing.T) {
+// TestTablesOfSomeOtherOwnerAreTakenByHandAlone: it is said whose they are.
+func TestTablesOfSomeOtherOwnerAreTakenByHandAlone(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "knox-5")
 	secret := s.Mint(s.User("alice"))
-	s.Exec(forRole(`CREATE TABLE users_user (); ALTER TABLE users_user OWNER TO ROLE; ALTER DATABASE `+s.Database()+` OWNER TO tokend; ALTER TABLE auth_user OWNER TO pg_monitor; ALTER TABLE knox_authtoken OWNER TO pg_monitor`, s.Role))
-	wantWords(t, "three owners", s.open(t).Err(), "belong to several: ", "knox_authtoken of pg_monitor", "users_user of "+s.Role, "set [knox] token_table and user_table")
-	store := s.open(t, func(c *knox.Config) { c.Tables = knox.Tables{Users: "auth_user"} })
-	if _, err := s.find(t, store, secret); err != nil {
-		t.Errorf("of the owner of what is set by hand: %v", err)
+	s.Exec(`ALTER TABLE auth_user OWNER TO pg_monitor; ALTER TABLE knox_authtoken OWNER TO pg_monitor`)
+	wantWords(t, "found", s.open(t).Err(), "there is no table users_user or auth_user", "public.auth_user is not taken for it: it is of pg_monitor, who is neither the database's owner nor a superuser", "name it in [knox] user_table")
+	for _, tables := range []knox.Tables{{Users: "auth_user"}, {Tokens: "knox_authtoken"}, {Users: "auth_user", Tokens: "public.knox_authtoken"}} {
+		if _, err := s.find(t, s.open(t, func(c *knox.Config) { c.Tables = tables }), secret); err != nil {
+			t.Errorf("%+v: %v", tables, err)
+		}
 	}
-	s.Exec(`DROP TABLE users_user`)
-	if _, err := s.find(t, s.open(t), secret); err != nil {
-		t.Errorf("of the only owner, who is not the database's: %v", err)
+	for _, step := range []struct{ owner, sql string }{
+		{"the database's owner", `ALTER DATABASE ` + s.Database() + ` OWNER TO pg_monitor`},
+		{"a superuser", `ALTER TABLE auth_user OWNER TO tokend; ALTER TABLE knox_authtoken OWNER TO tokend`},
+	} {
+		s.Exec(step.sql)
+		if _, err := s.find(t, s.open(t), secret); err != nil {
+			t.Errorf("of %s: %v", step.owner, err)
+		}
+	}
+}
+
+// TestNobodysOperatorsAreUsed but PostgreSQL's own: in a schema where one may make tables one may make these, too.
+func TestNobodysOperatorsAreUsed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "sodar-1.3")
+	secret, other := s.Mint(s.User("alice")), knoxtest.NewToken()
+	const raises = ` LANGUAGE plpgsql AS 'BEGIN RAISE ''it is not of PostgreSQL''; END'`
+	for left, rights := range map[string]string{
+		"oid": "oid regclass int4 int8", "varchar": "text varchar", "text": "text varchar", "name": "text name varchar", "int4": "int4 int8", "int8": "int4 int8",
+	} {
+		for right := range strings.FieldsSeq(rights) {
+			s.Exec(`CREATE FUNCTION public.no(` + left + `, ` + right + `) RETURNS boolean` + raises + `;
+				CREATE OPERATOR public.= (FUNCTION = public.no, LEFTARG = ` + left + `, RIGHTARG = ` + right + `)`)
+		}
+	}
+	for _, f := range []string{"unnest(text[])", "cardinality(text[])", "to_regclass(varchar)", "row_security_active(varchar)", "row_security_active(int4)", "format_type(oid, int8)", "quote_ident(name)"} {
+		s.Exec(`CREATE FUNCTION public.` + f + ` RETURNS text` + raises)
+	}
+	store := s.open(t)
+	for range 2 {
+		if r, err := s.find(t, store, secret); err != nil || r.Owner != "alice" {
+			t.Errorf("%s, %v", r.Owner, err)
+		}
+		if _, err := s.find(t, store, other); !errors.Is(err, token.ErrNotFound) {
+			t.Error(err)
+		}
+	}
+	if may, err := store.MayLogIn(t.Context(), "alice"); err != nil || !may {
+		t.Errorf("alice may: %t, %v", may, err)
+	}
+	if n, err := store.Count(t.Context(), []string{"alice"}); err != nil || n != 1 {
+		t.Errorf("%d, %v", n, err)
+	}
+	for _, err := range store.All(t.Context(), []string{"alice"}) {
+		check(err)
 	}
 }
 

@@ -193,7 +193,10 @@ func (s *Store) MayLogIn(ctx context.Context, name string) (may bool, err error)
 	err = s.ask(ctx, func(ctx context.Context, t *tables) error {
 		may, err = server.Either(ctx, s.pool, s.spare, func(ctx context.Context, pool *pgxpool.Pool) (may bool, err error) {
 			return server.Again(ctx, pool, func() (may bool, err error) {
-				err = pool.QueryRow(ctx, t.active, name).Scan(&may)
+				same := false
+				if err = pool.QueryRow(ctx, t.active, name).Scan(&same, &may); err == nil && !same {
+					err = errChanged
+				}
 				return may, err
 			})
 		})

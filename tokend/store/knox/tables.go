@@ -106,61 +106,74 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	}()
 	asked := time.Now()
 	var now time.Time
-	var role string
-	if err := tx.QueryRow(ctx, `SELECT clock_timestamp(), current_user`).Scan(&now, &role); err != nil {
+	l := looker{tx: tx}
+	err = tx.QueryRow(ctx, `SELECT pg_catalog.clock_timestamp(), current_user::pg_catalog.text, pg_catalog.current_schemas(false)::pg_catalog.text[]`).Scan(&now, &l.role, &l.schemas)
+	if err != nil {
 		return nil, err
 	}
 	s.clock.Set(now, asked)
-	owner, err := s.ownerOf(ctx, tx, role)
-	if err != nil {
+	if err := l.trust(ctx); err != nil {
 		return nil, err
 	}
-	users, err := table(ctx, tx, "users", role, s.wanted.Users, usersTables, owner)
-	if err != nil {
-		return nil, err
+	users, tokens := relation{what: "user_table", byHand: s.wanted.Users, names: usersTables}, relation{what: "token_table", byHand: s.wanted.Tokens, names: tokensTables}
+	all := []*relation{&users, &tokens}
+	if users.byHand == "" && tokens.byHand != "" { // whose owner may have the other, too
+		slices.Reverse(all)
 	}
-	tokens, err := table(ctx, tx, "tokens", role, s.wanted.Tokens, tokensTables, owner)
-	if err != nil {
-		return nil, err
+	for _, r := range all {
+		if err := l.find(ctx, r); err != nil {
+			return nil, err
+		}
 	}
 	if _, ok := tokens.columns["salt"]; ok {
 		return nil, errSalted
 	}
-	id, err := userID(ctx, tx, tokens.name, users.name)
+	id, err := l.userID(ctx, tokens, users)
 	if err != nil {
 		return nil, err
 	}
 	username, active := or(s.wanted.Username, "username"), or(s.wanted.Active, "is_active")
 	if err := errors.Join(
-		tokens.need(role, "token_table", "digest", "token_key", "user_id", "expiry"),
-		users.need(role, "user_table", id, username, active),
+		tokens.need(l.role, "digest", "token_key", "user_id", "expiry"),
+		users.need(l.role, id, username, active),
 		tokens.mustBe("expiry", "timestamp with time zone"), users.mustBe(active, "boolean"),
 	); err != nil {
 		return nil, oneLine(err)
 	}
 	t := &tables{name: tokens.name, users: users.name, labelled: tokens.columns["sodar_label"].readable, dated: tokens.columns["created"].readable}
 	if closed := tokens.closed("created", "sodar_label"); closed != nil {
-		t.grant = tokens.grant(role, closed)
+		t.grant = tokens.grant(l.role, closed)
 	}
 	key := tokens.columns["token_key"].kind
 	if t.scheme, err = schemeOf(s.wanted.Scheme, t.name, key); err != nil {
 		return nil, err
 	}
-	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s = t.user_id`, t.name, t.users, quoted(id))
+	// Nobody's operators but PostgreSQL's own: others can be made in a schema where one may make a table.
+	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s OPERATOR(pg_catalog.=) t.user_id`, t.name, t.users, quoted(id))
 	columns := fmt.Sprintf(`SELECT t.digest, t.token_key, t.expiry, coalesce(u.%s, ''), coalesce(u.%s, false)`, quoted(username), quoted(active))
-	t.all = columns + when(t.labelled, `, t.sodar_label`, `, ''`) + when(t.dated, `, t.created`, `, NULL::timestamptz`) + from
-	t.active = fmt.Sprintf(`SELECT EXISTS (SELECT FROM %s AS u WHERE u.%s = $1 AND u.%s)`, t.users, quoted(username), quoted(active))
+	t.all = columns + when(t.labelled, `, t.sodar_label`, `, ''`) + when(t.dated, `, t.created`, `, NULL::pg_catalog.timestamptz`) + from
+	t.active = fmt.Sprintf(`SELECT (%s) IS TRUE, EXISTS (SELECT FROM %s AS u WHERE u.%s::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND u.%s)`,
+		users.same(), t.users, quoted(username), quoted(active))
 	// One row at least, by which it is known that the tables are still the same: how digests are made, above all.
 	t.lookup = fmt.Sprintf(`SELECT w.same, coalesce(r.digest, ''), coalesce(r.token_key, ''), r.expiry, coalesce(r.username, ''), coalesce(r.active, false)
-		FROM (SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'token_key' AND format_type(atttypid, atttypmod) = %s)
-			AND NOT row_security_active(%s) AND NOT row_security_active(%s)%s%s AS same) AS w
-		LEFT JOIN (%s%s WHERE t.digest = ANY($1::text[])) AS r (digest, token_key, expiry, username, active) ON w.same`,
-		literal(t.name), literal(key), literal(t.name), literal(t.users), tokens.same(), users.same(), columns, from)
+		FROM (SELECT (%s AND %s AND EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND attname OPERATOR(pg_catalog.=) 'token_key'
+			AND pg_catalog.format_type(atttypid, atttypmod) OPERATOR(pg_catalog.=) %s)) IS TRUE AS same) AS w
+		LEFT JOIN (%s%s WHERE t.digest::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1::pg_catalog.text[])) AS r (digest, token_key, expiry, username, active) ON w.same`,
+		tokens.same(), users.same(), tokens.oid, literal(key), columns, from)
 	return t, nil
 }
 
 // literal is a text as SQL writes it.
 func literal(text string) string { return `'` + strings.ReplaceAll(text, `'`, `''`) + `'` }
+
+// arrayOf is a list as a literal of SQL.
+func arrayOf[T any](list []T) string {
+	var all []string
+	for _, one := range list {
+		all = append(all, fmt.Sprintf("%q", fmt.Sprint(one)))
+	}
+	return literal("{" + strings.Join(all, ",") + "}")
+}
 
 func or(by, otherwise string) string {
 	if by != "" {
@@ -184,104 +197,88 @@ func oneLine(err error) error {
 // quoted is one name as SQL writes it.
 func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// relation is a table that was found.
-type relation struct {
-	name       string // in SQL
-	oid, owner uint32
-	columns    map[string]column
-	noneBefore string // a condition: there is none that would be taken before it
+// looker looks for the tables, by the catalog alone.
+type looker struct {
+	tx      pgx.Tx
+	role    string
+	schemas []string // where a name without one may be, the first first
+	owners  []uint32 // whose tables may be the site's
 }
 
-// nobody owns no table.
-const nobody = 0
-
-// ownerOf returns whose tables are taken for the site's: whoever else may make tables in its schema may not let anybody
-// in by them. That is the owner of what was set by hand, else the database's if they have any, else the one who has all.
-func (s *Store) ownerOf(ctx context.Context, tx pgx.Tx, role string) (owner uint32, err error) {
-	names := slices.Concat(usersTables, tokensTables)
-	for _, byHand := range []string{s.wanted.Tokens, s.wanted.Users} {
-		if byHand != "" {
-			names = []string{inSQL(byHand)}
-		}
+// trust finds out whose tables may be the site's without being set by hand: the database's owner's, or a superuser's.
+// Whoever else may make tables there must not let anybody in by them. From here on no name is looked for elsewhere than
+// in the catalog.
+func (l *looker) trust(ctx context.Context) error {
+	if _, err := l.tx.Exec(ctx, `SET LOCAL search_path = pg_catalog`); err != nil {
+		return err
 	}
-	rows, err := tx.Query(ctx, `SELECT c.oid::regclass::text, c.relowner, pg_get_userbyid(c.relowner), d.datdba
-		FROM unnest($1::text[]) AS n (name) JOIN pg_class AS c ON c.oid = to_regclass(n.name)
-		JOIN pg_database AS d ON d.datname = current_database()`, names)
+	rows, err := l.tx.Query(ctx, `SELECT oid FROM pg_roles WHERE rolsuper UNION SELECT datdba FROM pg_database WHERE datname = current_database()`)
 	if err != nil {
-		return nobody, err
+		return err
 	}
-	var name, who string
-	var of, databases uint32
-	var all []string
-	owners := map[uint32]bool{}
-	_, err = pgx.ForEachRow(rows, []any{&name, &of, &who, &databases}, func() error {
-		owner, owners[of], all = of, true, append(all, name+" of "+who)
-		return nil
-	})
-	switch {
-	case isDrift(err):
-		return nobody, closedSchema(names[0], role)
-	case err != nil:
-		return nobody, err
-	case owners[databases]:
-		return databases, nil
-	case len(owners) > 1:
-		return nobody, drift("the tables that may be the site's belong to several: %s; set [knox] token_table and user_table to the site's own", strings.Join(all, ", "))
-	}
-	return owner, nil
+	l.owners, err = pgx.CollectRows(rows, pgx.RowTo[uint32])
+	return err
 }
 
-// table returns the one of that name, else the first of the others that is the owner's.
-func table(ctx context.Context, tx pgx.Tx, what, role, byHand string, others []string, owner uint32) (r relation, err error) {
-	names, key := others, strings.TrimSuffix(what, "s")+"_table"
-	if byHand != "" {
-		names, owner = []string{byHand}, nobody
-	}
-	var passed []string
-	for _, n := range names {
-		name := inSQL(n)
-		var found *string
-		var oid, whose *uint32
-		var hidden *bool
-		err := tx.QueryRow(ctx, `SELECT c.oid, c.relowner, row_security_active(c.oid), quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM (SELECT to_regclass($1) AS oid) AS w
-			LEFT JOIN pg_class AS c ON c.oid = w.oid LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace`, name).Scan(&oid, &whose, &hidden, &found)
-		if isDrift(err) {
-			return r, closedSchema(name, role)
-		}
-		if err != nil {
-			return r, err
-		}
-		if found != nil && owner != nobody && *whose != owner {
-			passed = append(passed, fmt.Sprintf(" (%s is not taken for it, as its owner is not the site's)", *found))
-			found = nil
-		}
-		if found == nil {
-			r.noneBefore += ` AND NOT` + ownedBy(name, owner)
-			continue
-		}
-		if *hidden {
-			return r, drift("row-level security may hide rows of %s from the role: have a superuser say ALTER ROLE %s BYPASSRLS, or the table's owner end it", *found, quoted(role))
-		}
-		r.name, r.oid, r.owner = *found, *oid, *whose
-		r.columns, err = columnsOf(ctx, tx, r.oid)
-		return r, err
-	}
-	return r, drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema? If the table has another name, set [knox] %s%s", strings.Join(names, " or "), key, strings.Join(passed, ""))
+// relation is a table that is looked for, and found.
+type relation struct {
+	what   string   // it is called so in [knox]
+	byHand string   // its name, if that is set
+	names  []string // else those that it may have, the first first
+
+	name    string // in SQL
+	oid     uint32
+	columns map[string]column
+	before  string // a condition: there is none that would be taken before it
 }
 
-// inSQL is the name of a table, with or without its schema, as SQL writes it.
-func inSQL(name string) string { return pgx.Identifier(strings.Split(name, ".")).Sanitize() }
-
-func closedSchema(table, role string) error {
-	schema, _, _ := strings.Cut(table, ".")
-	return drift("the role may not look for the table %s; have the owner of its schema say: GRANT USAGE ON SCHEMA %s TO %s", table, schema, quoted(role))
+// find finds the one of the name that is set, else the first of the others that may be the site's.
+func (l *looker) find(ctx context.Context, r *relation) error {
+	names := r.names
+	if r.byHand != "" {
+		names = []string{r.byHand}
+	}
+	mend := " If the table has another name, set [knox] " + r.what
+	for _, name := range names {
+		schemas, table := l.schemas, name
+		if schema, rest, ok := strings.Cut(name, "."); ok {
+			schemas, table = []string{schema}, rest
+		}
+		var owner uint32
+		var who string
+		var trusted, open, hidden bool
+		err := l.tx.QueryRow(ctx, `SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, pg_get_userbyid(c.relowner), c.relowner = ANY($3::oid[]) AS trusted,
+			has_schema_privilege(n.oid, 'USAGE'), row_security_active(c.oid) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+			WHERE c.relname = $1 AND n.nspname = ANY($2::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+			ORDER BY trusted DESC, array_position($2::text[], n.nspname::text) LIMIT 1`, table, schemas, l.owners).Scan(&r.oid, &r.name, &owner, &who, &trusted, &open, &hidden)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows) || err == nil && !trusted && r.byHand == "":
+			if err == nil {
+				mend = fmt.Sprintf(" %s is not taken for it: it is of %s, who is neither the database's owner nor a superuser, and could let anybody in by it. If it is the site's, name it in [knox] %s", r.name, who, r.what)
+			}
+			r.before += fmt.Sprintf(` AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+				WHERE c.relname OPERATOR(pg_catalog.=) %s AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) ANY(%s::pg_catalog.text[]) AND c.relowner OPERATOR(pg_catalog.=) ANY(%s::pg_catalog.oid[]))`,
+				literal(table), arrayOf(schemas), arrayOf(l.owners))
+		case err != nil:
+			return err
+		case !open:
+			schema, _, _ := strings.Cut(r.name, ".")
+			return drift("the role may not look for the table %s; have the owner of its schema say: GRANT USAGE ON SCHEMA %s TO %s", r.name, schema, quoted(l.role))
+		case hidden:
+			return drift("row-level security may hide rows of %s from the role: have a superuser say ALTER ROLE %s BYPASSRLS, or the table's owner end it", r.name, quoted(l.role))
+		default:
+			l.owners = append(l.owners, owner)
+			r.columns, err = columnsOf(ctx, l.tx, r.oid)
+			return err
+		}
+	}
+	return drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema?%s", strings.Join(names, " or "), mend)
 }
 
-// same is a condition: the table is there, and not become somebody else's.
-func (r relation) same() string { return ` AND` + ownedBy(r.name, r.owner) + r.noneBefore }
-
-func ownedBy(table string, owner uint32) string {
-	return fmt.Sprintf(` EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(%s) AND relowner = %d)`, literal(table), owner)
+// same is a condition: it is the table that was found, whose rows are not hidden, and there is none to be taken before it.
+func (r relation) same() string {
+	return fmt.Sprintf(`pg_catalog.to_regclass(%s)::pg_catalog.oid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND NOT pg_catalog.row_security_active(%[2]d::pg_catalog.oid)%[3]s`,
+		literal(r.name), r.oid, r.before)
 }
 
 func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, error) {
@@ -298,7 +295,7 @@ func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, e
 }
 
 // need says which of these columns are missing, or may not be read.
-func (r relation) need(role, key string, names ...string) error {
+func (r relation) need(role string, names ...string) error {
 	var missing []string
 	for _, name := range names {
 		if _, ok := r.columns[name]; !ok {
@@ -307,7 +304,7 @@ func (r relation) need(role, key string, names ...string) error {
 	}
 	switch closed := r.closed(names...); {
 	case missing != nil:
-		return drift("the table %s has no column %s: is it Knox's (django-rest-knox 4.2 to 5.0)? If its columns have other names, or another table is meant, set [knox] %s", r.name, strings.Join(missing, ", "), key+when(key == "user_table", ", username_column or active_column", ""))
+		return drift("the table %s has no column %s: is it Knox's (django-rest-knox 4.2 to 5.0)? If its columns have other names, or another table is meant, set [knox] %s", r.name, strings.Join(missing, ", "), r.what+when(r.what == "user_table", ", username_column or active_column", ""))
 	case closed != nil:
 		return drift("the role may not read what it needs; have the table's owner say: %s", r.grant(role, closed))
 	}
@@ -350,20 +347,21 @@ func schemeOf(byHand Scheme, table, kind string) (token.Scheme, error) {
 
 // userID returns the column of the users that user_id is about. Where a foreign key says that it is
 // about another table, each token would be taken for somebody else's.
-func userID(ctx context.Context, tx pgx.Tx, tokens, users string) (string, error) {
-	rows, err := tx.Query(ctx, `SELECT quote_ident(n.nspname) || '.' || quote_ident(r.relname), a.attname FROM pg_constraint AS c
+func (l *looker) userID(ctx context.Context, tokens, users relation) (string, error) {
+	rows, err := l.tx.Query(ctx, `SELECT c.confrelid, quote_ident(n.nspname) || '.' || quote_ident(r.relname), a.attname FROM pg_constraint AS c
 		JOIN pg_attribute AS f ON f.attrelid = c.conrelid AND f.attname = 'user_id' AND c.conkey = ARRAY[f.attnum]
 		JOIN pg_class AS r ON r.oid = c.confrelid JOIN pg_namespace AS n ON n.oid = r.relnamespace
 		JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = c.confkey[1]
-		WHERE c.conrelid = $1::regclass AND c.contype = 'f'`, tokens)
+		WHERE c.conrelid = $1 AND c.contype = 'f'`, tokens.oid)
 	if err != nil {
 		return "", err
 	}
 	id := "id"
+	var oid uint32
 	var of, column string
-	_, err = pgx.ForEachRow(rows, []any{&of, &column}, func() error {
-		if of != users {
-			return drift("the owners in %s are those of %s, and not of %s: set [knox] user_table", tokens, of, users)
+	_, err = pgx.ForEachRow(rows, []any{&oid, &of, &column}, func() error {
+		if oid != users.oid {
+			return drift("the owners in %s are those of %s, and not of %s: set [knox] user_table", tokens.name, of, users.name)
 		}
 		id = column
 		return nil
