@@ -59,12 +59,25 @@ func (v *Verifier) newReader(cfg Config) (*reader, error) {
 	return &reader{finder: f, knox: cfg.Knox, inUse: map[token.Digest]time.Time{}, users: map[string]userSeen{}}, nil
 }
 
-// findOne finds the record of a token by the scheme of its site.
+// findOne finds the record of a token by the scheme of its site. Where the site has not answered since the start, it
+// may be in the cache by the one or the other.
 func (r *reader) findOne(ctx context.Context, secret token.Knox) (token.Record, error) {
 	scheme, err := r.knox.Scheme()
-	if err != nil {
-		return token.Record{}, err
+	if err == nil {
+		return r.findAs(ctx, secret, scheme)
 	}
+	if !errors.Is(err, token.ErrDrift) {
+		for _, scheme := range []token.Scheme{token.Knox5, token.Knox4} {
+			if record, no := r.findAs(ctx, secret, scheme); no == nil && record.Scheme == scheme {
+				return record, nil
+			}
+		}
+	}
+	return token.Record{}, err
+}
+
+// findAs finds it by one scheme.
+func (r *reader) findAs(ctx context.Context, secret token.Knox, scheme token.Scheme) (token.Record, error) {
 	digest, may := secret.Digest(scheme)
 	if !may {
 		return token.Record{}, token.ErrNotFound

@@ -294,6 +294,26 @@ func TestKnoxMayBeAwayForTTLAndStale(t *testing.T) {
 	}
 }
 
+// TestADaemonThatStartsWhileTheSiteIsAwayBelievesTheCache: another one has filled that.
+func TestADaemonThatStartsWhileTheSiteIsAwayBelievesTheCache(t *testing.T) {
+	t.Parallel()
+	for _, kind := range knoxtest.Kinds() {
+		records := newMemory(t)
+		with := func(c *verify.Config) { c.Cache = records }
+		f := newKnox(t, kind, with)
+		known, other := f.Mint(f.User("alice")), f.Mint(f.User("bob"))
+		if got := f.says(t, known); got != verify.OK {
+			t.Fatal(got)
+		}
+		away := (&knoxFixture{Site: f.Site}).open(t, "postgres://"+f.Role+"@127.0.0.1:1/"+f.Database(), with)
+		for secret, want := range map[token.Knox]verify.Reason{known: verify.OK, other: verify.Unavailable, knoxtest.NewToken(): verify.Unavailable} {
+			if got := away.says(t, secret); got != want {
+				t.Errorf("%s: %s, want %s", kind, got, want)
+			}
+		}
+	}
+}
+
 // TestDriftIsNeverAWrongToken, not even while a cached record is young.
 func TestDriftIsNeverAWrongToken(t *testing.T) {
 	t.Parallel()
