@@ -145,7 +145,10 @@ func settings(cfg config.Config) verify.Settings {
 }
 
 func limits(cfg config.Config) manage.Limits {
-	return manage.Limits{DefaultExpiry: cfg.Tokens.DefaultExpiry, MaxExpiry: cfg.Tokens.MaxExpiry, MaxPerUser: cfg.Tokens.MaxPerUser}
+	return manage.Limits{
+		DefaultExpiry: cfg.Tokens.DefaultExpiry, MaxExpiry: cfg.Tokens.MaxExpiry, MaxPerUser: cfg.Tokens.MaxPerUser,
+		Names: names(cfg.Names),
+	}
 }
 
 // listen opens all sockets, or takes over those that systemd passed.

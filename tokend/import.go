@@ -85,6 +85,7 @@ type imported struct {
 	Refused  []web.Refused `json:"refused"`
 	Labels   bool          `json:"labels"`               // whether they could be read
 	Unkept   int           `json:"unlabelled"`           // whose label cannot be kept here
+	Ended    int           `json:"ended"`                // by [tokens] max_expiry
 	NoTokens []string      `json:"users_without_tokens"` // of those that were asked for
 	Created  bool          `json:"created"`              // whether that could be
 	Grant    string        `json:"grant,omitempty"`      // by which more of that could be
@@ -248,7 +249,7 @@ func (d *imported) send(ctx context.Context, c *client, tokens []web.Foreign) er
 		return fmt.Errorf("the daemon that is to keep them: %w", err)
 	}
 	d.New, d.Known, d.Expired = d.New+became.New, d.Known+became.Known, d.Expired+became.Expired
-	d.Refused, d.Unkept = append(d.Refused, became.Refused...), d.Unkept+became.Unlabelled
+	d.Refused, d.Unkept, d.Ended = append(d.Refused, became.Refused...), d.Unkept+became.Unlabelled, d.Ended+became.Ended
 	return nil
 }
 
@@ -282,7 +283,7 @@ func (d *imported) print(cmd *cobra.Command, asJSON bool) error {
 		why string
 	}{
 		{d.Known, "kept before"}, {d.Expired, "expired"}, {d.Inactive, "of users who may not log in"}, {len(d.Refused), "that cannot be kept"},
-		{d.Unkept, "without their label, which looks like a token or has a line break"},
+		{d.Unkept, "without their label, which looks like a token or has a line break"}, {d.Ended, "that open nothing, as [tokens] max_expiry has ended them"},
 	} {
 		if left.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", left.n, left.why))

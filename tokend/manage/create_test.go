@@ -44,6 +44,25 @@ func TestEveryTokenIsAnother(t *testing.T) {
 	}
 }
 
+// TestATokenIsMadeForANameThatComesInWithIt: by [names], those of another may be the ones that open iRODS.
+func TestATokenIsMadeForANameThatComesInWithIt(t *testing.T) {
+	rule := func(text string) token.NameRule {
+		r, err := token.ParseNameRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	f := newFixture(t, manage.Limits{Names: token.Names{Rules: []token.NameRule{rule(`(.+)@B\.ORG -> $1@b.org`), rule("carol -> dave"), rule("dave -> erin")}}})
+	for user, owner := range map[string]string{"alice": "", "alice@b.org": "", "alice@B.ORG": "alice@b.org", "carol": "", "dave": "erin", "erin": ""} {
+		_, _, err := f.Create(t.Context(), actor, manage.Request{User: user})
+		want := fmt.Sprintf("by [names] the iRODS user %s comes in with the tokens of %s, and with no others: make it for %[2]s", user, owner)
+		if owner == "" && err != nil || owner != "" && (!errors.Is(err, manage.ErrInvalid) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+}
+
 func TestWhenATokenExpires(t *testing.T) {
 	const forever = token.Forever
 	f := newFixture(t, manage.Limits{})

@@ -19,7 +19,9 @@ type Imported struct {
 	Expired int       // open nothing any more, and are left out
 	Refused []Refusal // cannot be kept
 
-	Unlabelled int // of the new and the known ones, those whose label could not be written here
+	// Of the new and the known ones:
+	Unlabelled int // those whose label could not be written here
+	Ended      int // those that [tokens] max_expiry has ended
 }
 
 // Refusal is a token that cannot be kept.
@@ -36,7 +38,7 @@ func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token
 	if len(tokens) > MaxImport {
 		return result, invalid(fmt.Errorf("%d tokens are too many at once: send at most %d", len(tokens), MaxImport))
 	}
-	now := token.Time(m.now())
+	now, limit := token.Time(m.now()), m.limits.Load().MaxExpiry
 	var records []token.Record
 	for _, r := range tokens {
 		label := r.Label
@@ -50,6 +52,9 @@ func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token
 		}
 		if r.Label != label {
 			result.Unlabelled++
+		}
+		if r.StateAt(now, limit) == token.Expired {
+			result.Ended++
 		}
 		records = append(records, r)
 	}

@@ -15,6 +15,20 @@ func foreign(owner string, scheme token.Scheme) token.Record {
 	return token.Record{Digest: token.Mint().Digest(), Scheme: scheme, Owner: owner, Hint: "0123abcd", Label: "laptop"}
 }
 
+// TestImportedTokensThatMaxExpiryHasEndedAreTold: they are kept, as it may be raised.
+func TestImportedTokensThatMaxExpiryHasEndedAreTold(t *testing.T) {
+	f := newFixture(t, manage.Limits{MaxExpiry: day})
+	old, young := foreign("alice", token.Knox5), foreign("alice", token.Knox5)
+	old.Created, young.Created = token.Time(f.now).Add(-25*time.Hour), token.Time(f.now).Add(-23*time.Hour)
+	for _, dryRun := range []bool{true, false} {
+		result, err := f.Import(t.Context(), actor, "SODAR", []token.Record{old, young}, dryRun)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "result", result, manage.Imported{New: 2, Ended: 1})
+	}
+}
+
 func TestImportedTokensAreKeptWithWhatIsKnownOfThem(t *testing.T) {
 	f := newFixture(t, manage.Limits{MaxPerUser: 1})
 	now := token.Time(f.now)

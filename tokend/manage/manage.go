@@ -58,11 +58,12 @@ type Config struct {
 	Now        func() time.Time      // nil: time.Now
 }
 
-// Limits are the rules of [tokens]. They may change while the daemon runs.
+// Limits are the rules of [tokens] and [names]. They may change while the daemon runs.
 type Limits struct {
 	DefaultExpiry token.Life // of a token made without one
 	MaxExpiry     token.Life // Forever: no limit
 	MaxPerUser    int        // active tokens; 0: no limit
+	Names         token.Names
 }
 
 // Manager makes the changes. Its methods may be called concurrently.
@@ -131,6 +132,10 @@ func (m *Manager) Create(ctx context.Context, actor string, req Request) (token.
 func (r Request) check(limits *Limits, now time.Time) (time.Time, error) {
 	if err := token.CheckUser(r.User); err != nil {
 		return time.Time{}, invalid(err)
+	}
+	names := limits.Names
+	if owner := names.Owner(r.User); owner != r.User && names.Owner(owner) == owner {
+		return time.Time{}, invalid(fmt.Errorf("by [names] the iRODS user %s comes in with the tokens of %s, and with no others: make it for %[2]s", r.User, owner))
 	}
 	if err := token.CheckLabel(r.Label); err != nil {
 		return time.Time{}, invalid(err)

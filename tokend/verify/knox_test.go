@@ -22,7 +22,7 @@ var postgres *servers.PostgreSQL
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		var err error
-		if postgres, err = servers.StartPostgreSQL("max_connections=200", "fsync=off"); err != nil {
+		if postgres, err = servers.StartPostgreSQL("max_connections=200", "fsync=off", "log_line_prefix=%u "); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -158,33 +158,6 @@ func TestVerdictsAreThoseOfKnox(t *testing.T) {
 				t.Errorf("bob's: %s", got)
 			}
 		})
-	}
-}
-
-// TestALoginCostsOneStatementColdAndNoneWarm.
-func TestALoginCostsOneStatementColdAndNoneWarm(t *testing.T) {
-	t.Parallel()
-	f := newKnox(t, "sodar-1.3")
-	alice := f.User("alice")
-	for range 10 {
-		secret := f.Mint(alice)
-		for range 3 {
-			if got := f.says(t, secret); got != verify.OK {
-				t.Fatal(got)
-			}
-		}
-	}
-	if n := f.knox.logins.Load(); n != 10 {
-		t.Errorf("10 tokens three times each: %d statements", n)
-	}
-	if n := f.source.asked.Load(); n != 0 {
-		t.Errorf("our own store was asked %d times", n)
-	}
-	if got := f.reason(t, f.mint(t, token.Record{})); got != verify.OK {
-		t.Errorf("a token of our own: %s", got)
-	}
-	if n := f.knox.logins.Load(); n != 10 {
-		t.Error("for a token of our own Knox was asked")
 	}
 }
 

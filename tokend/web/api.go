@@ -192,7 +192,7 @@ func (a *api) importTokens(ctx context.Context, actor string, in *body[Import]) 
 	if err != nil {
 		return nil, err
 	}
-	out := Imported{New: done.New, Known: done.Known, Expired: done.Expired, Refused: []Refused{}, Unlabelled: done.Unlabelled}
+	out := Imported{New: done.New, Known: done.Known, Expired: done.Expired, Refused: []Refused{}, Unlabelled: done.Unlabelled, Ended: done.Ended}
 	for _, r := range done.Refused {
 		out.Refused = append(out.Refused, Refused{r.Owner, r.Hint, r.Why})
 	}

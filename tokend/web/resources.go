@@ -75,6 +75,7 @@ type Imported struct {
 	Refused []Refused `json:"refused"`
 
 	Unlabelled int `json:"unlabelled" doc:"Of the new and the known ones, those whose label could not be written here"`
+	Ended      int `json:"ended" doc:"Of the new and the known ones, those that [tokens] max_expiry has ended"`
 }
 
 // Refused is one that cannot be kept.

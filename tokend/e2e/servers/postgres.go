@@ -163,6 +163,9 @@ func (p *PostgreSQL) Demote() error {
 	return errors.Join(writeFile(filepath.Join(p.data(), "standby.signal"), nil), p.Serve())
 }
 
+// Log is what the server has written since it was started last.
+func (p *PostgreSQL) Log() string { return string(p.process.text()) }
+
 // Dir is the folder of its socket.
 func (p *PostgreSQL) Dir() string { return p.dir }
 
