@@ -51,6 +51,7 @@ func TestAHundredThousandTokensAreImported(t *testing.T) {
 			read(t, tokend(t, site, "", importing...), &done)
 			read(t, tokend(t, site, "", importing...), &again)
 			read(t, tokend(t, site, "", append(importing, "--dry-run")...), &dryAgain)
+			wantBar(t, site, "importing", append(importing, "--dry-run")...)
 			want := report{Read: many + 3, New: many, Expired: 1, Inactive: 1, Refused: 1, Labels: kind == "sodar-1.3"}
 			if dry != want || done != want {
 				t.Errorf("got %+v\nand %+v\nwant %+v", dry, done, want)

@@ -104,6 +104,13 @@ func TestSODARIsUpgradedUnderTheDaemon(t *testing.T) {
 	if status, said := ready(t, site); status != http.StatusServiceUnavailable || said != "not ready: the tables of Knox are not what they should be; the log says more" {
 		t.Errorf("/readyz has status %d and says %q", status, said)
 	}
+	_, metrics := get(t, new(adminOf(site)), "http://tokend/metrics", "", "")
+	for outcome, some := range map[string]bool{"drift": true, "error": false} {
+		none := fmt.Sprintf("tokend_knox_request_duration_seconds_count{outcome=%q} 0\n", outcome)
+		if strings.Contains(metrics, none) == some {
+			t.Errorf("of outcome %s, there are some: %t", outcome, !some)
+		}
+	}
 	waitForLog(t, site, 0, `GRANT SELECT (\"digest\", \"token_key\", \"user_id\", \"expiry\") ON public.tokens_sodarauthtoken TO`)
 	db.Grant()
 	for begun := time.Now(); !opens(t, site, "alice@ORG", fresh.Reveal()); time.Sleep(50 * time.Millisecond) {
