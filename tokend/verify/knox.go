@@ -59,8 +59,8 @@ func (v *Verifier) newReader(cfg Config) (*reader, error) {
 	return &reader{finder: f, knox: cfg.Knox, inUse: map[token.Digest]time.Time{}, users: map[string]userSeen{}}, nil
 }
 
-// findOne finds the record of a token by the scheme of its site. Where the site has not answered since the start, it
-// may be in the cache by the one or the other.
+// findOne finds the record of a token by the scheme of its site. Where nobody can say which, as the site has not
+// answered since the start, it may be in the cache by the one or the other.
 func (r *reader) findOne(ctx context.Context, secret token.Knox) (token.Record, error) {
 	scheme, err := r.knox.Scheme()
 	if err == nil {
@@ -68,7 +68,7 @@ func (r *reader) findOne(ctx context.Context, secret token.Knox) (token.Record, 
 	}
 	if !errors.Is(err, token.ErrDrift) {
 		for _, scheme := range []token.Scheme{token.Knox5, token.Knox4} {
-			if record, no := r.findAs(ctx, secret, scheme); no == nil && record.Scheme == scheme {
+			if record, no := r.findAs(ctx, secret, scheme); no == nil {
 				return record, nil
 			}
 		}

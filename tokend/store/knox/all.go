@@ -21,7 +21,7 @@ func (s *Store) Count(ctx context.Context, users []string) (n int64, err error) 
 		return 0, f.err
 	}
 	err = server.Within(ctx, findTimeout, func(ctx context.Context) error {
-		return s.pool.QueryRow(ctx, `SELECT count(*) FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
+		return s.pool.QueryRow(ctx, `SELECT pg_catalog.count(*) FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
 			WHERE pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.=) 0 OR owner::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1)`, some(users)).Scan(&n)
 	})
 	if err != nil {

@@ -25,6 +25,7 @@ type tables struct {
 	labelled    bool   // whether the labels can be read
 	dated       bool   // whether it can be read when each token was made
 	grant       string // that lets the rest of both be read; empty: there is none
+	passed      string // what may have been meant and was not taken, and why; empty: there is none
 }
 
 // Where Django's sites have them, the first first: SODAR from 1.3 on has a table of its own.
@@ -53,6 +54,8 @@ func (s *Store) find(ctx context.Context) error {
 	case errors.Is(err, token.ErrDrift):
 	case before.tables != nil && before.err == nil:
 		return nil // that there is no answer says nothing of the tables, and each look-up says that itself
+	case errors.Is(before.err, token.ErrDrift):
+		return before.err // nor that they are as they should be
 	default:
 		err = server.Explain(s.names, err)
 	}
@@ -61,6 +64,9 @@ func (s *Store) find(ctx context.Context) error {
 	switch {
 	case err == nil && (before.err != nil || *before.tables != *t):
 		s.log.InfoContext(ctx, "tokens of Knox are read", "table", t.name, "users", t.users, "scheme", t.schemeName())
+		if t.passed != "" {
+			s.log.WarnContext(ctx, "what may be the site's is not read", "why", t.passed)
+		}
 	case err != nil && (before.err == nil || before.err.Error() != err.Error()):
 		s.log.WarnContext(ctx, "tokens of Knox cannot be read: their logins are refused as unavailable", "err", err)
 	}
@@ -140,7 +146,10 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	); err != nil {
 		return nil, oneLine(err)
 	}
-	t := &tables{name: tokens.name, users: users.name, labelled: tokens.columns["sodar_label"].readable, dated: tokens.columns["created"].readable}
+	t := &tables{
+		name: tokens.name, users: users.name, passed: strings.TrimSpace(users.passed + tokens.passed),
+		labelled: tokens.columns["sodar_label"].readable, dated: tokens.columns["created"].readable,
+	}
 	if closed := tokens.closed("created", "sodar_label"); closed != nil {
 		t.grant = tokens.grant(l.role, closed)
 	}
@@ -148,18 +157,20 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	if t.scheme, err = schemeOf(s.wanted.Scheme, t.name, key); err != nil {
 		return nil, err
 	}
-	// Nobody's operators but PostgreSQL's own: others can be made in a schema where one may make a table.
+	// Nobody's operators but PostgreSQL's own: others can be made in a schema where one may make a table. So can functions,
+	// which are taken for a column that is gone.
+	sameTokens, sameUsers := tokens.same("digest", "token_key", "user_id", "expiry"), users.same(id, username, active)
 	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s OPERATOR(pg_catalog.=) t.user_id`, t.name, t.users, quoted(id))
 	columns := fmt.Sprintf(`SELECT t.digest, t.token_key, t.expiry, coalesce(u.%s, ''), coalesce(u.%s, false)`, quoted(username), quoted(active))
 	t.all = columns + when(t.labelled, `, t.sodar_label`, `, ''`) + when(t.dated, `, t.created`, `, NULL::pg_catalog.timestamptz`) + from
 	t.active = fmt.Sprintf(`SELECT (%s) IS TRUE, EXISTS (SELECT FROM %s AS u WHERE u.%s::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND u.%s)`,
-		users.same(), t.users, quoted(username), quoted(active))
+		sameUsers, t.users, quoted(username), quoted(active))
 	// One row at least, by which it is known that the tables are still the same: how digests are made, above all.
 	t.lookup = fmt.Sprintf(`SELECT w.same, coalesce(r.digest, ''), coalesce(r.token_key, ''), r.expiry, coalesce(r.username, ''), coalesce(r.active, false)
 		FROM (SELECT (%s AND %s AND EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND attname OPERATOR(pg_catalog.=) 'token_key'
 			AND pg_catalog.format_type(atttypid, atttypmod) OPERATOR(pg_catalog.=) %s)) IS TRUE AS same) AS w
 		LEFT JOIN (%s%s WHERE t.digest::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1::pg_catalog.text[])) AS r (digest, token_key, expiry, username, active) ON w.same`,
-		tokens.same(), users.same(), tokens.oid, literal(key), columns, from)
+		sameTokens, sameUsers, tokens.oid, literal(key), columns, from)
 	return t, nil
 }
 
@@ -170,7 +181,7 @@ func literal(text string) string { return `'` + strings.ReplaceAll(text, `'`, `'
 func arrayOf[T any](list []T) string {
 	var all []string
 	for _, one := range list {
-		all = append(all, fmt.Sprintf("%q", fmt.Sprint(one)))
+		all = append(all, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(fmt.Sprint(one))+`"`)
 	}
 	return literal("{" + strings.Join(all, ",") + "}")
 }
@@ -209,7 +220,7 @@ type looker struct {
 // Whoever else may make tables there must not let anybody in by them. From here on no name is looked for elsewhere than
 // in the catalog.
 func (l *looker) trust(ctx context.Context) error {
-	if _, err := l.tx.Exec(ctx, `SET LOCAL search_path = pg_catalog`); err != nil {
+	if _, err := l.tx.Exec(ctx, `SET LOCAL search_path = pg_catalog, pg_temp`); err != nil {
 		return err
 	}
 	rows, err := l.tx.Query(ctx, `SELECT oid FROM pg_roles WHERE rolsuper UNION SELECT datdba FROM pg_database WHERE datname = current_database()`)
@@ -230,31 +241,33 @@ type relation struct {
 	oid     uint32
 	columns map[string]column
 	before  string // a condition: there is none that would be taken before it
+	passed  string // what was not taken, and why
 }
 
-// find finds the one of the name that is set, else the first of the others that may be the site's.
+// find finds the one of the name that is set, else the first of the others that may be the site's. The owner of what is
+// set by hand may have the other table, too.
 func (l *looker) find(ctx context.Context, r *relation) error {
 	names := r.names
 	if r.byHand != "" {
 		names = []string{r.byHand}
 	}
-	mend := " If the table has another name, set [knox] " + r.what
 	for _, name := range names {
 		schemas, table := l.schemas, name
 		if schema, rest, ok := strings.Cut(name, "."); ok {
 			schemas, table = []string{schema}, rest
 		}
 		var owner uint32
-		var who string
+		var schema, who string
 		var trusted, open, hidden bool
-		err := l.tx.QueryRow(ctx, `SELECT c.oid, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, pg_get_userbyid(c.relowner), c.relowner = ANY($3::oid[]) AS trusted,
+		err := l.tx.QueryRow(ctx, `SELECT c.oid, quote_ident(n.nspname), quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, pg_get_userbyid(c.relowner), c.relowner = ANY($3::oid[]) AS trusted,
 			has_schema_privilege(n.oid, 'USAGE'), row_security_active(c.oid) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 			WHERE c.relname = $1 AND n.nspname = ANY($2::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-			ORDER BY trusted DESC, array_position($2::text[], n.nspname::text) LIMIT 1`, table, schemas, l.owners).Scan(&r.oid, &r.name, &owner, &who, &trusted, &open, &hidden)
+			ORDER BY $4 AND c.relowner = ANY($3::oid[]) DESC, array_position($2::text[], n.nspname::text) LIMIT 1`, table, schemas, l.owners, r.byHand == "").
+			Scan(&r.oid, &schema, &r.name, &owner, &who, &trusted, &open, &hidden)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows) || err == nil && !trusted && r.byHand == "":
 			if err == nil {
-				mend = fmt.Sprintf(" %s is not taken for it: it is of %s, who is neither the database's owner nor a superuser, and could let anybody in by it. If it is the site's, name it in [knox] %s", r.name, who, r.what)
+				r.passed += fmt.Sprintf(" %s is of %s, who is neither the database's owner nor a superuser, and could let anybody in by it: if it is the site's, name it in [knox] %s.", r.name, who, r.what)
 			}
 			r.before += fmt.Sprintf(` AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 				WHERE c.relname OPERATOR(pg_catalog.=) %s AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) ANY(%s::pg_catalog.text[]) AND c.relowner OPERATOR(pg_catalog.=) ANY(%s::pg_catalog.oid[]))`,
@@ -262,7 +275,6 @@ func (l *looker) find(ctx context.Context, r *relation) error {
 		case err != nil:
 			return err
 		case !open:
-			schema, _, _ := strings.Cut(r.name, ".")
 			return drift("the role may not look for the table %s; have the owner of its schema say: GRANT USAGE ON SCHEMA %s TO %s", r.name, schema, quoted(l.role))
 		case hidden:
 			return drift("row-level security may hide rows of %s from the role: have a superuser say ALTER ROLE %s BYPASSRLS, or the table's owner end it", r.name, quoted(l.role))
@@ -272,13 +284,16 @@ func (l *looker) find(ctx context.Context, r *relation) error {
 			return err
 		}
 	}
-	return drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema?%s", strings.Join(names, " or "), mend)
+	return drift("there is no table %s that this role can see: does [knox] url lead to SODAR's (or the Django site's) database, and has the role USAGE of the tables' schema?%s",
+		strings.Join(names, " or "), or(r.passed, " If the table has another name, set [knox] "+r.what))
 }
 
-// same is a condition: it is the table that was found, whose rows are not hidden, and there is none to be taken before it.
-func (r relation) same() string {
-	return fmt.Sprintf(`pg_catalog.to_regclass(%s)::pg_catalog.oid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND NOT pg_catalog.row_security_active(%[2]d::pg_catalog.oid)%[3]s`,
-		literal(r.name), r.oid, r.before)
+// same is a condition: it is the table that was found, with these columns, whose rows are not hidden, and there is none to
+// be taken before it.
+func (r relation) same(columns ...string) string {
+	return fmt.Sprintf(`pg_catalog.to_regclass(%s)::pg_catalog.oid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND NOT pg_catalog.row_security_active(%[2]d::pg_catalog.oid)
+		AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) %[2]d::pg_catalog.oid AND attname OPERATOR(pg_catalog.=) ANY(%[3]s::pg_catalog.name[])) OPERATOR(pg_catalog.=) %[4]d::pg_catalog.int8%[5]s`,
+		literal(r.name), r.oid, arrayOf(columns), len(columns), r.before)
 }
 
 func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, error) {
