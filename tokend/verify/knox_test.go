@@ -350,8 +350,8 @@ func TestASiteIsUpgradedUnderTheDaemon(t *testing.T) {
 	}
 }
 
-// TestExpiryOfKnoxIsByItsServersClock, to the microsecond, as Knox has it.
-func TestExpiryOfKnoxIsByItsServersClock(t *testing.T) {
+// TestExpiryOfKnoxIsToTheMicrosecond, as Knox has it.
+func TestExpiryOfKnoxIsToTheMicrosecond(t *testing.T) {
 	t.Parallel()
 	f := newKnox(t, "knox-5")
 	alice := f.User("alice")

@@ -31,6 +31,7 @@ type PostgreSQL struct {
 	dir     string
 	port    string
 	process *process
+	turned  time.Duration // from the machine's clock
 
 	databases atomic.Int64
 }
@@ -89,10 +90,24 @@ func (p *PostgreSQL) Serve(settings ...string) (err error) {
 	for _, s := range settings {
 		args = append(args, "-c", s)
 	}
-	p.process, err = serve(p.program("postgres", args...), filepath.Join(p.dir, "log"), func(ctx context.Context) error {
+	cmd := p.program("postgres", args...)
+	if p.turned != 0 {
+		library, err := filepath.Glob("/usr/lib*/*/faketime/libfaketime.so.1")
+		if err != nil || len(library) == 0 {
+			return errors.Join(errors.New("there is no libfaketime to turn the server's clock"), err)
+		}
+		cmd.Env = append(cmd.Env, "LD_PRELOAD="+library[0], fmt.Sprintf("FAKETIME=%+d", int(p.turned.Seconds())), "DONT_FAKE_MONOTONIC=1")
+	}
+	p.process, err = serve(cmd, filepath.Join(p.dir, "log"), func(ctx context.Context) error {
 		return p.Exec(ctx, "SELECT 1")
 	})
 	return err
+}
+
+// Turn ends the server, and starts it again with its clock turned by so many seconds from the machine's.
+func (p *PostgreSQL) Turn(by time.Duration, settings ...string) error {
+	p.turned = by
+	return errors.Join(p.Shut(), p.Serve(settings...))
 }
 
 // Standby makes a copy of the cluster, with a server that follows this one.
