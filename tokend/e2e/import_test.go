@@ -152,6 +152,44 @@ func TestOnlyTheTokensOfSomeUsersAreImported(t *testing.T) {
 	}
 }
 
+// TestNobodyNeedsANewTokenWhenSODARIsUpgradedOrLeaves: what was imported from SODAR 1.2 opens iRODS beside 1.3, whose own
+// tokens do, too, and after it.
+func TestNobodyNeedsANewTokenWhenSODARIsUpgradedOrLeaves(t *testing.T) {
+	t.Parallel()
+	db, site := sodar(t, "sodar-1.2", `refresh = "1s"`)
+	daemon, err := site.Start(t.Context())
+	must(t, err)
+	alice, bob := db.User("alice@ORG"), db.User("bob@ORG")
+	old, gone := db.Mint(alice).Reveal(), db.Mint(bob).Reveal()
+	tokend(t, site, "", "import", "knox", "--from", db.URL())
+	wantOpens := func(when string, want map[[2]string]bool) {
+		t.Helper()
+		for who, want := range want {
+			eventually(t, when, func() error {
+				if got := opens(t, site, who[0], who[1]); got != want {
+					return fmt.Errorf("%s: the token of %s opens iRODS: %t, %s", when, who[0], got, lastReason(t, site))
+				}
+				return nil
+			})
+		}
+	}
+	wantOpens("beside SODAR 1.2", map[[2]string]bool{{"alice@ORG", old}: true, {"bob@ORG", gone}: true, {"bob@ORG", old}: false})
+	_, tables, _ := strings.Cut(knoxtest.DDL("sodar-1.3"), "CREATE TABLE tokens_")
+	db.Exec(`BEGIN; DROP TABLE knox_authtoken; CREATE TABLE tokens_` + tables + `; COMMIT`)
+	db.Tokens, db.Scheme = "tokens_sodarauthtoken", token.Knox5
+	db.Grant()
+	fresh := db.Mint(alice).Reveal()
+	db.Exec(`UPDATE users_user SET is_active = false WHERE id = $1`, bob)
+	wantOpens("beside SODAR 1.3", map[[2]string]bool{{"alice@ORG", fresh}: true, {"alice@ORG", old}: true, {"bob@ORG", gone}: false, {"bob@ORG", old}: false})
+	tokend(t, site, "", "import", "knox", "--from", db.URL())
+	tokend(t, site, "", "token", "revoke", "--user", "bob@ORG", "--all")
+	must(t, daemon.Stop())
+	reconfigure(t, site, "[knox]", "")
+	reconfigure(t, site, fmt.Sprintf("url = %q\nrefresh = \"1s\"", db.URL()), "")
+	start(t, site)
+	wantOpens("without SODAR", map[[2]string]bool{{"alice@ORG", fresh}: true, {"alice@ORG", old}: true, {"bob@ORG", gone}: false, {"bob@ORG", fresh}: false})
+}
+
 // TestTokensWithTheSitesPrefixOpen where [knox] prefix names it, beside its database and once they are imported.
 func TestTokensWithTheSitesPrefixOpen(t *testing.T) {
 	t.Parallel()
