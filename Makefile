@@ -1,7 +1,7 @@
 # make build   bin/tokend and bin/pamhelper, static
 # make demo    a token logs in, and others do not: needs Go alone
 # make test    everything; installs with apt what it needs
-# make check   vet, lint and unit tests, in short: two minutes
+# make check   vet, lint and unit tests, in short: three minutes
 # make bench   the helper against a C program, checks per second, and daemons over PostgreSQL and Redis
 
 .SHELLFLAGS := -eu -c
@@ -37,7 +37,7 @@ demo:
 test: tools lint unit fuzz e2e
 	@echo "all tests passed"
 
-# Random scripts are fewer than in make test, and races are not looked for.
+# Random scripts are fewer than in make test, what waits for ten seconds is left out, and races are not looked for.
 .PHONY: check
 check: tools lint
 	go test -short $$(go list ./... | grep -v /e2e)

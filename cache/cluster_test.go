@@ -23,6 +23,7 @@ func startClusterWithReplica(t *testing.T) (set *servers.RedisCluster, replica *
 // TestAClusterHasAnotherPrimary: it may lack what was revoked, and gets that again.
 func TestAClusterHasAnotherPrimary(t *testing.T) {
 	t.Parallel()
+	long(t)
 	set, replica := startClusterWithReplica(t)
 	r := runRedis(t, cache.RedisConfig{Address: cache.Address{Servers: set.Addrs(), Cluster: true}, Keys: keys})
 	names := make([]string, 30) // some of which are the replica's
@@ -60,6 +61,7 @@ func TestAClusterHasAnotherPrimary(t *testing.T) {
 // TestAReplicaThatHangsIsNoMatter: the primaries of the Cluster have all keys.
 func TestAReplicaThatHangsIsNoMatter(t *testing.T) {
 	t.Parallel()
+	long(t)
 	set, replica := startClusterWithReplica(t)
 	off := lines{with: []byte("the cache is not used")}
 	r := runRedis(t, cache.RedisConfig{

@@ -321,6 +321,7 @@ func newRedisOf(t *testing.T, cluster *servers.RedisCluster) *cache.Redis {
 // TestAClusterIsFullWhereOneServerIs, and the log says so once.
 func TestAClusterIsFullWhereOneServerIs(t *testing.T) {
 	t.Parallel()
+	long(t)
 	cluster, err := servers.StartRedisCluster()
 	must(t, err)
 	t.Cleanup(func() { must(t, cluster.Stop()) })

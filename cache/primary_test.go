@@ -334,6 +334,7 @@ func TestWhatWasWrittenToTheOldPrimaryIsWrittenAgain(t *testing.T) {
 // say counts if that one says nothing for long.
 func TestTheSentinelThatKnowsBestIsBelieved(t *testing.T) {
 	t.Parallel()
+	long(t)
 	primary, before := startServer(t), startServer(t)
 	best := startProxy(t, liar(t, told(primary.Addr(), 2), false))
 	other := liar(t, told(before.Addr(), 1), false)

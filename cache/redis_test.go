@@ -340,3 +340,11 @@ func TestWhatIsSealedTwiceDiffers(t *testing.T) {
 		last = now
 	}
 }
+
+// long leaves out, where tests are to be quick, what waits for ten seconds and more: make test has all.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
+}

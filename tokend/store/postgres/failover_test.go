@@ -19,6 +19,7 @@ import (
 // later ones were given before.
 func TestServerThatTakesOverIsListenedTo(t *testing.T) {
 	t.Parallel()
+	long(t)
 	primary, err := servers.StartPostgreSQL()
 	check(err)
 	t.Cleanup(func() { check(primary.Stop()) })
@@ -96,6 +97,7 @@ func awaitCopy(t *testing.T, standby *servers.PostgreSQL, r token.Record) {
 // know yet that the token is revoked.
 func TestDemotedPrimaryIsLeft(t *testing.T) {
 	t.Parallel()
+	long(t)
 	primary, standby := pair(t)
 	s := open(t, anyOf("", primary, standby))
 	heard := told(t, s)
@@ -123,6 +125,7 @@ func TestDemotedPrimaryIsLeft(t *testing.T) {
 // TestPrimaryThatWasCutOffIsLeft: it still runs, and the connections to it are whole.
 func TestPrimaryThatWasCutOffIsLeft(t *testing.T) {
 	t.Parallel()
+	long(t)
 	primary, standby := pair(t)
 	s := open(t, anyOf("&target_session_attrs=read-write", primary, standby))
 	heard := told(t, s)
@@ -149,6 +152,7 @@ func TestPrimaryThatWasCutOffIsLeft(t *testing.T) {
 // is behind it does.
 func TestPoolerThatLeadsToAStandbySaysNoYes(t *testing.T) {
 	t.Parallel()
+	long(t)
 	primary, standby := pair(t)
 	pooler := newPooler(t, primary)
 	var log lines
@@ -191,6 +195,7 @@ func TestPoolerThatLeadsToAStandbySaysNoYes(t *testing.T) {
 // that it had, and the pooler before it.
 func TestAfterATakeoverNothingIsProvedByTheServerThatWas(t *testing.T) {
 	t.Parallel()
+	long(t)
 	primary, standby := pair(t)
 	past := newProxyTo(t, primary)
 	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, primary).URL("postgres"), Direct: urlBy("postgres", past)})

@@ -96,3 +96,11 @@ func (l *lines) count(words string) int {
 	defer l.Unlock()
 	return strings.Count(l.text.String(), words)
 }
+
+// long leaves out, where tests are to be quick, what waits for ten seconds and more: make test has all.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes long")
+	}
+}

@@ -175,6 +175,7 @@ func TestATrailThatHasGrownAgainIsNotTheSame(t *testing.T) {
 // TestOfALongTrailOnlyTheEndIsRead, each second.
 func TestOfALongTrailOnlyTheEndIsRead(t *testing.T) {
 	t.Parallel()
+	long(t)
 	url := newDatabase(t, "current")
 	s := open(t, url)
 	run(t.Context(), url, manyTokens+allRevoked+`; ANALYZE`)

@@ -58,6 +58,7 @@ func lost(t *testing.T, proxy *servers.Proxy, fromClient bool, words string) <-c
 // TestAServerThatSaysNothingIsNotWaitedForAtTheEnd, or the daemon would not be started again.
 func TestAServerThatSaysNothingIsNotWaitedForAtTheEnd(t *testing.T) {
 	t.Parallel()
+	long(t)
 	proxy := newProxy(t)
 	s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy(newName(t, "current"), proxy)})
 	check(err)
@@ -133,6 +134,7 @@ func TestChangeThatNeverGotToItsCommitIsNotMade(t *testing.T) {
 // TestAChangeThatWasNotBegunIsNotMade for sure, though its time is up.
 func TestAChangeThatWasNotBegunIsNotMade(t *testing.T) {
 	t.Parallel()
+	long(t)
 	proxy := newProxy(t)
 	s := open(t, urlBy(newName(t, "current"), proxy))
 	r := mint(t, s)
@@ -257,6 +259,7 @@ func TestWhatIsSaidOfAServerThatCannotBeHad(t *testing.T) {
 // TestHeardIsUntilWhenItWasAsked, not when the answer came.
 func TestHeardIsUntilWhenItWasAsked(t *testing.T) {
 	t.Parallel()
+	long(t)
 	const late = 500 * time.Millisecond
 	database, proxy := newName(t, "current"), newProxy(t)
 	s := open(t, urlBy(database, proxy))
@@ -342,6 +345,7 @@ func TestAServerWithoutAnAnswerIsTold(t *testing.T) {
 // is an answer.
 func TestAChangeThatWaitsForAStandbyIsTold(t *testing.T) {
 	t.Parallel()
+	long(t)
 	own, err := servers.StartPostgreSQL("fsync=off")
 	check(err)
 	t.Cleanup(func() { check(own.Stop()) })

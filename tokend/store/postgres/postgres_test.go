@@ -80,6 +80,7 @@ func TestOfManyDaemonsOneUpgradesTheSchema(t *testing.T) {
 // Here it is a lock that it waits for.
 func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
 	t.Parallel()
+	long(t)
 	url := newDatabase(t, "current")
 	run(t.Context(), url, `DROP TABLE cache_keys; DROP INDEX users_disabled, tokens_by_digest; ALTER TABLE tokens DROP scheme; DELETE FROM goose_db_version WHERE version_id > 1`)
 	conn := connect(t.Context(), url)
@@ -177,6 +178,7 @@ func TestAnUpgradeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 
 // TestWhoWaitsForAnotherDaemonsUpgradeDoesNotWaitForATable: the time in which a table may be locked does not go on.
 func TestWhoWaitsForAnotherDaemonsUpgradeDoesNotWaitForATable(t *testing.T) {
+	long(t)
 	defer postgres.SetUpgradePatience(6 * time.Second)()
 	url, reader := lockedBefore(t, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`, "ACCESS SHARE")
 	var log lines
@@ -227,6 +229,7 @@ func TestAnUpgradeEndsAVacuum(t *testing.T) {
 // TestAnUpgradeByAnotherIsWaitedFor, though it takes longer than anything else is waited for.
 func TestAnUpgradeByAnotherIsWaitedFor(t *testing.T) {
 	t.Parallel()
+	long(t)
 	url := newDatabase(t, "template0")
 	other := connect(t.Context(), url)
 	_, err := other.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, lock.DefaultLockID)

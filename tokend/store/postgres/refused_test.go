@@ -169,6 +169,7 @@ func TestAChangeThatJoinsALateProofBeginsItsOwn(t *testing.T) {
 // TestWhatIsLateIsNotMadeElsewhereForSure.
 func TestWhatIsLateIsNotMadeElsewhereForSure(t *testing.T) {
 	t.Parallel()
+	long(t)
 	s, _ := openUnheard(t)
 	for _, why := range []error{postgres.ErrElsewhere, postgres.ErrUnproved} {
 		if err := s.LateChange(t.Context(), why); !errors.Is(err, why) || errors.Is(err, context.DeadlineExceeded) {

@@ -314,6 +314,7 @@ func list(s *postgres.Store, _ token.Record) error {
 // new ones are answered.
 func TestElsewhereIsOverOnceThatCanBeTold(t *testing.T) {
 	t.Parallel()
+	long(t)
 	database, other := newName(t, "current"), newName(t, "current")
 	pooler, past := newPooler(t, server), newProxy(t)
 	s, err := postgres.Open(t.Context(), postgres.Config{URL: pooler.URL(database), Direct: urlBy(database, past)})

@@ -177,6 +177,7 @@ func TestAcknowledgedIsOnDisk(t *testing.T) {
 // TestStandbyIsRefused: nobody tells it of changes.
 func TestStandbyIsRefused(t *testing.T) {
 	t.Parallel()
+	long(t)
 	primary, err := servers.StartPostgreSQL("fsync=off")
 	check(err)
 	t.Cleanup(func() { check(primary.Stop()) })

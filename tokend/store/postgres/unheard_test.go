@@ -56,6 +56,7 @@ func TestNothingIsAskedElsewhereWhereNobodyListens(t *testing.T) {
 // TestWhatIsSilentPastThePoolerCostsNoLogin, though the session that held the mark has ended.
 func TestWhatIsSilentPastThePoolerCostsNoLogin(t *testing.T) {
 	t.Parallel()
+	long(t)
 	database, proxy := newName(t, "current"), newProxy(t)
 	s, err := postgres.Open(t.Context(), postgres.Config{URL: newPooler(t, server).URL(database), Direct: urlBy(database, proxy)})
 	check(err)
@@ -152,6 +153,7 @@ func delay(proxy *servers.Proxy, by time.Duration) {
 // an answer past the pooler is no silence there. Each answer takes its time, as over a network.
 func TestAFloodIsNotAskedElsewhere(t *testing.T) {
 	t.Parallel()
+	long(t)
 	database, other := newName(t, "current"), newName(t, "current")
 	pooler, past := newPooler(t, server), newProxy(t)
 	way, err := servers.StartProxy("unix", pooler.Socket())
