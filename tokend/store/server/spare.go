@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -29,36 +30,75 @@ func Spare(settings *pgxpool.Config) *pgxpool.Config {
 
 // Either asks by the pool, and if there is no answer soon by the spare one as well: what is sent on the
 // connections that there are may get lost without a word, as where a firewall has forgotten them. The first
-// answer holds; who asks by the pool is ended then, with the connection. Those errors are answers, too; with any
-// other one, the other's is waited for.
+// answer holds. Those errors are answers, too; with any other one, the other's is waited for.
 func Either[T any](ctx context.Context, pool, spare *pgxpool.Pool, ask func(context.Context, *pgxpool.Pool) (T, error), answersToo ...error) (T, error) {
+	return either(ctx, pool, spare, pool.Stat().IdleConns() > 0, ask, answersToo)
+}
+
+// either asks by this goroutine where the pool has an idle connection, which is ended if it is late: to hand a look-up to
+// another one costs a quarter of its time. Who waits for a connection, and has one late, is not ended with it.
+func either[T any](ctx context.Context, pool, spare *pgxpool.Pool, idle bool, ask func(context.Context, *pgxpool.Pool) (T, error), answersToo []error) (value T, err error) {
 	type answer struct {
 		value T
 		err   error
 	}
-	answers := func(err error) bool {
+	answers := make(chan answer, 2)
+	enough := func(err error) bool {
 		return err == nil || slices.ContainsFunc(answersToo, func(e error) bool { return errors.Is(err, e) })
+	}
+	by := func(pool *pgxpool.Pool, then func(error)) {
+		within, cancel := onItsOwn(ctx)
+		defer cancel()
+		value, err := ask(within, pool)
+		answers <- answer{value, err}
+		then(err)
 	}
 	first, end := context.WithCancel(ctx)
 	defer end()
-	second := make(chan answer, 1)
 	late := time.AfterFunc(spareAfter, func() {
-		value, err := ask(ctx, spare)
-		second <- answer{value, err}
-		if answers(err) {
-			end()
-		}
+		by(spare, func(err error) {
+			if enough(err) {
+				end()
+			}
+		})
 	})
-	value, err := ask(first, pool) // by this goroutine: to hand it to another one costs a look-up a quarter of its time
-	if late.Stop() || answers(err) {
-		return value, err
-	}
-	select {
-	case a := <-second:
-		if answers(a.err) {
-			return a.value, a.err
+	defer late.Stop()
+	if idle {
+		if value, err = ask(first, pool); late.Stop() || enough(err) {
+			return value, err
 		}
-	case <-ctx.Done():
+		answers <- answer{value, err}
+	} else {
+		go by(pool, func(error) {})
+	}
+	for have := 0; have < 2; {
+		select {
+		case a := <-answers:
+			have++
+			if enough(a.err) || late.Stop() {
+				return a.value, a.err
+			}
+			if err == nil || !passed(a.err) {
+				value, err = a.value, a.err
+			}
+		case <-ctx.Done():
+			if len(answers) == 0 {
+				return value, cmp.Or(err, ctx.Err())
+			}
+		}
 	}
 	return value, err
+}
+
+// onItsOwn is a context which nobody ends before its time.
+func onItsOwn(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	}
+	return context.WithCancel(ctx)
+}
+
+// passed reports whether the error says only that the time is up.
+func passed(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
