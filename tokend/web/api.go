@@ -186,6 +186,9 @@ func (a *api) importTokens(ctx context.Context, actor string, in *body[Import]) 
 				*at = *from
 			}
 		}
+		if t.Expires != nil && token.Time(r.Expires).IsZero() { // the year 1, which is not never
+			r.Expires = time.Unix(0, 0)
+		}
 		records = append(records, r)
 	}
 	done, err := a.manager.Import(ctx, actor, in.Body.From, records, in.Body.DryRun)

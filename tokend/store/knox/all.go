@@ -72,7 +72,7 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 			record = token.Record{Owner: r.owner, Hint: hint(r.key)} // one more is no reason to leave out all others
 		}
 		record.Label = label
-		if created.Valid && created.InfinityModifier == pgtype.Finite {
+		if created.Valid && created.InfinityModifier == pgtype.Finite && created.Time.Year() <= 9999 { // which JSON has not
 			record.Created = token.Time(created.Time)
 		}
 		if !yield(record) {

@@ -56,6 +56,30 @@ func TestReadingAllEndsWhereTheSiteIsSilent(t *testing.T) {
 	}
 }
 
+// TestAnOddTimeIsNoReasonToLeaveOutAToken: when it was made is as good as unknown.
+func TestAnOddTimeIsNoReasonToLeaveOutAToken(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "sodar-1.3")
+	alice := s.User("alice")
+	s.Exec(`GRANT SELECT (created) ON tokens_sodarauthtoken TO ` + s.Role)
+	store := s.open(t)
+	for _, created := range []string{"10000-01-01 00:00:00+00", "infinity", "-infinity", "0001-01-01 00:00:00 BC"} {
+		s.Mint(alice)
+		s.Exec(`UPDATE tokens_sodarauthtoken SET created = $1::text::timestamptz`, created)
+		n := 0
+		for r, err := range store.All(t.Context(), nil) {
+			check(err)
+			if _, err := r.Created.MarshalJSON(); err != nil {
+				t.Errorf("%s: %v", created, err)
+			}
+			n++
+		}
+		if n == 0 {
+			t.Errorf("%s: none is read", created)
+		}
+	}
+}
+
 // TestWhatElseMayBeReadIsSaid, as the statement that lets the role read it, for what is there.
 func TestWhatElseMayBeReadIsSaid(t *testing.T) {
 	t.Parallel()

@@ -279,7 +279,7 @@ func (r *row) record() (token.Record, error) {
 	}
 	switch {
 	case !r.expiry.Valid || r.expiry.InfinityModifier == pgtype.Infinity || r.expiry.Time.Year() > 9999: // never
-	case r.expiry.InfinityModifier == pgtype.NegativeInfinity:
+	case r.expiry.InfinityModifier == pgtype.NegativeInfinity || token.Time(r.expiry.Time).IsZero(): // which would be never
 		record.Expires = longAgo
 	default:
 		record.Expires = token.Time(r.expiry.Time)

@@ -82,7 +82,7 @@ func TestExpiryIsKeptToTheMicrosecond(t *testing.T) {
 	now := token.Time(store.Now())
 	for expiry, active := range map[string]bool{
 		now.Add(time.Hour).Format(time.RFC3339Nano): true, now.Add(-time.Microsecond).Format(time.RFC3339Nano): false,
-		"infinity": true, "-infinity": false, "0001-01-01 00:00:00 BC": false, "294276-12-31 23:59:59.999999+00": true,
+		"infinity": true, "-infinity": false, "0001-01-01 00:00:00 BC": false, "0001-01-01 00:00:00+00": false, "294276-12-31 23:59:59.999999+00": true,
 	} {
 		secret := knoxtest.NewToken()
 		s.Keep(secret, alice, nil)
