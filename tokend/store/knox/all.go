@@ -72,7 +72,7 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 			record = token.Record{Owner: r.owner, Hint: hint(r.key)} // one more is no reason to leave out all others
 		}
 		record.Label = label
-		if created.Valid && created.InfinityModifier == pgtype.Finite && created.Time.Year() <= 9999 { // which JSON has not
+		if y := created.Time.Year(); created.Valid && created.InfinityModifier == pgtype.Finite && y >= 1 && y <= 9999 { // JSON has no others
 			record.Created = token.Time(created.Time)
 		}
 		if !yield(record) {

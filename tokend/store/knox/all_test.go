@@ -63,7 +63,7 @@ func TestAnOddTimeIsNoReasonToLeaveOutAToken(t *testing.T) {
 	alice := s.User("alice")
 	s.Exec(`GRANT SELECT (created) ON tokens_sodarauthtoken TO ` + s.Role)
 	store := s.open(t)
-	for _, created := range []string{"10000-01-01 00:00:00+00", "infinity", "-infinity", "0001-01-01 00:00:00 BC"} {
+	for _, created := range []string{"10000-01-01 00:00:00+00", "infinity", "-infinity", "0044-03-15 00:00:00 BC"} {
 		s.Mint(alice)
 		s.Exec(`UPDATE tokens_sodarauthtoken SET created = $1::text::timestamptz`, created)
 		n := 0
