@@ -139,3 +139,20 @@ func TestATokenOfKnoxIsNeverPrinted(t *testing.T) {
 		}
 	}
 }
+
+// TestKnox4HasCapitalsBehindItsKeyAlone: the first eight digits are looked up as they are written.
+func TestKnox4HasCapitalsBehindItsKeyAlone(t *testing.T) {
+	small := strings.Repeat("abcdef", 11)[:token.KnoxLength]
+	for i := range small {
+		secret, err := token.ParseKnox(small[:i]+strings.ToUpper(small[i:i+1])+small[i+1:], "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, may := secret.Digest(token.Knox4); may != (i >= 8) {
+			t.Errorf("a capital at %d: %t", i, may)
+		}
+		if _, may := secret.Digest(token.Knox5); may {
+			t.Errorf("Knox 5, a capital at %d", i)
+		}
+	}
+}

@@ -136,3 +136,18 @@ func TestTheCheckSaysWhoComesInWithTheSameTokens(t *testing.T) {
 		}
 	}
 }
+
+// TestTheFirstRuleThatFitsHolds, and only that.
+func TestTheFirstRuleThatFitsHolds(t *testing.T) {
+	var names token.Names
+	for _, text := range []string{"a.* -> x", "ab -> y", "x -> z"} {
+		r, err := token.ParseNameRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names.Rules = append(names.Rules, r)
+	}
+	if got := names.Owner("ab"); got != "x" {
+		t.Errorf("got %s", got)
+	}
+}
