@@ -1,12 +1,10 @@
 package knox_test
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store/knox"
 	"tokend/tokend/token"
 )
@@ -20,12 +18,7 @@ func TestReadingAllEndsWhereTheSiteIsSilent(t *testing.T) {
 	const tokens = 60_000 // more than are on the way at once
 	s.Exec(`INSERT INTO tokens_sodarauthtoken (digest, token_key, user_id, sodar_label)
 		SELECT encode(sha512(n::text::bytea), 'hex'), lpad(to_hex(n), 15, '0'), $1, repeat('x', 250) FROM generate_series(1, $2::int) AS n`, alice, tokens)
-	proxy, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port()))
-	check(err)
-	t.Cleanup(func() { check(proxy.Close()) })
-	store := s.open(t, func(c *knox.Config) {
-		c.URL = "postgres://" + s.Role + "@" + proxy.Addr() + "/" + s.Database() + "?sslmode=disable"
-	})
+	store, proxy := s.openByProxy(t)
 	all := func(atFirst func()) (read int, err error) {
 		for _, err = range store.All(t.Context(), nil) {
 			if err != nil {

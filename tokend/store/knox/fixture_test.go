@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,17 @@ func (s *site) open(t *testing.T, change ...func(*knox.Config)) *knox.Store {
 		check(store.Close())
 	})
 	return store
+}
+
+// openByProxy does so on a way that can be broken.
+func (s *site) openByProxy(t *testing.T) (*knox.Store, *servers.Proxy) {
+	t.Helper()
+	proxy, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port()))
+	check(err)
+	t.Cleanup(func() { check(proxy.Close()) })
+	return s.open(t, func(c *knox.Config) {
+		c.URL = "postgres://" + s.Role + "@" + proxy.Addr() + "/" + s.Database() + "?sslmode=disable"
+	}), proxy
 }
 
 func (s *site) find(t *testing.T, store *knox.Store, secret token.Knox) (token.Record, error) {

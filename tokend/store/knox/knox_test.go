@@ -3,7 +3,6 @@ package knox_test
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tokend/tokend/e2e/knoxtest"
-	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store/knox"
 	"tokend/tokend/token"
 )
@@ -221,12 +219,7 @@ func TestSilentConnectionsCostNoLogin(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "sodar-1.3")
 	secret := s.Mint(s.User("alice"))
-	proxy, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port()))
-	check(err)
-	t.Cleanup(func() { check(proxy.Close()) })
-	store := s.open(t, func(c *knox.Config) {
-		c.URL = "postgres://" + s.Role + "@" + proxy.Addr() + "/" + s.Database() + "?sslmode=disable"
-	})
+	store, proxy := s.openByProxy(t)
 	for range 2 {
 		var all sync.WaitGroup
 		for i := range 20 {

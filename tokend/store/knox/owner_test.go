@@ -3,13 +3,11 @@ package knox_test
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"tokend/tokend/e2e/knoxtest"
-	"tokend/tokend/e2e/servers"
 	"tokend/tokend/store/knox"
 	"tokend/tokend/token"
 )
@@ -187,12 +185,7 @@ func TestWhileNothingAnswersTheTablesAreNoBetter(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "sodar-1.3")
 	secret := s.Mint(s.User("alice"))
-	proxy, err := servers.StartProxy("unix", filepath.Join(server.Dir(), ".s.PGSQL."+server.Port()))
-	check(err)
-	t.Cleanup(func() { check(proxy.Close()) })
-	store := s.open(t, func(c *knox.Config) {
-		c.URL = "postgres://" + s.Role + "@" + proxy.Addr() + "/" + s.Database() + "?sslmode=disable"
-	})
+	store, proxy := s.openByProxy(t)
 	s.Exec(`ALTER TABLE tokens_sodarauthtoken RENAME TO away`)
 	await(t, "the drift", func() bool { _, err := s.find(t, store, secret); return errors.Is(err, token.ErrDrift) })
 	proxy.Cut()

@@ -279,7 +279,9 @@ func (l *looker) find(ctx context.Context, r *relation) error {
 		case hidden:
 			return drift("row-level security may hide rows of %s from the role: have a superuser say ALTER ROLE %s BYPASSRLS, or the table's owner end it", r.name, quoted(l.role))
 		default:
-			l.owners = append(l.owners, owner)
+			if !trusted { // it is set by hand
+				l.owners = append(l.owners, owner)
+			}
 			r.columns, err = columnsOf(ctx, l.tx, r.oid)
 			return err
 		}
