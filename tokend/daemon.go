@@ -65,6 +65,7 @@ type node struct {
 	auth       *socket.Guard
 	admin      *socket.Guard
 	server     *socket.Server
+	ends       <-chan struct{} // closed when the daemon ends, and its sockets with it
 }
 
 // serve runs the daemon until ctx ends, and then lets it end cleanly.
@@ -244,6 +245,7 @@ func (n *node) resolve(section string, names []string) socket.Peers {
 // run serves until ctx ends or a server breaks.
 func (n *node) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	n.ends = ctx.Done()
 	group.Go(func() error { return n.server.Serve(ctx, n.auth) })
 	admin := http.NewServeMux()
 	admin.Handle("/api/", web.NewAPI(web.Config{Manager: n.manager, Version: version.Version, Logger: n.log}))
@@ -278,6 +280,7 @@ func (n *node) run(ctx context.Context) error {
 	}
 	group.Go(func() error {
 		<-ctx.Done()
+		n.log.Info("tokend is told to end, or has to: what is under way is waited for")
 		n.notifier.tell(daemon.SdNotifyStopping)
 		return nil
 	})

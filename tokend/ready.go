@@ -218,6 +218,16 @@ func (n *node) registerDependencies() {
 	}
 }
 
+// hasToEnd reports whether it does.
+func (n *node) hasToEnd() bool {
+	select {
+	case <-n.ends:
+		return true
+	default:
+		return false
+	}
+}
+
 // serveReady is /readyz. What is not well is logged when it changes, and now and then.
 func (n *node) serveReady() http.HandlerFunc {
 	var mu sync.Mutex
@@ -229,6 +239,8 @@ func (n *node) serveReady() http.HandlerFunc {
 		is := n.readiness(ctx)
 		mu.Lock()
 		switch {
+		case n.hasToEnd(): // and that its socket is not there says nothing more
+			is = readiness{down: []string{"the daemon ends"}, errs: []error{context.Canceled}}
 		case is.errs != nil && (is.why() != said || time.Since(when) >= remindEvery):
 			n.log.WarnContext(ctx, "not all is well", "state", is.state(), "err", errors.Join(is.errs...))
 			said, when = is.why(), time.Now()

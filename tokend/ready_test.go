@@ -287,6 +287,15 @@ func TestTheLogSaysWhenAllIsWellAgain(t *testing.T) {
 	if err := os.Rename(database+".away", database); err != nil {
 		t.Fatal(err)
 	}
+	ends := make(chan struct{})
+	close(ends)
+	n.ends = ends
+	expect("at the end, when the socket goes", 3, 1)
+	answer := httptest.NewRecorder()
+	ready(answer, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	if answer.Code != http.StatusServiceUnavailable || !strings.HasPrefix(answer.Body.String(), "not ready: the daemon ends") {
+		t.Errorf("at the end, it says %d, %s", answer.Code, answer.Body)
+	}
 }
 
 // inBackground runs f until the function is called that it returns, or the test ends.

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// tolerated is how many look-ups in a row, without an answer in between, may keep
+	// tolerated is how many look-ups, without an answer since the first of them began, may keep
 	// logins waiting.
 	tolerated = 3
 	// patience is how long a login waits for a store that was too slow before. What fails
@@ -24,8 +24,9 @@ type breaker struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
-	failures int       // slow ones, since the last answer
+	failures int       // slow ones, begun since the last answer
 	why      error     // the last one
+	answered time.Time // when that answer came
 	question *question // nil: none is under way
 }
 
@@ -43,7 +44,8 @@ func (b *breaker) note(ctx context.Context, begun time.Time, err error) {
 		if b.failures >= tolerated {
 			b.log.InfoContext(ctx, "logins wait for the store again")
 		}
-		b.failures, b.why = 0, nil
+		b.failures, b.why, b.answered = 0, nil, time.Now()
+	case begun.Before(b.answered): // as what was asked on a connection that has become silent; others answer
 	case time.Since(begun) >= patience:
 		b.why = err
 		if b.failures++; b.failures == tolerated {

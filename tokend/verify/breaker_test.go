@@ -125,6 +125,30 @@ func TestAStoreThatAnswersOthersIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestAnAnswerIsWorthMoreThanWhatWasAskedBefore it: connections had become silent, and new ones are not.
+func TestAnAnswerIsWorthMoreThanWhatWasAskedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, verify.Config{})
+		secret := f.mint(t, token.Record{})
+		f.source.replace(func(ctx context.Context, _ token.Digest) (token.Record, error) {
+			<-ctx.Done()
+			return token.Record{}, ctx.Err()
+		})
+		var logins sync.WaitGroup
+		for range 10 {
+			logins.Go(func() { f.expect(t, token.Mint(), verify.Unavailable) })
+		}
+		time.Sleep(500 * time.Millisecond)
+		f.source.replace(nil)
+		f.expect(t, secret, verify.OK)
+		logins.Wait()
+		if strings.Contains(f.log.String(), "the store hangs") {
+			t.Error("the log says that it hangs")
+		}
+		f.expect(t, token.Mint(), verify.Unknown)
+	})
+}
+
 // TestAQuestionPastItsDeadlineIsNotTheLast: the store ignores that.
 func TestAQuestionPastItsDeadlineIsNotTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

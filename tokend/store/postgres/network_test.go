@@ -341,8 +341,8 @@ func TestAServerWithoutAnAnswerIsTold(t *testing.T) {
 	wantSentence(t, "a look-up", err, "no answer from PostgreSQL, or from the pooler before it; does it hang, is it overloaded")
 }
 
-// TestAChangeThatWaitsForAStandbyIsTold, however often it is made again; and it is done once there
-// is an answer.
+// TestAChangeThatWaitsForAStandbyIsTold with all that it is about, which is no more believed, however often it is made again;
+// and it is done once there is an answer.
 func TestAChangeThatWaitsForAStandbyIsTold(t *testing.T) {
 	t.Parallel()
 	long(t)
@@ -356,13 +356,22 @@ func TestAChangeThatWaitsForAStandbyIsTold(t *testing.T) {
 		check(own.Exec(t.Context(), `SELECT pg_reload_conf()`))
 	}
 	revokeIt := func() error {
-		_, err := s.Revoke(t.Context(), token.Selection{ID: r.ID}, created, token.Event{At: created, Action: token.TokenRevoked})
+		records, err := s.Revoke(t.Context(), token.Selection{ID: r.ID}, created, token.Event{At: created, Action: token.TokenRevoked})
+		if len(records) != 1 || records[0].Digest != r.Digest {
+			t.Errorf("a revoke is told of %v", records)
+		}
 		return err
 	}
 	waitFor("*")
 	await(t, "a commit that waits", func() bool { return s.Mint(t.Context(), newRecord(), token.Quota{}, token.Event{At: created}) != nil })
+	const waits = "no answer to the commit, for which PostgreSQL may wait for a standby that is away (synchronous_standby_names)"
+	digests, changed, err := s.SetDisabled(t.Context(), r.Owner, true, created, token.Event{At: created, Action: token.UserDisabled})
+	wantSentence(t, "a disabling", err, waits)
+	if !changed || !slices.Contains(digests, r.Digest) {
+		t.Errorf("a disabling is told of %v, and whether it changes anything: %t", digests, changed)
+	}
 	for range 2 {
-		wantSentence(t, "a revoke", revokeIt(), "no answer to the commit, for which PostgreSQL may wait for a standby that is away (synchronous_standby_names)")
+		wantSentence(t, "a revoke", revokeIt(), waits)
 	}
 	waitFor("")
 	await(t, "an answer", func() bool { return revokeIt() == nil })

@@ -123,18 +123,20 @@ func TestWhyTheOtherServersTakeNoChangeIsSaid(t *testing.T) {
 	for what, c := range map[string]struct {
 		harm func(standby *servers.PostgreSQL)
 		want string
+		more string
 	}{
-		"a standby": {func(*servers.PostgreSQL) {}, "those that answer are standbys, which lag behind"},
+		"a standby":                       {func(*servers.PostgreSQL) {}, "those that answer are standbys, which lag behind", ""},
+		"a standby that is not asked for": {func(*servers.PostgreSQL) {}, "those that answer are standbys, which lag behind", "&target_session_attrs=read-write"},
 		"one that lets nobody": {func(standby *servers.PostgreSQL) {
 			check(standby.Promote())
 			run(t.Context(), standby.URL("template1"), `ALTER DATABASE postgres ALLOW_CONNECTIONS false`)
-		}, "the server lets nobody connect to this database now"},
+		}, "the server lets nobody connect to this database now", ""},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			primary, standby := pair(t)
 			first := newProxyTo(t, primary)
-			s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy("postgres", first, newProxyTo(t, standby)), Connections: 8})
+			s, err := postgres.Open(t.Context(), postgres.Config{URL: urlBy("postgres", first, newProxyTo(t, standby)) + c.more, Connections: 8})
 			check(err)
 			t.Cleanup(func() { check(s.Close()) })
 			r := mint(t, s)

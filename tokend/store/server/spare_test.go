@@ -67,6 +67,7 @@ func TestTheFirstAnswerHolds(t *testing.T) {
 					return by == spare, err
 				}, []error{token.ErrNotFound})
 				took := time.Since(begun)
+				cancel() // as who asked does
 				if bySpare != c.bySpare && err == nil || !errors.Is(err, c.err) || asked.Load() != c.asked {
 					t.Errorf("by the spare one %t, %v; %d were asked", bySpare, err, asked.Load())
 				}
@@ -81,5 +82,35 @@ func TestTheFirstAnswerHolds(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestWhoWaitsForAConnectionIsNotEndedWithIt: it may come in time.
+func TestWhoWaitsForAConnectionIsNotEndedWithIt(t *testing.T) {
+	t.Parallel()
+	settings, err := pgxpool.ParseConfig("postgres://127.0.0.1:1/nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), settings) // which has none, and makes none yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	spare, waited := new(pgxpool.Pool), make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err = Either(ctx, pool, spare, func(ctx context.Context, by *pgxpool.Pool) (none struct{}, err error) {
+		if by == pool {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+			waited <- ctx.Err()
+		}
+		return none, nil
+	})
+	if ended := <-waited; err != nil || ended != nil {
+		t.Errorf("it was ended: %v; the answer: %v", ended, err)
 	}
 }
