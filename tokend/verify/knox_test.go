@@ -287,6 +287,25 @@ func TestADaemonThatStartsWhileTheSiteIsAwayBelievesTheCache(t *testing.T) {
 	}
 }
 
+// TestNoSiteSpeaksForTokensThatWereImported, nor does [tokens] max_expiry for a site's: where the site is left out, what the
+// cache has of it opens nothing.
+func TestNoSiteSpeaksForTokensThatWereImported(t *testing.T) {
+	t.Parallel()
+	records := newMemory(t)
+	with := func(c *verify.Config) { c.Cache, c.Settings.MaxExpiry = records, 1 }
+	f := newKnox(t, "sodar-1.3", with)
+	secret := f.Mint(f.User("alice"))
+	for range 2 { // cold, and from the cache
+		if got := f.says(t, secret); got != verify.OK {
+			t.Errorf("at the site: %s", got)
+		}
+	}
+	left := newFixture(t, verify.Config{Cache: records})
+	if got := left.Check(t.Context(), "alice", secret.Reveal()).Reason; got != verify.Unknown {
+		t.Errorf("the site is left out, and it was not imported: %s", got)
+	}
+}
+
 // TestDriftIsNeverAWrongToken, not even while a cached record is young.
 func TestDriftIsNeverAWrongToken(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"tokend/tokend/verify"
 	"tokend/tokend/web"
@@ -18,7 +19,10 @@ func TestSODARsEndpointAsksForWhatItIsGiven(t *testing.T) {
 		for _, reason := range []verify.Reason{verify.OK, verify.Unknown, verify.Unavailable} {
 			var user, password string
 			asked := 0
-			handler := web.NewSODAR(func(_ context.Context, u, p string) verify.Verdict {
+			handler := web.NewSODAR(func(ctx context.Context, u, p string) verify.Verdict {
+				if until, ok := ctx.Deadline(); !ok || time.Until(until) > 3*time.Second { // a PAM script has none
+					t.Errorf("it may take until %s", until)
+				}
 				asked, user, password = asked+1, u, p
 				return verify.Verdict{Reason: reason}
 			})
@@ -29,6 +33,9 @@ func TestSODARsEndpointAsksForWhatItIsGiven(t *testing.T) {
 			want := http.StatusUnauthorized
 			if reason == verify.OK {
 				want = http.StatusOK
+			}
+			if asks := answer.Header().Get("WWW-Authenticate"); (asks == `Basic realm="iRODS", charset="UTF-8"`) != (want == http.StatusUnauthorized) {
+				t.Errorf("%d asks for %q", answer.Code, asks)
 			}
 			if answer.Code != want || asked != 1 || user != c.user || password != c.password {
 				t.Errorf("%+v, %s: %d, asked %d times for %q and %q", c, reason, answer.Code, asked, user, password)

@@ -94,6 +94,24 @@ func TestDriftIsSaidAndMends(t *testing.T) {
 			`ALTER TABLE users_user ALTER is_active TYPE boolean USING is_active::bool`,
 			[]string{"the column is_active of public.users_user is integer, and not boolean"},
 		},
+		"an expiry has no time zone": {
+			`ALTER TABLE tokens_sodarauthtoken ALTER expiry TYPE timestamp`, `ALTER TABLE tokens_sodarauthtoken ALTER expiry TYPE timestamptz`,
+			[]string{"the column expiry of public.tokens_sodarauthtoken is timestamp without time zone, and not timestamp with time zone"},
+		},
+		"a digest is of bytes": {
+			`ALTER TABLE tokens_sodarauthtoken RENAME digest TO d; ALTER TABLE tokens_sodarauthtoken ADD digest bytea; GRANT SELECT (digest) ON tokens_sodarauthtoken TO ROLE`,
+			`ALTER TABLE tokens_sodarauthtoken DROP digest; ALTER TABLE tokens_sodarauthtoken RENAME d TO digest`,
+			[]string{"the column digest of public.tokens_sodarauthtoken is bytea, and not text"},
+		},
+		"users have numbers for names": {
+			`ALTER TABLE users_user ALTER username TYPE integer USING length(username)`,
+			`ALTER TABLE users_user ALTER username TYPE varchar(150) USING 'alice'`,
+			[]string{"the column username of public.users_user is integer, and not text"},
+		},
+		"its schema has another name": {
+			`ALTER SCHEMA public RENAME TO private`, `ALTER SCHEMA private RENAME TO public`,
+			[]string{"there is no table users_user or auth_user that this role can see"},
+		},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()

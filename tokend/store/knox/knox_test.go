@@ -89,6 +89,9 @@ func TestExpiryIsKeptToTheMicrosecond(t *testing.T) {
 		if err != nil || (r.StateAt(now, token.Forever) == token.Active) != active {
 			t.Errorf("%s: %s, %v", expiry, r.StateAt(now, token.Forever), err)
 		}
+		if _, err := r.Expires.MarshalText(); err != nil { // no cache could keep it
+			t.Errorf("%s: %v", expiry, err)
+		}
 	}
 	secret, expiry := knoxtest.NewToken(), token.Time(now.Add(time.Minute))
 	s.Keep(secret, alice, expiry)
@@ -133,10 +136,11 @@ func TestAUserWhoIsRenamedOrDeletedIsThatAtOnce(t *testing.T) {
 	}
 }
 
-// TestNothingIsEverWritten, and what is read is no more than is granted.
+// TestNothingIsEverWritten, not even by a role that may.
 func TestNothingIsEverWritten(t *testing.T) {
 	forEachSite(t, func(t *testing.T, s *site) {
 		secret, store := s.Mint(s.User("alice")), s.open(t)
+		s.Exec(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ` + s.Role)
 		s.Exec(`SELECT pg_stat_force_next_flush()`)
 		before := s.written()
 		for range 20 {
@@ -146,6 +150,8 @@ func TestNothingIsEverWritten(t *testing.T) {
 			if !errors.Is(err, token.ErrNotFound) {
 				t.Error(err)
 			}
+			_, err = store.MayLogIn(t.Context(), "alice")
+			check(err)
 		}
 		for _, err := range store.All(t.Context(), nil) {
 			check(err)
@@ -191,6 +197,20 @@ func TestTablesMayBeSetByHand(t *testing.T) {
 		c.Tables = knox.Tables{Tokens: "Odd one.tok", Users: "accounts", Username: "login", Active: "ok", Scheme: knox.Knox5}
 	})
 	if r, err := s.find(t, store, secret); err != nil || r.Owner != "alice" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestAShorterKeyIsKnox5sToo: that of its first versions.
+func TestAShorterKeyIsKnox5sToo(t *testing.T) {
+	s := newSite(t, "knox-5")
+	secret := s.Mint(s.User("alice"))
+	s.Exec(`ALTER TABLE knox_authtoken ALTER token_key TYPE varchar(15) USING left(token_key, 15)`)
+	store := s.open(t)
+	if scheme, err := store.Scheme(); err != nil || scheme != token.Knox5 {
+		t.Errorf("the scheme is %q, %v", scheme, err)
+	}
+	if r, err := s.find(t, store, secret); err != nil || r.Owner != "alice" || r.Hint != secret.Hint() {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -86,20 +86,14 @@ func drift(format string, args ...any) error {
 }
 
 // isDrift tells whether the server says that the tables are not what they were: an error of the class
-// "Syntax Error or Access Rule Violation", or no such schema.
+// "Syntax Error or Access Rule Violation".
 func isDrift(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (strings.HasPrefix(e.Code, "42") || e.Code == "3F000")
+	return ok && strings.HasPrefix(e.Code, "42")
 }
 
 // errChanged is that the tables are others than those that were found, though they can be read.
 var errChanged = errors.New("they were changed meanwhile, and are looked at again")
-
-// column is one of a table.
-type column struct {
-	kind     string // as SQL writes its type
-	readable bool
-}
 
 // look looks for them in the catalog, where rights that are missing can be told from tables that are.
 func (s *Store) look(ctx context.Context) (*tables, error) {
@@ -143,6 +137,7 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 		tokens.need(l.role, "digest", "token_key", "user_id", "expiry"),
 		users.need(l.role, id, username, active),
 		tokens.mustBe("expiry", "timestamp with time zone"), users.mustBe(active, "boolean"),
+		tokens.mustBeText("digest"), tokens.mustBeText("token_key"), users.mustBeText(username),
 	); err != nil {
 		return nil, oneLine(err)
 	}
@@ -161,7 +156,7 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	// which are taken for a column that is gone.
 	sameTokens, sameUsers := tokens.same("digest", "token_key", "user_id", "expiry"), users.same(id, username, active)
 	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s OPERATOR(pg_catalog.=) t.user_id`, t.name, t.users, quoted(id))
-	columns := fmt.Sprintf(`SELECT t.digest, t.token_key, t.expiry, coalesce(u.%s, ''), coalesce(u.%s, false)`, quoted(username), quoted(active))
+	columns := fmt.Sprintf(`SELECT t.digest::pg_catalog.text, t.token_key::pg_catalog.text, t.expiry, coalesce(u.%s::pg_catalog.text, ''), coalesce(u.%s, false)`, quoted(username), quoted(active))
 	t.all = columns + when(t.labelled, `, t.sodar_label`, `, ''`) + when(t.dated, `, t.created`, `, NULL::pg_catalog.timestamptz`) + from
 	t.active = fmt.Sprintf(`SELECT (%s) IS TRUE, EXISTS (SELECT FROM %s AS u WHERE u.%s::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND u.%s)`,
 		sameUsers, t.users, quoted(username), quoted(active))
@@ -290,65 +285,15 @@ func (l *looker) find(ctx context.Context, r *relation) error {
 		strings.Join(names, " or "), or(r.passed, " If the table has another name, set [knox] "+r.what))
 }
 
-// same is a condition: it is the table that was found, with these columns, whose rows are not hidden, and there is none to
-// be taken before it.
+// same is a condition: it is the table that was found, with these columns as they were, whose rows are not hidden, and there
+// is none to be taken before it.
 func (r relation) same(columns ...string) string {
+	for i, name := range columns {
+		columns[i] = fmt.Sprintf("%s %d", name, r.columns[name].oid)
+	}
 	return fmt.Sprintf(`pg_catalog.to_regclass(%s)::pg_catalog.oid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND NOT pg_catalog.row_security_active(%[2]d::pg_catalog.oid)
-		AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) %[2]d::pg_catalog.oid AND attname OPERATOR(pg_catalog.=) ANY(%[3]s::pg_catalog.name[])) OPERATOR(pg_catalog.=) %[4]d::pg_catalog.int8%[5]s`,
+		AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) %[2]d::pg_catalog.oid AND pg_catalog.concat(attname, ' ', atttypid) OPERATOR(pg_catalog.=) ANY(%[3]s::pg_catalog.text[])) OPERATOR(pg_catalog.=) %[4]d::pg_catalog.int8%[5]s`,
 		literal(r.name), r.oid, arrayOf(columns), len(columns), r.before)
-}
-
-func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, error) {
-	rows, err := tx.Query(ctx, `SELECT attname, format_type(atttypid, atttypmod), has_column_privilege(attrelid, attnum, 'SELECT')
-		FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped`, oid)
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]column{}
-	var name string
-	var c column
-	_, err = pgx.ForEachRow(rows, []any{&name, &c.kind, &c.readable}, func() error { all[name] = c; return nil })
-	return all, err
-}
-
-// need says which of these columns are missing, or may not be read.
-func (r relation) need(role string, names ...string) error {
-	var missing []string
-	for _, name := range names {
-		if _, ok := r.columns[name]; !ok {
-			missing = append(missing, name)
-		}
-	}
-	switch closed := r.closed(names...); {
-	case missing != nil:
-		return drift("the table %s has no column %s: is it Knox's (django-rest-knox 4.2 to 5.0)? If its columns have other names, or another table is meant, set [knox] %s", r.name, strings.Join(missing, ", "), r.what+when(r.what == "user_table", ", username_column or active_column", ""))
-	case closed != nil:
-		return drift("the role may not read what it needs; have the table's owner say: %s", r.grant(role, closed))
-	}
-	return nil
-}
-
-// closed returns which of these columns, as SQL writes them, are there and may not be read.
-func (r relation) closed(names ...string) (closed []string) {
-	for _, name := range names {
-		if column, ok := r.columns[name]; ok && !column.readable {
-			closed = append(closed, quoted(name))
-		}
-	}
-	return closed
-}
-
-// grant is the statement that lets the role read them.
-func (r relation) grant(role string, closed []string) string {
-	return fmt.Sprintf("GRANT SELECT (%s) ON %s TO %s", strings.Join(closed, ", "), r.name, quoted(role))
-}
-
-// mustBe refuses a column of another type.
-func (r relation) mustBe(name, kind string) error {
-	if c, ok := r.columns[name]; ok && c.kind != kind {
-		return drift("the column %s of %s is %s, and not %s, as Knox and Django have it", name, r.name, c.kind, kind)
-	}
-	return nil
 }
 
 // schemeOf is which Knox fills the table.
