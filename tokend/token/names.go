@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -46,7 +47,9 @@ func ParseNameRule(text string) (NameRule, error) {
 	}
 	p, err := regexp.Compile(pattern) // alone, or a ) and a ( of it could be those around it
 	if err == nil {
-		p, err = regexp.Compile(`^(?:` + pattern + `)$`)
+		if p, err = regexp.Compile(`^(?:` + pattern + `)$`); err != nil {
+			return NameRule{}, errors.New(`what stands before the arrow has no end: write \E where that of \Q is`)
+		}
 	}
 	if err != nil {
 		if e, is := errors.AsType[*syntax.Error](err); is {
@@ -85,13 +88,14 @@ func (r NameRule) String() string { return r.text }
 // MarshalText writes the rule as it was written.
 func (r NameRule) MarshalText() ([]byte, error) { return []byte(r.text), nil }
 
-// apply returns what the rule makes of the name, and whether it fits.
-func (r NameRule) apply(name string) (string, bool) {
-	at := r.pattern.FindStringSubmatchIndex(name)
-	if at == nil {
-		return name, false
-	}
-	return string(r.pattern.ExpandString(nil, r.replacement, name, at)), true
+// apply returns what the rule makes of a name that it fits.
+func (r NameRule) apply(name string) string {
+	return string(r.pattern.ExpandString(nil, r.replacement, name, r.pattern.FindStringSubmatchIndex(name)))
+}
+
+// first is the index of the rule that holds for the name; -1: none does.
+func (n Names) first(name string) int {
+	return slices.IndexFunc(n.Rules, func(r NameRule) bool { return r.pattern.MatchString(name) })
 }
 
 // Owner returns the name of the owner whose tokens open iRODS for the presented name. What is no iRODS user's
@@ -101,11 +105,8 @@ func (n Names) Owner(presented string) string {
 		return presented
 	}
 	owner := presented
-	for _, r := range n.Rules {
-		if name, fits := r.apply(presented); fits {
-			owner = name
-			break
-		}
+	if i := n.first(presented); i >= 0 {
+		owner = n.Rules[i].apply(presented)
 	}
 	at := strings.LastIndexByte(owner, '@') + 1
 	if at == 0 {
@@ -137,7 +138,7 @@ func (n Names) merged(i int, r NameRule) string {
 	for variant := range 2 {
 		name := example(r.pattern.String(), variant)
 		owner := n.Owner(name)
-		if _, fits := r.apply(name); !fits || CheckUser(name) != nil || CheckUser(owner) != nil {
+		if n.first(name) != i || CheckUser(name) != nil || CheckUser(owner) != nil {
 			continue
 		}
 		if owner != name && n.Owner(owner) == owner {

@@ -91,6 +91,7 @@ func TestWhatIsNoRuleIsRefused(t *testing.T) {
 		"alice -> ":      "it is no rule",
 		"( -> bob":       "no regular expression",
 		"a)|(b -> c":     "no regular expression",
+		`\Qalice -> bob`: `write \E where that of \Q is`,
 		"a{2000} -> b":   "no regular expression",
 		"(.*) -> $2":     `there is no group "2"`,
 		"(.*) -> $1x":    `there is no group "1x" before the arrow: put what is to be kept into ( ), and write ${1}`,
@@ -125,6 +126,10 @@ func TestTheCheckSaysWhoComesInWithTheSameTokens(t *testing.T) {
 		{token.Names{Rules: rules(t, `alice|bob -> carol`, `carol -> dave`)}, []string{
 			`rule 1, alice|bob -> carol, lets the iRODS users alice and bob in with the same tokens: those of carol`,
 			`rule 2, carol -> dave, lets the iRODS users carol and dave in with the same tokens: those of dave`,
+		}},
+		{token.Names{Rules: rules(t, `.* -> nobody`, `alice -> bob`)}, []string{
+			`rule 1, .* -> nobody, lets the iRODS users alice and nobody in with the same tokens: those of nobody`,
+			`rule 2, alice -> bob, may let several iRODS users in with the same tokens`, // it never does: the first holds
 		}},
 		{token.Names{DomainCase: token.UpperCase}, []string{
 			`domain_case = "upper" lets iRODS users whose names differ only in the case of what stands behind the @, such as alice@A.ORG and alice@a.org, in with the same tokens`,
