@@ -73,7 +73,7 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 		return fmt.Errorf("make the request: %w", err)
 	}
 	request.Header.Set("Content-Type", "application/json")
-	if method != http.MethodGet {
+	if method != http.MethodGet && ctx.Done() == nil { // else a signal ends ctx, and whoever made that says so
 		defer atSignal(func() {
 			lastWords(os.Stderr, fmt.Sprintf("tokend: interrupted: the daemon at %s had not answered%s\n", c.socket, maybeDone))
 		})()

@@ -48,7 +48,7 @@ meanwhile. Left out, and counted, are tokens that have expired, those of users w
 may not log in, and those whose owner's name no iRODS user can have; labels that look
 like a token or have a line break are left out. Labels, and when
 tokens were made, are copied where the role may read them (GRANT SELECT of created and
-sodar_label).
+sodar_label). A site's TOKEN_PREFIX has to be named in [knox] prefix.
 
 As long as [knox] url names the same site, its tokens are looked up there, but for
 those of Knox 4.2 once it has Knox 5; when it is left out, all that were imported open
@@ -282,7 +282,7 @@ func (d *imported) print(cmd *cobra.Command, asJSON bool) error {
 		n   int
 		why string
 	}{
-		{d.Known, "kept before"}, {d.Expired, "expired"}, {d.Inactive, "of users who may not log in"}, {len(d.Refused), "that cannot be kept"},
+		{d.Known, "kept before, and left as they are"}, {d.Expired, "expired"}, {d.Inactive, "of users who may not log in"}, {len(d.Refused), "that cannot be kept"},
 		{d.Unkept, "without their label, which looks like a token or has a line break"}, {d.Ended, "that open nothing, as [tokens] max_expiry has ended them"},
 	} {
 		if left.n > 0 {

@@ -15,7 +15,7 @@ type noStore struct{}
 
 var _ tokenStore = noStore{}
 
-var errNoStore = fmt.Errorf("%w: %w", manage.ErrInvalid, errors.New("this daemon keeps no tokens of its own ([store] url is empty); tokens of Knox are made and deleted in SODAR"))
+var errNoStore = fmt.Errorf("%w: %w", manage.ErrInvalid, errors.New("this daemon keeps no tokens of its own ([store] url is empty); tokens of Knox are made and deleted in SODAR; to make any here, or import those, set [store] url and restart"))
 
 func (noStore) Lookup(context.Context, token.Digest) (token.Record, error) {
 	return token.Record{}, token.ErrNotFound

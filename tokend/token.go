@@ -303,4 +303,7 @@ func reportRevoked(cmd *cobra.Command, t web.EndedToken) {
 		said = "already revoked, " + t.Revoked.Local().Format(second) + ":"
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s %s of %s%s\n", said, t.ID, t.User, quoted(" ", t.Label))
+	if t.Scheme != token.Own {
+		fmt.Fprintln(cmd.ErrOrStderr(), "tokend: it was imported: if [knox] url leads to a site that still has it, it opens iRODS until it is deleted there")
+	}
 }

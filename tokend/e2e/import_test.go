@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -100,6 +102,46 @@ func TestAHundredThousandTokensAreImported(t *testing.T) {
 				t.Error("it is revoked, and opens iRODS")
 			}
 		})
+	}
+}
+
+// TestAnImportThatIsInterruptedSaysSo, whatever it was doing.
+func TestAnImportThatIsInterruptedSaysSo(t *testing.T) {
+	t.Parallel()
+	server, err := postgreSQL()
+	must(t, err)
+	db, site := knoxtest.New(t, server, "knox-5"), newSite(t)
+	start(t, site)
+	connected := func(want bool) {
+		eventually(t, "the import", func() (err error) {
+			var is bool
+			if err = db.Owner().QueryRow(t.Context(), `SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = $1`, db.Role).Scan(&is); err == nil && is != want {
+				err = fmt.Errorf("connected: %t", is)
+			}
+			return err
+		})
+	}
+	db.Exec(`INSERT INTO knox_authtoken (digest, token_key, user_id) SELECT encode(sha512(n::text::bytea), 'hex'), 'abcdef', $1 FROM generate_series(1, 5000) AS n`, db.User("alice"))
+	interrupted := 0
+	for after := time.Duration(0); interrupted < 20; after += 5 * time.Millisecond {
+		var out, errs strings.Builder
+		connected(false)
+		cmd := exec.CommandContext(t.Context(), site.Tokend(), "import", "knox", "--from", db.URL(), "--dry-run", "--admin-socket", site.AdminSocket())
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		must(t, cmd.Start())
+		connected(true)
+		time.Sleep(after)
+		must(t, cmd.Process.Signal(os.Interrupt))
+		err := cmd.Wait()
+		if err == nil {
+			break // it was done
+		}
+		if interrupted++; cmd.ProcessState.ExitCode() != 1 || !strings.HasSuffix(errs.String(), "tokend: interrupted; nothing was imported\n") || strings.Contains(errs.String(), "answer") {
+			t.Errorf("%s after its start: %v, it says %q and %q", after, err, errs.String(), out.String())
+		}
+	}
+	if interrupted < 5 {
+		t.Errorf("it was interrupted only %d times", interrupted)
 	}
 }
 

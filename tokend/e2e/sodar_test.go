@@ -194,4 +194,9 @@ func TestNamesAreMappedAfterAReload(t *testing.T) {
 	if !opens(t, site, "alice@B.ORG", secret) || !opens(t, site, "alice@b.org", secret) || opens(t, site, "bob@B.ORG", secret) {
 		t.Error("the rule does not hold")
 	}
+	reconfigure(t, site, `rules = ['(.+)@B\.ORG -> $1@b.org']`, `domain_case = "lower"`)
+	hangup(t, site, daemon, `names.domain_case`)
+	if !opens(t, site, "alice@B.oRG", secret) || opens(t, site, "Alice@b.org", secret) {
+		t.Error("domain_case does not hold")
+	}
 }
