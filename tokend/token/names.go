@@ -138,7 +138,7 @@ func (n Names) merged(i int, r NameRule) string {
 	for variant := range 2 {
 		name := example(r.pattern.String(), variant)
 		owner := n.Owner(name)
-		if n.first(name) != i || CheckUser(name) != nil || CheckUser(owner) != nil {
+		if n.first(name) != i || CheckUser(owner) != nil {
 			continue
 		}
 		if owner != name && n.Owner(owner) == owner {

@@ -131,6 +131,18 @@ func TestTheCheckSaysWhoComesInWithTheSameTokens(t *testing.T) {
 			`rule 1, .* -> nobody, lets the iRODS users alice and nobody in with the same tokens: those of nobody`,
 			`rule 2, alice -> bob, may let several iRODS users in with the same tokens`, // it never does: the first holds
 		}},
+		{token.Names{Rules: rules(t, `alice -> bob`, `bob -> carol`)}, []string{
+			`rule 1, alice -> bob, may let several iRODS users in with the same tokens`, // bob's are carol's
+			`rule 2, bob -> carol, lets the iRODS users bob and carol in with the same tokens: those of carol`,
+		}},
+		{token.Names{Rules: rules(t, `alice -> alice`, `bob -> b#b`, `c#c -> bob`)}, []string{ // none does, and none is worth more words
+			`rule 1, alice -> alice, may let several iRODS users in with the same tokens`,
+			`rule 2, bob -> b#b, may let several iRODS users in with the same tokens`,
+			`rule 3, c#c -> bob, may let several iRODS users in with the same tokens`,
+		}},
+		{token.Names{DomainCase: token.LowerCase}, []string{
+			`domain_case = "lower" lets iRODS users whose names differ only in the case of what stands behind the @, such as alice@A.ORG and alice@a.org, in with the same tokens`,
+		}},
 		{token.Names{DomainCase: token.UpperCase}, []string{
 			`domain_case = "upper" lets iRODS users whose names differ only in the case of what stands behind the @, such as alice@A.ORG and alice@a.org, in with the same tokens`,
 		}},

@@ -37,6 +37,10 @@ func TestSODARsEndpointAsksForWhatItIsGiven(t *testing.T) {
 			if asks := answer.Header().Get("WWW-Authenticate"); (asks == `Basic realm="iRODS", charset="UTF-8"`) != (want == http.StatusUnauthorized) {
 				t.Errorf("%d asks for %q", answer.Code, asks)
 			}
+			said := map[int]string{http.StatusOK: "Ok\n", http.StatusUnauthorized: "Unauthorized\n"}
+			if answer.Body.String() != said[want] || answer.Header().Get("Cache-Control") != "no-store" {
+				t.Errorf("%d says %q, and may be kept: %q", answer.Code, answer.Body, answer.Header().Get("Cache-Control"))
+			}
 			if answer.Code != want || asked != 1 || user != c.user || password != c.password {
 				t.Errorf("%+v, %s: %d, asked %d times for %q and %q", c, reason, answer.Code, asked, user, password)
 			}
