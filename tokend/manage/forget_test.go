@@ -174,6 +174,11 @@ func (s unsureStore) Mint(ctx context.Context, r token.Record, q token.Quota, e 
 	return cmp.Or(s.Store.Mint(ctx, r, q, e), s.err)
 }
 
+func (s unsureStore) Adopt(ctx context.Context, records []token.Record, e token.Event) ([]string, error) {
+	kept, err := s.Store.Adopt(ctx, records, e)
+	return kept, cmp.Or(err, s.err)
+}
+
 func TestATokenThatMayHaveBeenMadeIsNamed(t *testing.T) {
 	for _, left := range []error{context.DeadlineExceeded, context.Canceled, token.ErrUnsure} {
 		f := newFixture(t, manage.Limits{})

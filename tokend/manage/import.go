@@ -105,7 +105,7 @@ func adoptable(r *token.Record, now time.Time) error {
 	if token.CheckLabel(r.Label) != nil {
 		r.Label = ""
 	}
-	r.ID, r.Revoked, r.OwnerDisabled = token.NewID(), time.Time{}, false
+	r.ID = token.NewID()
 	r.Created, r.Expires = token.Time(r.Created), token.Time(r.Expires)
 	if r.Created.IsZero() || r.Created.After(now) {
 		r.Created = now

@@ -33,7 +33,7 @@ func TestImportedTokensAreKeptWithWhatIsKnownOfThem(t *testing.T) {
 	f := newFixture(t, manage.Limits{MaxPerUser: 1})
 	now := token.Time(f.now)
 	whole, bare := foreign("alice", token.Knox5), foreign("alice", token.Knox4)
-	whole.Created, whole.Expires = now.Add(-time.Hour), now.Add(time.Hour)
+	whole.Created, whole.Expires = now.Add(-time.Hour+time.Nanosecond), now.Add(time.Hour+time.Nanosecond) // finer than is kept
 	bare.Label = "two\nlines"
 	later := foreign("bob@ORG", token.Knox5)
 	later.Created = now.Add(time.Hour) // by a clock that is ahead
@@ -48,6 +48,7 @@ func TestImportedTokensAreKeptWithWhatIsKnownOfThem(t *testing.T) {
 		}
 		same(t, "result", result, manage.Imported{New: 3, Unlabelled: 1})
 	}
+	whole.Created, whole.Expires = now.Add(-time.Hour), now.Add(time.Hour)
 	kept := bare
 	kept.Label, kept.Created, later.Created = "", now, now
 	for _, want := range []token.Record{whole, kept, later} {
@@ -72,6 +73,30 @@ func TestImportedTokensAreKeptWithWhatIsKnownOfThem(t *testing.T) {
 	}
 }
 
+// TestAnImportIsLoggedWithHowManyAreNew, if there are any, and told as what may have been done where nobody knows.
+func TestAnImportIsLoggedWithHowManyAreNew(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	one := []token.Record{foreign("alice", token.Knox5)}
+	for _, want := range []int{1, 0} {
+		lines := f.logged(t, func() {
+			if _, err := f.Import(t.Context(), actor, "SODAR", one, false); err != nil {
+				t.Error(err)
+			}
+		})
+		if len(lines) != want || want == 1 && (lines[0].Msg != "tokens imported" || lines[0].By != actor) {
+			t.Errorf("the log says %+v", lines)
+		}
+	}
+	unsure := manage.New(manage.Config{Store: unsureStore{f.store, token.ErrUnsure}, Logger: discard})
+	if _, err := unsure.Import(t.Context(), actor, "SODAR", one, false); err == nil || strings.Contains(err.Error(), "none was imported") || !strings.Contains(err.Error(), "it may have been done all the same") {
+		t.Errorf("nobody knows: %v", err)
+	}
+	refused := manage.New(manage.Config{Store: unsureStore{f.store, errRefused}, Logger: discard})
+	if _, err := refused.Import(t.Context(), actor, "SODAR", one, false); err == nil || !strings.Contains(err.Error(), "of these 1 tokens none was imported") {
+		t.Errorf("it is refused: %v", err)
+	}
+}
+
 func TestWhatCannotBeImportedIsSaid(t *testing.T) {
 	f := newFixture(t, manage.Limits{})
 	good, expired := foreign("alice", token.Knox5), foreign("alice", token.Knox5)
@@ -81,6 +106,10 @@ func TestWhatCannotBeImportedIsSaid(t *testing.T) {
 	result, err := f.Import(t.Context(), actor, "SODAR", []token.Record{good, expired, odd, none, own, strange}, false)
 	if err != nil {
 		t.Fatal(err)
+	}
+	leaked := foreign(token.Mint().Reveal(), token.Knox5) // somebody has pasted it into the wrong field
+	if result, err := f.Import(t.Context(), actor, "SODAR", []token.Record{leaked}, false); err != nil || len(result.Refused) != 1 || len(result.Refused[0].Owner) > 30 {
+		t.Errorf("of a token for a name it says %+v, %v", result, err)
 	}
 	if result.New != 1 || result.Expired != 1 || len(result.Refused) != 4 || !strings.Contains(result.Refused[0].Why, "no iRODS user name") || result.Refused[0].Hint != "0123abcd" {
 		t.Errorf("got %+v", result)
