@@ -44,6 +44,14 @@ func (r *Redis) Wait() {
 	}
 }
 
+// RecoverWhile recovers as behind a change of the primary, and there is another one in the middle of it.
+func (r *Redis) RecoverWhile(ctx context.Context, another error) error {
+	now := time.Now()
+	r.switched.Store(&now)
+	defer time.AfterFunc(handOver/2, func() { r.breaker.turnOff(ctx, another) }).Stop()
+	return r.recover(ctx)
+}
+
 // Dial makes a connection as the client does.
 func (a Address) Dial(ctx context.Context, server string) (net.Conn, error) {
 	return dialer(a.tls)(ctx, "tcp", server)

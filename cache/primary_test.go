@@ -373,3 +373,16 @@ func TestTheSentinelThatKnowsBestIsBelieved(t *testing.T) {
 		t.Error("the server before is used on")
 	}
 }
+
+// TestWhatChangesWhileItIsWrittenIsWrittenAgain: the tombstones went to a server that is the primary no more.
+func TestWhatChangesWhileItIsWrittenIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	r, err := cache.NewRedis(cache.RedisConfig{Address: cache.Address{Servers: []string{redis.Addr()}}, Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.RecoverWhile(t.Context(), errors.New("another server is the primary")); err == nil || r.Used() {
+		t.Errorf("it is believed: %t, %v", r.Used(), err)
+	}
+}

@@ -146,6 +146,16 @@ func TestAnAnswerIsWorthMoreThanWhatWasAskedBefore(t *testing.T) {
 			t.Error("the log says that it hangs")
 		}
 		f.expect(t, token.Mint(), verify.Unknown)
+		f.source.replace(func(context.Context, token.Digest) (token.Record, error) {
+			time.Sleep(200 * time.Millisecond)
+			return token.Record{}, errAway
+		})
+		for range 3 { // asked after it
+			f.expect(t, token.Mint(), verify.Unavailable)
+		}
+		if !strings.Contains(f.log.String(), "the store hangs") {
+			t.Error("the log doesn't say that it hangs")
+		}
 	})
 }
 

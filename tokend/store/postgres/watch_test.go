@@ -123,6 +123,14 @@ func TestWhatHappenedWhileTheConnectionWasAwayIsHeardOf(t *testing.T) {
 	if n := log.count("are heard of again"); n != 2 {
 		t.Errorf("the log tells %d times of the ends of two losses", n)
 	}
+	await(t, "a third loss, by silence", func() bool {
+		other.SetAsked(time.Now().Add(-postgres.Deaf))
+		err = other.WatchErr()
+		return err != nil // unless it has just asked
+	})
+	if !strings.Contains(err.Error(), "are not heard of, since 2") {
+		t.Errorf("a third loss has the cause of one before: %v", err)
+	}
 }
 
 // TestSinceWhenNothingIsHeardIsSaid: a silent connection ends in no error before its time.
