@@ -20,12 +20,12 @@ func (s *Store) Count(ctx context.Context, users []string) (n int64, err error) 
 	if f.err != nil {
 		return 0, f.err
 	}
-	err = server.Within(ctx, findTimeout, func(ctx context.Context) error {
+	err = server.Within(ctx, rowTimeout, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `SELECT pg_catalog.count(*) FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
 			WHERE pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.=) 0 OR owner::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1)`, some(users)).Scan(&n)
 	})
 	if err != nil {
-		return 0, fmt.Errorf("count the tokens in %s: %w", s, server.Explain(s.names, err))
+		return 0, fmt.Errorf("count the tokens in %s: %w", s, s.explain(err))
 	}
 	return n, nil
 }
@@ -36,9 +36,17 @@ func (s *Store) Count(ctx context.Context, users []string) (n int64, err error) 
 func (s *Store) All(ctx context.Context, users []string) iter.Seq2[token.Record, error] {
 	return func(yield func(token.Record, error) bool) {
 		if err := s.all(ctx, users, func(r token.Record) bool { return yield(r, nil) }); err != nil && !errors.Is(err, errEnough) {
-			yield(token.Record{}, fmt.Errorf("read the tokens in %s: %w", s, server.Explain(s.names, err)))
+			yield(token.Record{}, fmt.Errorf("read the tokens in %s: %w", s, s.explain(err)))
 		}
 	}
+}
+
+// explain is why the tables cannot be read.
+func (s *Store) explain(err error) error {
+	if isDrift(err) {
+		return drift("%w", err)
+	}
+	return server.Explain(s.names, err)
 }
 
 // rowTimeout is how long the next row may take.

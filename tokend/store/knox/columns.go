@@ -12,12 +12,13 @@ import (
 type column struct {
 	kind     string // as SQL writes its type
 	oid      uint32 // that type's
+	length   int32  // as the catalog has it, with the type
 	text     bool   // whether it is one of texts
 	readable bool
 }
 
 func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, error) {
-	rows, err := tx.Query(ctx, `SELECT attname, format_type(atttypid, atttypmod), atttypid, typcategory = 'S', has_column_privilege(attrelid, attnum, 'SELECT')
+	rows, err := tx.Query(ctx, `SELECT attname, format_type(atttypid, atttypmod), atttypid, atttypmod, typcategory = 'S', has_column_privilege(attrelid, attnum, 'SELECT')
 		FROM pg_attribute JOIN pg_type AS y ON y.oid = atttypid WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped`, oid)
 	if err != nil {
 		return nil, err
@@ -25,7 +26,7 @@ func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, e
 	all := map[string]column{}
 	var name string
 	var c column
-	_, err = pgx.ForEachRow(rows, []any{&name, &c.kind, &c.oid, &c.text, &c.readable}, func() error { all[name] = c; return nil })
+	_, err = pgx.ForEachRow(rows, []any{&name, &c.kind, &c.oid, &c.length, &c.text, &c.readable}, func() error { all[name] = c; return nil })
 	return all, err
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -66,7 +65,6 @@ type Store struct {
 	log     *slog.Logger
 	clock   server.Clock
 	metrics *metrics
-	finding sync.Mutex
 	found   atomic.Pointer[found]
 }
 
@@ -295,13 +293,12 @@ const knox4Key = 8
 
 // hint is what stands first of the digits in a token_key, without a site's prefix.
 func hint(key string) string {
-	const least = len("fffffffffffffff") - token.MaxKnoxPrefix // that are left behind it
 	from := len(key)
 	for from > 0 && isHexDigit(key[from-1]) {
 		from--
 	}
 	key = key[from:]
-	return key[:min(len(key), max(token.HintLength, least))]
+	return key[:min(len(key), token.HintLength)]
 }
 
 func isHexDigit(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' }

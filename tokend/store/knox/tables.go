@@ -37,10 +37,8 @@ var (
 // errSalted is what Knox 4.1 and older leave: no look-up by digest finds anything there.
 var errSalted = drift("its tokens are salted, as Knox 4.1 and older keep them, so that none can be looked up: upgrade django-rest-knox to 4.2 or later (SODAR to 1.0 or later), and have the users make new tokens")
 
-// find looks for the tables, and notes what it finds. The errors are the same as Err's.
+// find looks for the tables, and notes what it finds; Open and then Run do, one after the other. The errors are the same as Err's.
 func (s *Store) find(ctx context.Context) error {
-	s.finding.Lock()
-	defer s.finding.Unlock()
 	before := s.found.Load()
 	var t *tables
 	err := server.Within(ctx, findTimeout, func(ctx context.Context) (err error) {
@@ -88,8 +86,9 @@ func drift(format string, args ...any) error {
 // isDrift tells whether the server says that the tables are not what they were: an error of the class
 // "Syntax Error or Access Rule Violation".
 func isDrift(err error) bool {
+	_, unmade := errors.AsType[*pgconn.ConnectError](err) // as where the role may not connect
 	e, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && strings.HasPrefix(e.Code, "42")
+	return ok && !unmade && strings.HasPrefix(e.Code, "42")
 }
 
 // errChanged is that the tables are others than those that were found, though they can be read.
@@ -148,8 +147,8 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	if closed := tokens.closed("created", "sodar_label"); closed != nil {
 		t.grant = tokens.grant(l.role, closed)
 	}
-	key := tokens.columns["token_key"].kind
-	if t.scheme, err = schemeOf(s.wanted.Scheme, t.name, key); err != nil {
+	key := tokens.columns["token_key"]
+	if t.scheme, err = schemeOf(s.wanted.Scheme, t.name, key.kind); err != nil {
 		return nil, err
 	}
 	// Nobody's operators but PostgreSQL's own: others can be made in a schema where one may make a table. So can functions,
@@ -157,15 +156,15 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	sameTokens, sameUsers := tokens.same("digest", "token_key", "user_id", "expiry"), users.same(id, username, active)
 	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s OPERATOR(pg_catalog.=) t.user_id`, t.name, t.users, quoted(id))
 	columns := fmt.Sprintf(`SELECT t.digest::pg_catalog.text, t.token_key::pg_catalog.text, t.expiry, coalesce(u.%s::pg_catalog.text, ''), coalesce(u.%s, false)`, quoted(username), quoted(active))
-	t.all = columns + when(t.labelled, `, t.sodar_label`, `, ''`) + when(t.dated, `, t.created`, `, NULL::pg_catalog.timestamptz`) + from
+	t.all = columns + when(t.labelled, `, coalesce(t.sodar_label, '')`, `, ''`) + when(t.dated, `, t.created`, `, NULL::pg_catalog.timestamptz`) + from
 	t.active = fmt.Sprintf(`SELECT (%s) IS TRUE, EXISTS (SELECT FROM %s AS u WHERE u.%s::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND u.%s)`,
 		sameUsers, t.users, quoted(username), quoted(active))
 	// One row at least, by which it is known that the tables are still the same: how digests are made, above all.
 	t.lookup = fmt.Sprintf(`SELECT w.same, coalesce(r.digest, ''), coalesce(r.token_key, ''), r.expiry, coalesce(r.username, ''), coalesce(r.active, false)
 		FROM (SELECT (%s AND %s AND EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND attname OPERATOR(pg_catalog.=) 'token_key'
-			AND pg_catalog.format_type(atttypid, atttypmod) OPERATOR(pg_catalog.=) %s)) IS TRUE AS same) AS w
+			AND atttypid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND atttypmod OPERATOR(pg_catalog.=) %d)) IS TRUE AS same) AS w
 		LEFT JOIN (%s%s WHERE t.digest::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1::pg_catalog.text[])) AS r (digest, token_key, expiry, username, active) ON w.same`,
-		sameTokens, sameUsers, tokens.oid, literal(key), columns, from)
+		sameTokens, sameUsers, tokens.oid, key.oid, key.length, columns, from)
 	return t, nil
 }
 
@@ -234,6 +233,7 @@ type relation struct {
 
 	name    string // in SQL
 	oid     uint32
+	view    bool
 	columns map[string]column
 	before  string // a condition: there is none that would be taken before it
 	passed  string // what was not taken, and why
@@ -254,11 +254,11 @@ func (l *looker) find(ctx context.Context, r *relation) error {
 		var owner uint32
 		var schema, who string
 		var trusted, open, hidden bool
-		err := l.tx.QueryRow(ctx, `SELECT c.oid, quote_ident(n.nspname), quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, pg_get_userbyid(c.relowner), c.relowner = ANY($3::oid[]) AS trusted,
+		err := l.tx.QueryRow(ctx, `SELECT c.oid, quote_ident(n.nspname), quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, pg_get_userbyid(c.relowner), c.relowner = ANY($3::oid[]) AS trusted, c.relkind IN ('v', 'm'),
 			has_schema_privilege(n.oid, 'USAGE'), row_security_active(c.oid) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 			WHERE c.relname = $1 AND n.nspname = ANY($2::text[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 			ORDER BY $4 AND c.relowner = ANY($3::oid[]) DESC, array_position($2::text[], n.nspname::text) LIMIT 1`, table, schemas, l.owners, r.byHand == "").
-			Scan(&r.oid, &schema, &r.name, &owner, &who, &trusted, &open, &hidden)
+			Scan(&r.oid, &schema, &r.name, &owner, &who, &trusted, &r.view, &open, &hidden)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows) || err == nil && !trusted && r.byHand == "":
 			if err == nil {
@@ -291,24 +291,30 @@ func (r relation) same(columns ...string) string {
 	for i, name := range columns {
 		columns[i] = fmt.Sprintf("%s %d", name, r.columns[name].oid)
 	}
+	slices.Sort(columns)
+	columns = slices.Compact(columns) // the key of the users may be their name
 	return fmt.Sprintf(`pg_catalog.to_regclass(%s)::pg_catalog.oid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND NOT pg_catalog.row_security_active(%[2]d::pg_catalog.oid)
 		AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) %[2]d::pg_catalog.oid AND pg_catalog.concat(attname, ' ', atttypid) OPERATOR(pg_catalog.=) ANY(%[3]s::pg_catalog.text[])) OPERATOR(pg_catalog.=) %[4]d::pg_catalog.int8%[5]s`,
 		literal(r.name), r.oid, arrayOf(columns), len(columns), r.before)
 }
 
-// schemeOf is which Knox fills the table.
+// schemeOf is which Knox fills the table. What is set by hand is for what tells nothing of it: where the table contradicts,
+// as after an upgrade, each token would be taken for wrong.
 func schemeOf(byHand Scheme, table, kind string) (token.Scheme, error) {
+	found := map[string]Scheme{"character varying(8)": Knox4, "character varying(15)": Knox5, "character varying(25)": Knox5}[kind]
 	switch {
-	case byHand == Knox4, byHand == Found && kind == "character varying(8)":
+	case found != Found && byHand != Found && byHand != found:
+		return "", drift("the column token_key of %s is %s, as Knox %s makes it, and [knox] scheme says %s: leave that out", table, kind, found, byHand)
+	case found == Knox4, byHand == Knox4:
 		return token.Knox4, nil
-	case byHand == Knox5, byHand == Found && slices.Contains([]string{"character varying(15)", "character varying(25)"}, kind):
+	case found == Knox5, byHand == Knox5:
 		return token.Knox5, nil
 	}
 	return "", drift("the column token_key of %s is %s, which neither Knox 4.2 (8 characters) nor Knox 5 (15 or 25) makes: set [knox] scheme", table, kind)
 }
 
 // userID returns the column of the users that user_id is about. Where a foreign key says that it is
-// about another table, each token would be taken for somebody else's.
+// about another table, each token would be taken for somebody else's; a view, which is set by hand, may show that one.
 func (l *looker) userID(ctx context.Context, tokens, users relation) (string, error) {
 	rows, err := l.tx.Query(ctx, `SELECT c.confrelid, quote_ident(n.nspname) || '.' || quote_ident(r.relname), a.attname FROM pg_constraint AS c
 		JOIN pg_attribute AS f ON f.attrelid = c.conrelid AND f.attname = 'user_id' AND c.conkey = ARRAY[f.attnum]
@@ -322,7 +328,7 @@ func (l *looker) userID(ctx context.Context, tokens, users relation) (string, er
 	var oid uint32
 	var of, column string
 	_, err = pgx.ForEachRow(rows, []any{&oid, &of, &column}, func() error {
-		if oid != users.oid {
+		if oid != users.oid && !users.view {
 			return drift("the owners in %s are those of %s, and not of %s: set [knox] user_table", tokens.name, of, users.name)
 		}
 		id = column

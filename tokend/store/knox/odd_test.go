@@ -1,0 +1,109 @@
+package knox_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"tokend/tokend/store/knox"
+	"tokend/tokend/token"
+)
+
+// TestASchemeThatTheTableContradictsIsDrift: by it, each token would be a wrong one.
+func TestASchemeThatTheTableContradictsIsDrift(t *testing.T) {
+	forEachSite(t, func(t *testing.T, s *site) {
+		secret := s.Mint(s.User("alice"))
+		for _, set := range []knox.Scheme{knox.Knox4, knox.Knox5} {
+			store := s.open(t, func(c *knox.Config) { c.Tables.Scheme = set })
+			is := set == knox.Knox4 == (s.Scheme == token.Knox4)
+			_, err := s.find(t, store, secret)
+			switch {
+			case is && err != nil, !is && !errors.Is(err, token.ErrDrift):
+				t.Errorf("%s: %v", set, err)
+			case !is:
+				wantWords(t, "the reason", err, "and [knox] scheme says "+string(set)+": leave that out")
+			}
+		}
+	})
+}
+
+// TestAUserMayBeKnownByTheirName alone, which is the key, or by a view that is set by hand.
+func TestAUserMayBeKnownByTheirName(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		sql    string
+		tables knox.Tables
+	}{
+		"the key": {`ALTER TABLE knox_authtoken DROP user_id; DROP TABLE auth_user;
+			CREATE TABLE auth_user (username varchar(150) PRIMARY KEY, is_active boolean NOT NULL DEFAULT true);
+			ALTER TABLE knox_authtoken ADD user_id varchar(150) REFERENCES auth_user;
+			INSERT INTO auth_user VALUES ('alice'); UPDATE knox_authtoken SET user_id = 'alice';
+			GRANT SELECT ON auth_user, knox_authtoken TO ROLE`, knox.Tables{}},
+		"a view": {`CREATE VIEW people AS SELECT id, username AS login, is_active FROM auth_user; GRANT SELECT ON people TO ROLE`,
+			knox.Tables{Users: "people", Username: "login"}},
+	} {
+		s := newSite(t, "knox-5")
+		secret := s.Mint(s.User("alice"))
+		s.Exec(forRole(c.sql, s.Role))
+		store := s.open(t, func(cfg *knox.Config) { cfg.Tables = c.tables })
+		for range 2 {
+			if r, err := s.find(t, store, secret); err != nil || r.Owner != "alice" || r.OwnerDisabled {
+				t.Errorf("%s: %+v, %v", what, r, err)
+			}
+			if may, err := store.MayLogIn(t.Context(), "alice"); err != nil || !may {
+				t.Errorf("%s: may log in: %t, %v", what, may, err)
+			}
+		}
+	}
+}
+
+// TestATypeOfAnotherSchemaIsNoDrift: it has another name for each who looks.
+func TestATypeOfAnotherSchemaIsNoDrift(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "knox-5")
+	secret := s.Mint(s.User("alice"))
+	s.Exec(`CREATE DOMAIN public.short AS varchar(25); ALTER TABLE knox_authtoken ALTER token_key TYPE public.short`)
+	store := s.open(t, func(c *knox.Config) { c.Tables.Scheme = knox.Knox5 })
+	for range 2 {
+		if r, err := s.find(t, store, secret); err != nil || r.Owner != "alice" {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+}
+
+// TestWhatAnImportFindsChangedIsSaidOfTheSite, and not of tokend's own database.
+func TestWhatAnImportFindsChangedIsSaidOfTheSite(t *testing.T) {
+	t.Parallel()
+	for _, sql := range []string{`ALTER TABLE knox_authtoken RENAME TO away`, `REVOKE SELECT (digest) ON knox_authtoken FROM ROLE`} {
+		s := newSite(t, "knox-5")
+		s.Mint(s.User("alice"))
+		store, err := knox.Open(t.Context(), knox.Config{URL: s.URL()})
+		check(err)
+		s.Exec(forRole(sql, s.Role))
+		_, err = store.Count(t.Context(), nil)
+		for _, all := range store.All(t.Context(), nil) {
+			err = errors.Join(err, all)
+		}
+		if !errors.Is(err, token.ErrDrift) || strings.Contains(err.Error(), "ackup") || strings.Contains(err.Error(), "owner") {
+			t.Errorf("%s: %v", sql, err)
+		}
+		check(store.Close())
+	}
+}
+
+// TestWhoMayNotConnectAnyMoreIsToldSo, and not that the tables are others.
+func TestWhoMayNotConnectAnyMoreIsToldSo(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "sodar-1.3")
+	secret := s.Mint(s.User("alice"))
+	store := s.open(t)
+	_, err := s.find(t, store, secret)
+	check(err)
+	s.Exec(`REVOKE CONNECT ON DATABASE ` + s.Database() + ` FROM PUBLIC`)
+	check(server.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '`+s.Role+`'`))
+	err = lookUpErr(t, s, store, secret)
+	wantWords(t, "no right to connect", err, "GRANT CONNECT ON DATABASE")
+	if errors.Is(err, token.ErrDrift) {
+		t.Errorf("it is taken for tables that became others: %v", err)
+	}
+}
