@@ -119,6 +119,11 @@ func TestAPrefixIsTheSitesOwn(t *testing.T) {
 			t.Error("Knox 4.2 has not made it")
 		}
 	}
+	for _, prefix := range []string{"", "other_"} {
+		if _, err := token.ParseKnox("irods_"+digits, prefix); !errors.Is(err, token.ErrMalformed) || !strings.Contains(err.Error(), "before its 64 digits stand 6 characters that are not [knox] prefix") {
+			t.Errorf("by %q: %v", prefix, err)
+		}
+	}
 	for _, text := range []string{digits + "irods_", "IRODS_" + digits, "irods-" + digits, "irods_" + digits[6:]} {
 		if _, err := token.ParseKnox(text, "irods_"); !errors.Is(err, token.ErrMalformed) {
 			t.Errorf("%s: %v", text, err)

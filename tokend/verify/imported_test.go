@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tokend/tokend/e2e/knoxtest"
@@ -50,6 +51,31 @@ func TestImportedTokensOpenWithoutKnox(t *testing.T) {
 			t.Errorf("%s, revoked: %s", scheme, got)
 		}
 	}
+}
+
+// TestWarmImportedTokensOfEitherSchemeCostNoLookup, in turns.
+func TestWarmImportedTokensOfEitherSchemeCostNoLookup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, verify.Config{Settings: verify.Settings{TTL: time.Hour, Stale: time.Hour}})
+		secrets := map[token.Scheme]token.Knox{token.Knox4: knoxtest.NewToken(), token.Knox5: knoxtest.NewToken()}
+		for scheme, secret := range secrets {
+			digest, _ := secret.Digest(scheme)
+			_, err := f.source.Adopt(t.Context(), []token.Record{{ID: token.NewID(), Digest: digest, Scheme: scheme, Owner: "alice", Hint: secret.Hint(), Created: time.Now()}}, token.Event{At: time.Now()})
+			must(err)
+		}
+		logIn := func() {
+			for scheme, secret := range secrets {
+				if got := f.Check(t.Context(), "alice", secret.Reveal()).Reason; got != verify.OK {
+					t.Errorf("%s: %s", scheme, got)
+				}
+			}
+		}
+		logIn()
+		time.Sleep(time.Minute) // what is unknown is forgotten
+		if n := f.source.asks(func() { logIn(); logIn() }); n != 0 {
+			t.Errorf("%d look-ups, want none", n)
+		}
+	})
 }
 
 // TestATokenOpensByItsOwnSchemeOnly.

@@ -1,8 +1,10 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -46,6 +48,7 @@ const (
 )
 
 func (v *Verifier) newReader(cfg Config) (*reader, error) {
+	cfg.Logger = cfg.Logger.With("source", "knox")
 	cfg.Source, cfg.Now, cfg.Heard, cfg.Since, cfg.Proved = cfg.Knox, cfg.Knox.Now, nil, nil, nil
 	f, err := v.newFinder(cfg)
 	if err != nil {
@@ -64,7 +67,11 @@ func (v *Verifier) newReader(cfg Config) (*reader, error) {
 func (r *reader) findOne(ctx context.Context, secret token.Knox) (token.Record, error) {
 	scheme, err := r.knox.Scheme()
 	if err == nil {
-		return r.findAs(ctx, secret, scheme)
+		record, err := r.findAs(ctx, secret, scheme)
+		if now, no := r.knox.Scheme(); errors.Is(err, token.ErrNotFound) && (no != nil || now != scheme) {
+			err = fmt.Errorf("%w: %w", token.ErrDrift, cmp.Or(no, errOtherScheme)) // it was looked for under another's digest
+		}
+		return record, err
 	}
 	if !errors.Is(err, token.ErrDrift) {
 		for _, scheme := range []token.Scheme{token.Knox5, token.Knox4} {
@@ -75,6 +82,8 @@ func (r *reader) findOne(ctx context.Context, secret token.Knox) (token.Record, 
 	}
 	return token.Record{}, err
 }
+
+var errOtherScheme = errors.New("the tables have just become another Knox's")
 
 // findAs finds it by one scheme.
 func (r *reader) findAs(ctx context.Context, secret token.Knox, scheme token.Scheme) (token.Record, error) {
@@ -114,12 +123,16 @@ func (r *reader) used() (digests []token.Digest) {
 
 // Run reads the records of Knox that are in use again, until ctx ends.
 func (v *Verifier) Run(ctx context.Context) {
-	for v.knox != nil {
+	for last := time.Now(); v.knox != nil; {
 		// Three times before one is too old: an answer may be lost, or late.
+		every := v.settings.Load().Refresh / 4
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(v.settings.Load().Refresh / 4):
+		case <-time.After(min(every, time.Second)): // it may become shorter meanwhile
+		}
+		if time.Since(last) >= every {
+			last = time.Now()
 			v.knox.refresh(ctx)
 		}
 	}
@@ -165,12 +178,15 @@ func (r *reader) refresh(ctx context.Context) {
 	}
 }
 
-// findImported finds the record of a token of Knox that was imported into the source: by the scheme of
-// the last one that was there first, so that it is mostly one look-up. What cannot be looked up by that one
+// findImported finds the record of a token of Knox that was imported into the source: by the scheme that the cache has it by,
+// else by that of the last one that was there first, so that it is mostly one look-up. What cannot be looked up by that one
 // may be in the cache by the other.
 func (v *Verifier) findImported(ctx context.Context, secret token.Knox) (token.Record, error) {
 	schemes := []token.Scheme{token.Knox5, token.Knox4}
 	if v.knox4.Load() {
+		slices.Reverse(schemes)
+	}
+	if !v.own.keeps(ctx, secret, schemes[0]) && v.own.keeps(ctx, secret, schemes[1]) {
 		slices.Reverse(schemes)
 	}
 	err := token.ErrNotFound
@@ -185,6 +201,16 @@ func (v *Verifier) findImported(ctx context.Context, secret token.Knox) (token.R
 		}
 	}
 	return token.Record{}, err
+}
+
+// keeps reports whether the cache has a record of it by that scheme.
+func (f *finder) keeps(ctx context.Context, secret token.Knox, scheme token.Scheme) bool {
+	digest, may := secret.Digest(scheme)
+	if !may {
+		return false
+	}
+	_, outcome, _ := f.cached(ctx, digest, f.key(digest))
+	return outcome == hit
 }
 
 // findAs finds it by one scheme.

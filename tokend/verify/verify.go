@@ -187,7 +187,7 @@ func (v *Verifier) judge(ctx context.Context, user, text string) Verdict {
 	case no == nil:
 		record, err := v.findImported(ctx, knox)
 		return v.decide(v.own, record, err, user)
-	case v.knox != nil && !strings.HasPrefix(text, token.Prefix):
+	case (v.knox != nil || len(text) > token.KnoxLength) && !strings.HasPrefix(text, token.Prefix): // it may have been imported
 		err = no
 	}
 	return Verdict{Reason: Malformed, Detail: err}
@@ -231,7 +231,7 @@ func (v *Verifier) decide(from *finder, record token.Record, err error, user str
 		verdict.Reason = WrongUser
 		verdict.Detail = fmt.Errorf("the token is %s's", record.Owner)
 		if owner := settings.Names.Owner(user); owner != user {
-			verdict.Detail = fmt.Errorf("%w, and by [names] it would have to be %s's", verdict.Detail, owner)
+			verdict.Detail = fmt.Errorf("%w, and by [names] it would have to be %s's", verdict.Detail, token.RedactName(owner))
 		}
 		if err := token.CheckUser(user); err != nil { // such as alice#zone
 			verdict.Detail = fmt.Errorf("%w, and %w", verdict.Detail, err)
