@@ -122,8 +122,8 @@ type Knox struct {
 	// the length of the column token_key says.
 	Scheme string
 
-	// Prefix is what stands before the 64 digits of every token (Knox 5's
-	// TOKEN_PREFIX): at most 10 characters of A-Z a-z 0-9 _ -, and not irt_. Default: empty.
+	// Prefix is what stands before the 64 digits of tokens (Knox 5's
+	// TOKEN_PREFIX; those from before it are taken, too): at most 10 characters of A-Z a-z 0-9 _ -, and not irt_. Default: empty.
 	Prefix string
 
 	// Refresh is how long a cached record of Knox is believed without asking its

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,7 +92,9 @@ func ask(socket, user, secret string) (answered, error) {
 func whyNot(reason, user, secret string) string {
 	var err error
 	if reason == "malformed" {
-		_, err = token.Parse(secret)
+		if _, err = token.Parse(secret); !strings.HasPrefix(secret, token.Prefix) {
+			_, err = token.ParseKnox(secret, "") // which speaks of both
+		}
 	}
 	if err == nil || token.RedactName(user) != user { // the two may have been swapped
 		err = cmp.Or(token.CheckUser(user), err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -53,8 +54,8 @@ sodar_label). A site's TOKEN_PREFIX has to be named in [knox] prefix.
 As long as [knox] url names the same site, its tokens are looked up there, but for
 those of Knox 4.2 once it has Knox 5; when it is left out, all that were imported open
 iRODS.`,
-		Example: `  tokend import knox --from postgres://tokend@sodar.example/sodar --dry-run
-  tokend import knox --from postgres://tokend@sodar.example/sodar --user alice@ORG`,
+		Example: `  tokend import knox --from 'postgres://tokend@sodar.example/sodar?sslmode=verify-full' --dry-run
+  tokend import knox --from 'postgres://tokend@sodar.example/sodar?sslmode=verify-full' --user alice@ORG`,
 		Args: exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return m.run(cmd) },
 	}
@@ -115,7 +116,7 @@ func (m importKnox) run(cmd *cobra.Command) error {
 }
 
 // open opens the site's database.
-func (m importKnox) open(ctx context.Context) (*knox.Store, error) {
+func (m importKnox) open(ctx context.Context, stderr io.Writer) (*knox.Store, error) {
 	if m.from == "" {
 		return nil, errors.New("tokend import knox needs --from URL, the site's database: see tokend import knox --help")
 	}
@@ -129,6 +130,9 @@ func (m importKnox) open(ctx context.Context) (*knox.Store, error) {
 	case knox.Found, knox.Knox4, knox.Knox5:
 	default:
 		return nil, fmt.Errorf("--scheme is %q or %q, not %q", knox.Knox4, knox.Knox5, m.tables.Scheme)
+	}
+	if slices.ContainsFunc(server.Unproven(m.from), distant) {
+		fmt.Fprintln(stderr, "--from:", unproven)
 	}
 	cfg := knox.Config{URL: m.from, Tables: m.tables, Connections: 2}
 	cfg.Names = server.Names{URL: "--from", Password: "--password-file", Connections: "what others use of them"}
@@ -155,7 +159,7 @@ func (m importKnox) do(ctx context.Context, cmd *cobra.Command) (done *imported,
 			return nil, fmt.Errorf("--user: %w", err)
 		}
 	}
-	source, err := m.open(ctx)
+	source, err := m.open(ctx, cmd.ErrOrStderr())
 	if err != nil {
 		return nil, err
 	}

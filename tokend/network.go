@@ -16,7 +16,7 @@ func exposed(cfg config.Config) (warnings []string) {
 		{"[store] url", cfg.Store.URL}, {"[store] direct_url", cfg.Store.DirectURL}, {"[knox] url", cfg.Knox.URL},
 	} {
 		if config.IsPostgreSQL(url.value) && slices.ContainsFunc(server.Unproven(url.value), distant) {
-			warnings = append(warnings, url.key+": whoever is on the way to the database can answer in its place, and say yes to anybody; sslmode=verify-full in the url would keep them out")
+			warnings = append(warnings, url.key+": "+unproven)
 		}
 	}
 	if cfg.SODAR.Endpoint && distant(cfg.HTTP.Listen) {
@@ -32,6 +32,9 @@ func exposed(cfg config.Config) (warnings []string) {
 	}
 	return warnings
 }
+
+// unproven is what is wrong with the way to a database.
+const unproven = "whoever is on the way to the database can answer in its place, and say yes to anybody; sslmode=verify-full in the url would keep them out"
 
 // names are the configured rules.
 func names(cfg config.Names) token.Names {

@@ -85,7 +85,7 @@ func noSecret(lines *bufio.Scanner) error {
 	case err != nil:
 		return fmt.Errorf("read the standard input: %w", err)
 	}
-	return fmt.Errorf("no token came on the standard input: send the %d characters that begin with %s", token.Length, token.Prefix)
+	return fmt.Errorf("no token came on the standard input: send it as it was shown, such as the %d characters that begin with %s", token.Length, token.Prefix)
 }
 
 // scanSecrets reads the standard input. A person at a terminal is asked, and nothing

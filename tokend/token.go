@@ -132,7 +132,7 @@ func newTokenList() *cobra.Command {
 				return printJSON(cmd.OutOrStdout(), tokens)
 			}
 			if len(tokens) == 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "No tokens%s. Make one with tokend token create --user NAME.\n", quoted(" of ", user.name))
+				fmt.Fprintf(cmd.ErrOrStderr(), "No tokens%s are kept here. Make one with tokend token create --user NAME.\n", quoted(" of ", user.name))
 				return nil
 			}
 			return printTokens(cmd.OutOrStdout(), tokens)

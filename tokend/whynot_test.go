@@ -17,7 +17,14 @@ func TestWhatIsWrongWithTheNameIsNotSaidOfTheSecret(t *testing.T) {
 			t.Errorf("it says %q", said)
 		}
 	}
-	if said := whyNot("malformed", "alice", "swordfish"); !strings.Contains(said, "it does not begin with irt_") {
-		t.Errorf("it says %q", said)
+	for secret, want := range map[string]string{
+		"swordfish":                         "it does not begin with irt_, and has 9 characters instead of the 64 of Knox",
+		"irt_swordfish":                     "characters",
+		strings.Repeat("0a", 32)[:63]:       "has 63 characters instead of the 64 of Knox",
+		"irods_" + strings.Repeat("0a", 32): "are they the site's TOKEN_PREFIX",
+	} {
+		if said := whyNot("malformed", "alice", secret); !strings.Contains(said, want) {
+			t.Errorf("of %s it says %q", secret, said)
+		}
 	}
 }

@@ -124,6 +124,17 @@ func TestSODARIsUpgradedUnderTheDaemon(t *testing.T) {
 	}
 }
 
+// TestSaltedTokensEndTheStart, with a sentence.
+func TestSaltedTokensEndTheStart(t *testing.T) {
+	t.Parallel()
+	db, site := sodar(t, "sodar-1.2")
+	db.Exec(`ALTER TABLE knox_authtoken ADD salt varchar(16) NOT NULL DEFAULT ''`)
+	if _, err := site.Start(t.Context()); err == nil {
+		t.Error("it starts")
+	}
+	waitForLog(t, site, 0, "its tokens are salted, as Knox 4.1 and older keep them")
+}
+
 // TestTokendKeepsNoTokensOfItsOwn where [store] url is empty.
 func TestTokendKeepsNoTokensOfItsOwn(t *testing.T) {
 	t.Parallel()
