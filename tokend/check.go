@@ -92,8 +92,8 @@ func ask(socket, user, secret string) (answered, error) {
 func whyNot(reason, user, secret string) string {
 	var err error
 	if reason == "malformed" {
-		if _, err = token.Parse(secret); !strings.HasPrefix(secret, token.Prefix) {
-			_, err = token.ParseKnox(secret, "") // which speaks of both
+		if _, err = token.Parse(secret); len(secret) > token.Length && !strings.HasPrefix(secret, token.Prefix) { // it may be a site's
+			_, err = token.ParseKnox(secret, "")
 		}
 	}
 	if err == nil || token.RedactName(user) != user { // the two may have been swapped

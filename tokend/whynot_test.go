@@ -18,8 +18,8 @@ func TestWhatIsWrongWithTheNameIsNotSaidOfTheSecret(t *testing.T) {
 		}
 	}
 	for secret, want := range map[string]string{
-		"swordfish":                         "it does not begin with irt_, and has 9 characters instead of the 64 of Knox",
-		"irt_swordfish":                     "characters",
+		"swordfish":                         "it does not begin with irt_",
+		"irt_swordfish":                     "it has 13 characters",
 		strings.Repeat("0a", 32)[:63]:       "has 63 characters instead of the 64 of Knox",
 		"irods_" + strings.Repeat("0a", 32): "are they the site's TOKEN_PREFIX",
 	} {

@@ -84,7 +84,7 @@ func TestAHundredThousandTokensAreImported(t *testing.T) {
 				t.Fatal(err)
 			}
 			if kind == "sodar-1.3" && !slices.ContainsFunc(list, func(one struct{ Label, Created, Expires, Scheme, ID string }) bool { return one.Label == "label 1003" }) {
-				t.Errorf("none has the label 1003: %+v", list[0])
+				t.Errorf("none has the label 1003: %+v", list)
 			}
 			if len(list) != many/1000 || list[0].Created != "2026-01-02T03:04:05.678901Z" || list[0].Scheme == "" || (list[0].Label == "") != (kind == "sodar-1.2") {
 				t.Errorf("%d tokens, the first is %+v", len(list), list[0])

@@ -57,7 +57,7 @@ func ParseKnox(text, prefix string) (Knox, error) {
 	switch {
 	case isCut(text, prefix):
 		return Knox{}, errCut(text)
-	case len(digits) != KnoxLength && len(text) > KnoxLength && len(text) <= MaxKnoxPrefix+KnoxLength && isHex(text[len(text)-KnoxLength:]):
+	case prefix == "" && len(text) > KnoxLength && len(text) <= MaxKnoxPrefix+KnoxLength && isHex(text[len(text)-KnoxLength:]) && !isHex(text):
 		return Knox{}, fmt.Errorf("%w: before its %d digits stand %d characters that are not [knox] prefix; are they the site's TOKEN_PREFIX?", ErrMalformed, KnoxLength, len(text)-KnoxLength)
 	case len(digits) != KnoxLength:
 		return Knox{}, fmt.Errorf("%w: it does not begin with %s, and has %d characters instead of the %d of Knox", ErrMalformed, Prefix, len(text), len(prefix)+KnoxLength)

@@ -124,6 +124,11 @@ func TestAPrefixIsTheSitesOwn(t *testing.T) {
 			t.Errorf("by %q: %v", prefix, err)
 		}
 	}
+	for _, text := range []string{digits + "0", "irods_" + digits + "0"} {
+		if _, err := token.ParseKnox(text, "irods_"); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("has %d characters", len(text))) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 	for _, text := range []string{digits + "irods_", "IRODS_" + digits, "irods-" + digits, "irods_" + digits[6:]} {
 		if _, err := token.ParseKnox(text, "irods_"); !errors.Is(err, token.ErrMalformed) {
 			t.Errorf("%s: %v", text, err)

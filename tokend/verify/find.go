@@ -42,49 +42,69 @@ func (f *finder) key(digest token.Digest) string { return f.place + string(diges
 // find returns the digest's record: from the cache while it is young, else from
 // the source, and while that cannot say from the cache for a while longer.
 func (f *finder) find(ctx context.Context, digest token.Digest) (token.Record, error) {
-	ages, key := f.ages(), f.key(digest)
+	return f.findBehind(ctx, f.askCache(ctx, digest))
+}
+
+// cacheAnswer is what the cache has said of a digest.
+type cacheAnswer struct {
+	digest  token.Digest
+	key     string
+	kept    sighting
+	outcome outcome
+	there   cache.Entry
+	doubted bool          // of changes by other daemons it may know nothing
+	age     time.Duration // of what is kept
+}
+
+// askCache asks both caches. What they know and is too old, or doubted, is old.
+func (f *finder) askCache(ctx context.Context, digest token.Digest) cacheAnswer {
+	a := cacheAnswer{digest: digest, key: f.key(digest)}
 	heard := f.heard() // before: what is heard of later is not in the cache yet
-	kept, outcome, there := f.cached(ctx, digest, key)
-	doubted := !heard.After(there.Since) // of changes by other daemons it may know nothing
-	age := f.now().Sub(kept.Read)
-	if outcome == hit && (doubted || age >= ages.fresh || age < -clockLeap || kept.Read.Before(f.since())) {
-		outcome = old
+	a.kept, a.outcome, a.there = f.cached(ctx, digest, a.key)
+	a.doubted, a.age = !heard.After(a.there.Since), f.now().Sub(a.kept.Read)
+	if a.outcome == hit && (a.doubted || a.age >= f.ages().fresh || a.age < -clockLeap || a.kept.Read.Before(f.since())) {
+		a.outcome = old
 	}
-	f.metrics.cacheAsked(outcome)
-	switch outcome {
+	f.metrics.cacheAsked(a.outcome)
+	return a
+}
+
+// findBehind finds the record once the cache has been asked.
+func (f *finder) findBehind(ctx context.Context, a cacheAnswer) (token.Record, error) {
+	switch a.outcome {
 	case hit:
-		return kept.Record, nil
+		return a.kept.Record, nil
 	case hitUnknown:
 		return token.Record{}, token.ErrNotFound
 	}
-	if doubted || outcome == buried || outcome == failed || outcome == tampered {
+	if a.doubted || a.outcome == buried || a.outcome == failed || a.outcome == tampered {
 		// A look-up that is under way may have begun before rights were taken away: by another
 		// daemon, so that this one has not heard of it, or while the cache could not say.
-		f.flights.Forget(key + string(there.Seen))
+		f.flights.Forget(a.key + string(a.there.Seen))
 	}
-	record, err := f.lookup(ctx, digest, key, there.Seen, outcome != buried)
+	record, err := f.lookup(ctx, a.digest, a.key, a.there.Seen, a.outcome != buried)
 	switch {
 	case err == nil:
 		return record, nil
 	case errors.Is(err, token.ErrNotFound):
-		if outcome == old && !errors.Is(err, errForNow) { // or it would be believed again when the store goes away
-			f.bury(ctx, key)
+		if a.outcome == old && !errors.Is(err, errForNow) { // or it would be believed again when the store goes away
+			f.bury(ctx, a.key)
 		}
 		return token.Record{}, err
 	}
 	for range retries { // it may fail for a moment only
-		if outcome != failed || !pause(ctx) {
+		if a.outcome != failed || !pause(ctx) {
 			break
 		}
-		if kept, outcome, _ = f.cached(ctx, digest, key); outcome == hit {
-			outcome, age = old, f.now().Sub(kept.Read)
+		if a.kept, a.outcome, _ = f.cached(ctx, a.digest, a.key); a.outcome == hit {
+			a.outcome, a.age = old, f.now().Sub(a.kept.Read)
 		}
 	}
 	// Where the source's tables are not what they were, it does answer.
-	if outcome == old && age >= 0 && age < ages.most && !errors.Is(err, token.ErrDrift) {
+	if a.outcome == old && a.age >= 0 && a.age < f.ages().most && !errors.Is(err, token.ErrDrift) {
 		f.metrics.believedStale()
-		f.log.DebugContext(ctx, "store cannot say, an older record is believed", "age", age, "err", err)
-		return kept.Record, nil
+		f.log.DebugContext(ctx, "store cannot say, an older record is believed", "age", a.age, "err", err)
+		return a.kept.Record, nil
 	}
 	return token.Record{}, err
 }

@@ -129,7 +129,7 @@ func (v *Verifier) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(min(every, time.Second)): // it may become shorter meanwhile
+		case <-time.After(min(time.Until(last.Add(every)), time.Second)): // it may become shorter meanwhile
 		}
 		if time.Since(last) >= every {
 			last = time.Now()
@@ -178,39 +178,40 @@ func (r *reader) refresh(ctx context.Context) {
 	}
 }
 
-// findImported finds the record of a token of Knox that was imported into the source: by the scheme that the cache has it by,
-// else by that of the last one that was there first, so that it is mostly one look-up. What cannot be looked up by that one
+// findImported finds the record of a token of Knox that was imported into the source: as the cache has it, else by the scheme of
+// the last one that was there first, so that it is mostly one look-up. What cannot be looked up by that one
 // may be in the cache by the other.
 func (v *Verifier) findImported(ctx context.Context, secret token.Knox) (token.Record, error) {
 	schemes := []token.Scheme{token.Knox5, token.Knox4}
 	if v.knox4.Load() {
 		slices.Reverse(schemes)
 	}
-	if !v.own.keeps(ctx, secret, schemes[0]) && v.own.keeps(ctx, secret, schemes[1]) {
-		slices.Reverse(schemes)
+	asked := map[token.Scheme]cacheAnswer{}
+	for _, scheme := range schemes {
+		if digest, may := secret.Digest(scheme); may {
+			a := v.own.askCache(ctx, digest)
+			if a.outcome == hit && a.kept.Record.Scheme == scheme {
+				return a.kept.Record, nil
+			}
+			asked[scheme] = a
+		}
 	}
 	err := token.ErrNotFound
 	for _, scheme := range schemes {
-		record, no := v.findAs(ctx, secret, scheme)
+		a, may := asked[scheme]
+		if !may {
+			continue
+		}
+		record, no := v.own.findBehind(ctx, a)
 		switch {
-		case no == nil:
+		case no == nil && record.Scheme == scheme:
 			v.knox4.Store(scheme == token.Knox4)
 			return record, nil
-		case !errors.Is(no, token.ErrNotFound):
+		case no != nil && !errors.Is(no, token.ErrNotFound):
 			err = no // it may be there all the same
 		}
 	}
 	return token.Record{}, err
-}
-
-// keeps reports whether the cache has a record of it by that scheme.
-func (f *finder) keeps(ctx context.Context, secret token.Knox, scheme token.Scheme) bool {
-	digest, may := secret.Digest(scheme)
-	if !may {
-		return false
-	}
-	_, outcome, _ := f.cached(ctx, digest, f.key(digest))
-	return outcome == hit
 }
 
 // findAs finds it by one scheme.

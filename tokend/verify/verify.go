@@ -187,7 +187,7 @@ func (v *Verifier) judge(ctx context.Context, user, text string) Verdict {
 	case no == nil:
 		record, err := v.findImported(ctx, knox)
 		return v.decide(v.own, record, err, user)
-	case (v.knox != nil || len(text) > token.KnoxLength) && !strings.HasPrefix(text, token.Prefix): // it may have been imported
+	case (v.knox != nil || len(text) > token.KnoxLength && len(text) <= token.KnoxLength+token.MaxKnoxPrefix) && !strings.HasPrefix(text, token.Prefix): // it may have been imported
 		err = no
 	}
 	return Verdict{Reason: Malformed, Detail: err}

@@ -212,7 +212,7 @@ func (s *Store) ask(ctx context.Context, what func(context.Context, *tables) err
 	err := f.err
 	if err == nil {
 		err = what(ctx, f.tables)
-		if isDrift(err) || errors.Is(err, errChanged) {
+		if isDrift(err) || errors.Is(err, errChanged) || errors.Is(err, errTwice) {
 			err = s.lost(f, err)
 		} else if err != nil {
 			err = server.Explain(s.names, err)
@@ -246,6 +246,9 @@ func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (ma
 					return nil // there is none
 				}
 				record, err := r.record()
+				if _, twice := records[record.Digest]; twice {
+					return errTwice
+				}
 				records[record.Digest] = record
 				return err
 			})
@@ -253,6 +256,9 @@ func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (ma
 		})
 	})
 }
+
+// errTwice is that a token has two owners, as where a view joins a table that has several rows for each.
+var errTwice = drift("it has one token twice: of what user_table or token_table names, each token has to have one owner")
 
 // row is one of the answer's.
 type row struct {

@@ -57,6 +57,21 @@ func TestAUserMayBeKnownByTheirName(t *testing.T) {
 	}
 }
 
+// TestAViewIsTakenByHandAlone, and only if each token has one owner in it.
+func TestAViewIsTakenByHandAlone(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "knox-5")
+	secret := s.Mint(s.User("alice"))
+	s.Exec(forRole(`CREATE VIEW users_user AS SELECT id, 'bob'::varchar AS username, is_active FROM auth_user; GRANT SELECT ON users_user TO ROLE`, s.Role))
+	wantWords(t, "found", lookUpErr(t, s, s.open(t), secret), "the owners in public.knox_authtoken are those of public.auth_user, and not of public.users_user: set [knox] user_table")
+	s.Exec(forRole(`CREATE VIEW twice AS SELECT id, username, is_active FROM auth_user UNION ALL SELECT id, 'bob', is_active FROM auth_user; GRANT SELECT ON twice TO ROLE`, s.Role))
+	err := lookUpErr(t, s, s.open(t, func(c *knox.Config) { c.Tables.Users = "twice" }), secret)
+	wantWords(t, "two owners", err, "it has one token twice")
+	if !errors.Is(err, token.ErrDrift) {
+		t.Errorf("two owners: %v", err)
+	}
+}
+
 // TestATypeOfAnotherSchemaIsNoDrift: it has another name for each who looks.
 func TestATypeOfAnotherSchemaIsNoDrift(t *testing.T) {
 	t.Parallel()

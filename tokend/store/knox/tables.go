@@ -328,7 +328,7 @@ func (l *looker) userID(ctx context.Context, tokens, users relation) (string, er
 	var oid uint32
 	var of, column string
 	_, err = pgx.ForEachRow(rows, []any{&oid, &of, &column}, func() error {
-		if oid != users.oid && !users.view {
+		if oid != users.oid && (!users.view || users.byHand == "") {
 			return drift("the owners in %s are those of %s, and not of %s: set [knox] user_table", tokens.name, of, users.name)
 		}
 		id = column
