@@ -208,8 +208,9 @@ func TestWhatIsInUseIsReadAgainBeforeALoginHasTo(t *testing.T) {
 	t.Parallel()
 	f := newKnox(t, "sodar-1.2", refresh(2*time.Second))
 	alice := f.User("alice")
+	const many = 1100 // more than one statement asks for
 	var secrets []token.Knox
-	for range 50 {
+	for range many {
 		secrets = append(secrets, f.Mint(alice))
 	}
 	logIn := func() {
@@ -224,11 +225,11 @@ func TestWhatIsInUseIsReadAgainBeforeALoginHasTo(t *testing.T) {
 	for begun := time.Now(); time.Since(begun) < 6*time.Second; time.Sleep(200 * time.Millisecond) {
 		logIn()
 	}
-	if n := f.knox.logins.Load(); n > 50+25 { // a busy machine may be late
-		t.Errorf("logins asked %d times for 50 tokens", n)
+	if n := f.knox.logins.Load(); n > many+many/20 { // a busy machine may be late
+		t.Errorf("logins asked %d times for %d tokens", n, many)
 	}
-	if n := f.knox.again.Load(); n < 2 || n > 20 {
-		t.Errorf("50 tokens were read again by %d statements", n)
+	if n := f.knox.again.Load(); n < 4 || n > 40 {
+		t.Errorf("%d tokens were read again by %d statements", many, n)
 	}
 }
 
