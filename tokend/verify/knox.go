@@ -41,11 +41,12 @@ type reader struct {
 const (
 	// mostInUse is how many are read again; of more, each login past [knox] refresh asks.
 	mostInUse = 20_000
-	// readAtOnce is for how many one statement asks.
-	readAtOnce = 1000
 	// looksAtOnce is how many are looked for in the cache at the same time.
 	looksAtOnce = 32
 )
+
+// readAtOnce is for how many one statement asks.
+var readAtOnce = 1000
 
 func (v *Verifier) newReader(cfg Config) (*reader, error) {
 	cfg.Logger = cfg.Logger.With("source", "knox")

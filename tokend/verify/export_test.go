@@ -1,0 +1,3 @@
+package verify
+
+func init() { readAtOnce = 10 } // so that few tokens need several statements
