@@ -121,7 +121,7 @@ func (n *node) assemble(ctx context.Context) error {
 		cfg.Now, cfg.Heard, cfg.Since, cfg.Proved = s.Now, s.Heard, s.Since, s.Proved
 	}
 	if n.knox != nil {
-		cfg.Knox = n.knox
+		cfg.Knox, cfg.KnoxSite = n.knox, n.knox.String()
 	}
 	if n.verifier, err = verify.New(cfg); err != nil {
 		return err

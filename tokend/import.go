@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -137,7 +138,11 @@ func (m importKnox) open(ctx context.Context, stderr io.Writer) (*knox.Store, er
 	cfg := knox.Config{URL: m.from, Tables: m.tables, Connections: 2}
 	cfg.Names = server.Names{URL: "--from", Password: "--password-file", Connections: "what others use of them"}
 	if m.password != "" {
-		cfg.Password = func() (string, error) { return readSecretFile(m.password) }
+		file, err := filepath.Abs(m.password) // another name would be that of a credential, as in the configuration
+		if err != nil {
+			return nil, fmt.Errorf("--password-file: %w", err)
+		}
+		cfg.Password = func() (string, error) { return readSecretFile(file) }
 	}
 	source, err := knox.Open(ctx, cfg)
 	if err != nil {

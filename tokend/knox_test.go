@@ -54,8 +54,8 @@ func TestNotReadyIsWhoseKnoxCannotBeRead(t *testing.T) {
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	n.wantReady(t, "away", "degraded: the database of Knox does not answer, and cached records are believed for a while; the log says more", http.StatusOK)
-	n.wantReady(t, "away for long", "not ready: the database of Knox does not answer; the log says more", http.StatusServiceUnavailable)
+	n.wantReady(t, "away", "degraded: the database of Knox cannot be asked, and cached records are believed for a while; the log says more", http.StatusOK)
+	n.wantReady(t, "away for long", "not ready: the database of Knox cannot be asked; the log says more", http.StatusServiceUnavailable)
 	if err := server.Serve("fsync=off"); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestTheDaemonStartsWithoutKnox(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := over(t, "[store]\nurl = ''\n[knox]\nurl = '"+site.URL()+"'\n")
-	n.wantReady(t, "away", "not ready: the database of Knox does not answer; the log says more", http.StatusServiceUnavailable)
+	n.wantReady(t, "away", "not ready: the database of Knox cannot be asked; the log says more", http.StatusServiceUnavailable)
 	says := func() verify.Verdict { return n.verifier.Check(context.Background(), "alice", secret.Reveal()) }
 	if got := says(); got.Reason != verify.Unavailable || !strings.Contains(got.Detail.Error(), "is it running where [knox] url says") {
 		t.Errorf("it says %s: %v", got.Reason, got.Detail)

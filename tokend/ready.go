@@ -133,9 +133,9 @@ func (n *node) readinessOfKnox(r *readiness, ping <-chan error) {
 	case errors.Is(err, token.ErrDrift):
 		r.down = append(r.down, "the tables of Knox are not what they should be")
 	case seen == nil || time.Since(*seen) > s.TTL+s.Stale:
-		r.down = append(r.down, "the database of Knox does not answer")
+		r.down = append(r.down, "the database of Knox cannot be asked")
 	default:
-		r.weak = append(r.weak, "the database of Knox does not answer, and cached records are believed for a while")
+		r.weak = append(r.weak, "the database of Knox cannot be asked, and cached records are believed for a while")
 	}
 	r.errs = append(r.errs, err)
 }

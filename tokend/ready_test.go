@@ -395,7 +395,7 @@ func TestAllAreAskedAtTheSameTime(t *testing.T) {
 	if took := time.Since(begun); took > readyTimeout+time.Second/2 {
 		t.Errorf("it takes %s", took)
 	}
-	for _, want := range []string{"the store does not answer", "the database of Knox does not answer"} {
+	for _, want := range []string{"the store does not answer", "the database of Knox cannot be asked"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("it says %q", said)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -168,7 +169,11 @@ func TestOnlyTheTokensOfSomeUsersAreImported(t *testing.T) {
 		ALTER TABLE auth_user RENAME TO accounts; ALTER TABLE accounts RENAME username TO login; ALTER TABLE accounts RENAME is_active TO ok`)
 	write(t, site, "password", "open sesame\n")
 	from := server.URLAs(servers.WithPassword, db.Database())
-	importing := []string{"import", "knox", "--from", from, "--password-file", site.Path("password"), "--token-table", "tok", "--user-table", "accounts",
+	here, err := os.Getwd()
+	must(t, err)
+	relative, err := filepath.Rel(here, site.Path("password"))
+	must(t, err)
+	importing := []string{"import", "knox", "--from", from, "--password-file", relative, "--token-table", "tok", "--user-table", "accounts",
 		"--username-column", "login", "--active-column", "ok", "--scheme", "5", "--user", "alice@ORG", "--user", "carol", "--user", "nobody"}
 	for _, flag := range []string{"--password-file", "--token-table", "--user-table", "--username-column", "--active-column", "--scheme"} {
 		i := slices.Index(importing, flag)
@@ -228,7 +233,7 @@ func TestNobodyNeedsANewTokenWhenSODARIsUpgradedOrLeaves(t *testing.T) {
 	wantOpens("beside SODAR 1.3", map[[2]string]bool{{"alice@ORG", fresh}: true, {"alice@ORG", old}: true, {"bob@ORG", gone}: false, {"bob@ORG", old}: false})
 	tokend(t, site, "", "import", "knox", "--from", db.URL())
 	said, err := exec.CommandContext(t.Context(), site.Tokend(), "token", "revoke", "--user", "bob@ORG", "--all", "--admin-socket", site.AdminSocket()).CombinedOutput()
-	if err != nil || !strings.Contains(string(said), "it was imported: if [knox] url leads to a site that still has it, it opens iRODS until it is deleted there") {
+	if err != nil || !strings.Contains(string(said), "it was imported: while [knox] url leads to a site that reads it still, it opens iRODS until it is deleted there") {
 		t.Errorf("a revoke of what the site may have says %s, %v", said, err)
 	}
 	must(t, daemon.Stop())

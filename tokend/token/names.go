@@ -68,7 +68,7 @@ func ParseNameRule(text string) (NameRule, error) {
 	return NameRule{text, replacement, p}, nil
 }
 
-var groupInText = regexp.MustCompile(`\$(?:(\w+)|\{(\w+)\})`)
+var groupInText = regexp.MustCompile(`\$(?:([\pL\p{Nd}_]+)|\{([\pL\p{Nd}_]+)\})`) // what Expand takes for one
 
 func hasGroup(p *regexp.Regexp, name string) bool {
 	if p.SubexpIndex(name) > 0 {

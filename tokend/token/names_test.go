@@ -95,6 +95,8 @@ func TestWhatIsNoRuleIsRefused(t *testing.T) {
 		"a{2000} -> b":   "no regular expression",
 		"(.*) -> $2":     `there is no group "2"`,
 		"(.*) -> $1x":    `there is no group "1x" before the arrow: put what is to be kept into ( ), and write ${1}`,
+		"(.*) -> $1é":    `there is no group "1é"`,
+		"(.*) -> $1٣":    `there is no group "1٣"`,
 		"(.*) -> ${who}": `there is no group "who"`,
 		"(.*) -> $1$":    "a $ behind the arrow",
 		"(.*) -> $$1":    "a $ behind the arrow",

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"tokend/tokend/token"
 )
@@ -36,6 +37,7 @@ type reader struct {
 	mu    sync.Mutex
 	inUse map[token.Digest]time.Time // when each was asked for last
 	users map[string]userSeen        // owners of tokens from before the site's own, by name
+	asked singleflight.Group         // for one of them, once for all who want to know at the same time
 }
 
 const (
@@ -55,7 +57,7 @@ func (v *Verifier) newReader(cfg Config) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.place = "knox:"
+	f.place = "knox:" + cfg.KnoxSite + ":"
 	f.ages = func() ages {
 		s := v.settings.Load()
 		return ages{s.Refresh, max(s.TTL+s.Stale, s.Refresh)}
@@ -231,21 +233,20 @@ func (v *Verifier) findAs(ctx context.Context, secret token.Knox, scheme token.S
 // findFromBefore finds the record of a token that was imported before its site went over to Knox 5, which
 // cannot read it any more: of those, the source alone knows, and of their owners the site does, too. Why is Knox's
 // error, and becomes the source's where that cannot say.
-func (v *Verifier) findFromBefore(ctx context.Context, secret token.Knox, why *error) (token.Record, bool) {
+// may is what the site says of the owner.
+func (v *Verifier) findFromBefore(ctx context.Context, secret token.Knox, why *error) (record token.Record, may, ok bool) {
 	if scheme, err := v.knox.knox.Scheme(); err != nil || scheme != token.Knox5 {
-		return token.Record{}, false
+		return record, false, false
 	}
 	record, err := v.findAs(ctx, secret, token.Knox4)
 	answers := errors.Is(*why, token.ErrNotFound)
 	if err == nil {
-		var may bool
 		may, err = v.knox.mayLogIn(ctx, record.Owner, answers)
-		record.OwnerDisabled = record.OwnerDisabled || !may
 	}
 	if err != nil && answers {
 		*why = err
 	}
-	return record, err == nil
+	return record, may, err == nil
 }
 
 // userSeen is what the site has said of a user.
@@ -273,7 +274,7 @@ func (r *reader) mayLogIn(ctx context.Context, name string, answers bool) (bool,
 		})
 		if err == nil {
 			var may bool
-			if may, err = r.askUser(ctx, name); err == nil {
+			if may, err = r.askOnce(ctx, name); err == nil {
 				return may, nil
 			}
 		}
@@ -286,6 +287,22 @@ func (r *reader) mayLogIn(ctx context.Context, name string, answers bool) (bool,
 
 // errNotAsked is why nobody knows it of a user.
 var errNotAsked = errors.New("the database of Knox does not answer, and has not said lately whether the owner may log in")
+
+// askOnce asks the site, once for all who want to know it of the same user. It goes on when the one who asked first
+// gives up.
+func (r *reader) askOnce(ctx context.Context, name string) (bool, error) {
+	asked := r.asked.DoChan(name, func() (any, error) {
+		ctx, cancel := ofItsOwn(ctx)
+		defer cancel()
+		return r.askUser(ctx, name)
+	})
+	select {
+	case answer := <-asked:
+		return answer.Val.(bool), answer.Err
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
 
 // askUser asks the site, and takes notice of whether it answers.
 func (r *reader) askUser(ctx context.Context, name string) (may bool, err error) {

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,5 +63,48 @@ func TestATokenThatIsGivenForANameIsNotLogged(t *testing.T) {
 	}
 	if log := f.log.String(); strings.Contains(log, cut) || !strings.Contains(log, "by [names] it would have to be") {
 		t.Errorf("the log says %s", log)
+	}
+}
+
+// TestWhatIsCachedOfAnotherSiteIsNotBelieved: the configuration leads elsewhere now.
+func TestWhatIsCachedOfAnotherSiteIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	records := newMemory(t)
+	at := func(name string) func(*verify.Config) {
+		return func(c *verify.Config) { c.Cache, c.KnoxSite = records, name }
+	}
+	staging, production := newKnox(t, "sodar-1.3", at("staging")), newKnox(t, "sodar-1.3", at("production"))
+	secret := staging.Mint(staging.User("alice"))
+	if got := staging.says(t, secret); got != verify.OK {
+		t.Fatal(got)
+	}
+	if got := production.says(t, secret); got != verify.Unknown {
+		t.Errorf("at the other: %s", got)
+	}
+}
+
+// TestManyLoginsAtOnceAskForTheirOwnerOnce, and that the site has no such user is said.
+func TestManyLoginsAtOnceAskForTheirOwnerOnce(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.3", refresh(time.Hour))
+	alice, secret := f.User("alice"), f.imported(t, token.Knox4)
+	var logins sync.WaitGroup
+	for range 300 {
+		logins.Go(func() {
+			if got := f.says(t, secret); got != verify.OK {
+				t.Errorf("got %s", got)
+			}
+		})
+	}
+	logins.Wait()
+	if n := f.knox.users.Load(); n > 20 { // who comes when the answer has just been given finds it
+		t.Errorf("the site was asked for the owner %d times", n)
+	}
+	f.Exec(`UPDATE users_user SET is_active = false WHERE id = $1`, alice)
+	f.Apply(verify.Settings{TTL: ttl, Stale: stale, Refresh: time.Nanosecond})
+	for name, want := range map[string]verify.Reason{"alice": verify.UserDisabled, "bob": verify.UserDisabled} {
+		if got := f.Check(t.Context(), name, secret.Reveal()); got.Reason != want || got.Detail == nil || !strings.Contains(got.Detail.Error(), "has no active user of the owner's name") {
+			t.Errorf("%s is told %s, %v", name, got.Reason, got.Detail)
+		}
 	}
 }

@@ -52,6 +52,8 @@ type Config struct {
 	Since func() time.Time
 	// Knox finds the tokens of django-rest-knox. Nil: there are none but the source's.
 	Knox Knox
+	// KnoxSite names its database: what is cached of another one is not believed.
+	KnoxSite string
 	// KnoxPrefix is what stands before their digits, but for those that the site made before it had one.
 	KnoxPrefix string
 	// Proved reports whether what was looked up since then, by time.Now, is of the store whose
@@ -179,8 +181,12 @@ func (v *Verifier) judge(ctx context.Context, user, text string) Verdict {
 	case no == nil && v.knox != nil:
 		record, err := v.knox.findOne(ctx, knox)
 		if err != nil {
-			if before, ok := v.findFromBefore(ctx, knox, &err); ok {
-				return v.decide(v.own, before, nil, user)
+			if before, may, ok := v.findFromBefore(ctx, knox, &err); ok {
+				verdict := v.decide(v.own, before, nil, user)
+				if !may && (verdict.Reason == OK || verdict.Reason == WrongUser) {
+					verdict.Reason, verdict.Detail = UserDisabled, errNotActive
+				}
+				return verdict
 			}
 		}
 		return v.decide(v.knox.finder, record, err, user)
@@ -192,6 +198,9 @@ func (v *Verifier) judge(ctx context.Context, user, text string) Verdict {
 	}
 	return Verdict{Reason: Malformed, Detail: err}
 }
+
+// errNotActive is who disables: not tokend.
+var errNotActive = errors.New("the site that [knox] url leads to has no active user of the owner's name")
 
 // decide is the rule itself: a record or why there is none, a name, and one reading of the clock.
 func (v *Verifier) decide(from *finder, record token.Record, err error, user string) Verdict {
@@ -227,6 +236,9 @@ func (v *Verifier) decide(from *finder, record token.Record, err error, user str
 	switch {
 	case record.OwnerDisabled:
 		verdict.Reason = UserDisabled
+		if from != v.own {
+			verdict.Detail = errNotActive
+		}
 	case record.Owner == "" || record.Owner != settings.Names.Owner(user): // a site's column may have no name in it
 		verdict.Reason = WrongUser
 		verdict.Detail = fmt.Errorf("the token is %s's", record.Owner)

@@ -55,7 +55,7 @@ func (s *Store) find(ctx context.Context) error {
 	case errors.Is(before.err, token.ErrDrift):
 		return before.err // nor that they are as they should be
 	default:
-		err = server.Explain(s.names, err)
+		err = s.explain(err)
 	}
 	now := &found{t, err}
 	s.found.Store(now)
@@ -168,8 +168,14 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	return t, nil
 }
 
-// literal is a text as SQL writes it.
-func literal(text string) string { return `'` + strings.ReplaceAll(text, `'`, `''`) + `'` }
+// literal is a text as SQL writes it, whatever standard_conforming_strings is.
+func literal(text string) string {
+	text = strings.ReplaceAll(text, `'`, `''`)
+	if strings.Contains(text, `\`) {
+		return ` E'` + strings.ReplaceAll(text, `\`, `\\`) + `'`
+	}
+	return `'` + text + `'`
+}
 
 // arrayOf is a list as a literal of SQL.
 func arrayOf[T any](list []T) string {
