@@ -11,6 +11,28 @@ import (
 	"tokend/tokend/token"
 )
 
+// TestWhatIsDeletedIsNotBelievedWhileTheSiteIsAway, though nobody has asked for it between: it was read again.
+func TestWhatIsDeletedIsNotBelievedWhileTheSiteIsAway(t *testing.T) {
+	t.Parallel()
+	server, err := servers.StartPostgreSQL("fsync=off")
+	must(t, err)
+	stopAtEnd(t, server.Stop)
+	db := knoxtest.New(t, server, "sodar-1.3")
+	site := newSite(t, "[knox]", fmt.Sprintf("url = %q", db.URL()), `refresh = "1s"`)
+	start(t, site)
+	kept, gone := db.Mint(db.User("alice")), db.Mint(db.User("bob"))
+	if !opens(t, site, "alice", kept.Reveal()) || !opens(t, site, "bob", gone.Reveal()) {
+		t.Fatal("they do not open iRODS")
+	}
+	db.Exec(`DELETE FROM tokens_sodarauthtoken WHERE digest = $1`, db.Digest(gone).String())
+	time.Sleep(3 * time.Second)
+	must(t, server.Kill())
+	if !opens(t, site, "alice", kept.Reveal()) || opens(t, site, "bob", gone.Reveal()) {
+		t.Error("what is believed is not what was there at last")
+	}
+	must(t, server.Serve("fsync=off")) // for what ends with the test
+}
+
 // TestWhatSODARTakesAwayIsRefusedOnEveryNodeInTime: the daemons share a Redis, each believes what any of them has
 // read, and all tokens are in use on all of them.
 func TestWhatSODARTakesAwayIsRefusedOnEveryNodeInTime(t *testing.T) {

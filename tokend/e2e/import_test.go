@@ -200,6 +200,14 @@ func TestOnlyTheTokensOfSomeUsersAreImported(t *testing.T) {
 			t.Errorf("that of %s was not to be imported, or was not", user)
 		}
 	}
+	beside := newSite(t, "[knox]", fmt.Sprintf("url = %q", from), fmt.Sprintf("password_file = %q", site.Path("password")), `token_table = "tok"`, `user_table = "accounts"`,
+		`username_column = "login"`, `active_column = "ok"`, `scheme = "5"`)
+	start(t, beside)
+	for user, secret := range secrets {
+		if !opens(t, beside, user, secret) {
+			t.Errorf("beside these tables, that of %s does not open iRODS: %s", user, lastReason(t, beside))
+		}
+	}
 }
 
 // TestNobodyNeedsANewTokenWhenSODARIsUpgradedOrLeaves: what was imported from SODAR 1.2 opens iRODS beside 1.3, whose own
@@ -267,6 +275,10 @@ func TestTokensWithTheSitesPrefixOpen(t *testing.T) {
 	start(t, site)
 	if !opens(t, site, "alice", with.Reveal()) || opens(t, site, "alice", with.Reveal()[len("irods_"):]) {
 		t.Error("imported, it does not open iRODS as it is spelled, and only so")
+	}
+	tokend(t, site, with.Reveal()+"\n", "token", "revoke", "--secret", "-")
+	if opens(t, site, "alice", with.Reveal()) {
+		t.Error("it was found and revoked, and opens iRODS")
 	}
 }
 

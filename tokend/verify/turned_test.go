@@ -37,6 +37,23 @@ func TestAChangeOfSchemeInTheMiddleOfALoginIsNoWrongToken(t *testing.T) {
 	}
 }
 
+// TestTheLoginThatFindsTheDriftBelievesNothing, also before anything else has found it.
+func TestTheLoginThatFindsTheDriftBelievesNothing(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.3", refresh(200*time.Millisecond))
+	secret := f.Mint(f.User("alice"))
+	if got := f.says(t, secret); got != verify.OK {
+		t.Fatal(got)
+	}
+	f.Exec(`ALTER TABLE tokens_sodarauthtoken RENAME TO away`)
+	time.Sleep(300 * time.Millisecond)
+	for range 3 {
+		if got := f.says(t, secret); got != verify.Unavailable {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
 // TestAShorterRefreshHoldsAtOnce, also where the one before was of an hour.
 func TestAShorterRefreshHoldsAtOnce(t *testing.T) {
 	t.Parallel()

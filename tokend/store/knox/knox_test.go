@@ -176,14 +176,6 @@ func (s *site) written() (n int64) {
 	return n
 }
 
-// TestItIsByTheServersClock that a token expires.
-func TestItIsByTheServersClock(t *testing.T) {
-	store := newSite(t, "knox-5").open(t)
-	if off := time.Since(store.Now()).Abs(); off > time.Second {
-		t.Errorf("it is %s off", off)
-	}
-}
-
 // TestTablesMayBeSetByHand.
 func TestTablesMayBeSetByHand(t *testing.T) {
 	s := newSite(t, "knox-5")
