@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -31,6 +32,42 @@ func TestWhatIsDeletedIsNotBelievedWhileTheSiteIsAway(t *testing.T) {
 		t.Error("what is believed is not what was there at last")
 	}
 	must(t, server.Serve("fsync=off")) // for what ends with the test
+}
+
+// TestWhatRedisHasOfAnotherSiteOpensNothing once [knox] url leads elsewhere.
+func TestWhatRedisHasOfAnotherSiteOpensNothing(t *testing.T) {
+	t.Parallel()
+	server, err := postgreSQL()
+	must(t, err)
+	redis, err := servers.StartRedis()
+	must(t, err)
+	stopAtEnd(t, redis.Stop)
+	own, err := server.NewDatabase(t.Context(), "template0")
+	must(t, err)
+	staging, production := knoxtest.New(t, server, "sodar-1.3"), knoxtest.New(t, server, "sodar-1.3")
+	site := newSite(t, "[knox]", fmt.Sprintf("url = %q", staging.URL()), "[cache]", fmt.Sprintf("url = %q", "redis://"+redis.Addr()))
+	reconfigure(t, site, "sqlite:"+site.Path("state/tokend.db"), server.URL(own))
+	daemon, err := site.Start(t.Context())
+	must(t, err)
+	secret := staging.Mint(staging.User("alice")).Reveal()
+	usesRedis := func() error {
+		if _, said := ready(t, site); said != "ready" {
+			return errors.New(said)
+		}
+		return nil
+	}
+	eventually(t, "Redis is used", usesRedis)
+	if !opens(t, site, "alice", secret) {
+		t.Errorf("it does not open iRODS: %s", lastReason(t, site))
+	}
+	time.Sleep(500 * time.Millisecond) // it is kept by then
+	must(t, daemon.Stop())
+	reconfigure(t, site, staging.URL(), production.URL())
+	start(t, site)
+	eventually(t, "Redis is used", usesRedis)
+	if opens(t, site, "alice", secret) {
+		t.Error("another site's token opens iRODS")
+	}
 }
 
 // TestWhatSODARTakesAwayIsRefusedOnEveryNodeInTime: the daemons share a Redis, each believes what any of them has
