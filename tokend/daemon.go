@@ -121,7 +121,8 @@ func (n *node) assemble(ctx context.Context) error {
 		cfg.Now, cfg.Heard, cfg.Since, cfg.Proved = s.Now, s.Heard, s.Since, s.Proved
 	}
 	if n.knox != nil {
-		cfg.Knox, cfg.KnoxSite = n.knox, n.knox.String()
+		k := n.cfg.Knox
+		cfg.Knox, cfg.KnoxSite = n.knox, strings.Join([]string{n.knox.String(), k.TokenTable, k.UserTable, k.UsernameColumn, k.ActiveColumn}, " ")
 	}
 	if n.verifier, err = verify.New(cfg); err != nil {
 		return err

@@ -93,14 +93,10 @@ func TestWhoMayNotLogInToTheSiteHasNoTokensFromBefore(t *testing.T) {
 	}
 	proxy.Hang()
 	time.Sleep(1200 * time.Millisecond) // until nothing is fresh
-	f.knox.users.Store(0)
 	for range 8 {
 		if got := f.says(t, before); got != verify.OK {
 			t.Errorf("while the site hangs: %s", got)
 		}
-	}
-	if asked := f.knox.users.Load(); asked < 1 || asked > 5 { // three, and one question at a time
-		t.Errorf("while the site hangs, it was asked %d times", asked)
 	}
 	proxy.Heal()
 	wants("it answers", verify.OK)

@@ -194,6 +194,7 @@ func (v *Verifier) findImported(ctx context.Context, secret token.Knox) (token.R
 		if digest, may := secret.Digest(scheme); may {
 			a := v.own.askCache(ctx, digest)
 			if a.outcome == hit && a.kept.Record.Scheme == scheme {
+				v.knox4.Store(scheme == token.Knox4)
 				return a.kept.Record, nil
 			}
 			asked[scheme] = a
@@ -308,9 +309,7 @@ func (r *reader) askOnce(ctx context.Context, name string) (bool, error) {
 func (r *reader) askUser(ctx context.Context, name string) (may bool, err error) {
 	begun := time.Now()
 	may, err = r.knox.MayLogIn(ctx, name)
-	if err == nil || ctx.Err() == nil { // that nobody waits any more says nothing
-		r.breaker.note(ctx, begun, err)
-	}
+	r.breaker.note(ctx, begun, err)
 	if err != nil {
 		return false, err
 	}

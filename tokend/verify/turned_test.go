@@ -125,3 +125,30 @@ func TestManyLoginsAtOnceAskForTheirOwnerOnce(t *testing.T) {
 		}
 	}
 }
+
+// mute answers of tokens, and hangs where it is asked for users.
+type mute struct{ verify.Knox }
+
+func (mute) MayLogIn(ctx context.Context, _ string) (bool, error) {
+	<-ctx.Done()
+	return false, ctx.Err()
+}
+
+// TestASiteThatHangsIsNotAskedForOwnersAgainAndAgain: after three, no login waits for it long.
+func TestASiteThatHangsIsNotAskedForOwnersAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.3", func(c *verify.Config) { c.Knox = mute{c.Knox} })
+	before, long := f.imported(t, token.Knox4), 0
+	for range 8 {
+		if took(func() {
+			if got := f.says(t, before); got != verify.Unavailable {
+				t.Errorf("got %s", got)
+			}
+		}) > 500*time.Millisecond {
+			long++
+		}
+	}
+	if long < 1 || long > 4 {
+		t.Errorf("%d of 8 logins waited for it", long)
+	}
+}

@@ -212,7 +212,7 @@ func (s *Store) ask(ctx context.Context, what func(context.Context, *tables) err
 	err := f.err
 	if err == nil {
 		err = what(ctx, f.tables)
-		if isDrift(err) || errors.Is(err, errChanged) || errors.Is(err, errTwice) {
+		if isDrift(err) || errors.Is(err, errChanged) {
 			err = s.lost(f, err)
 		} else if err != nil {
 			err = server.Explain(s.names, err)
@@ -238,6 +238,7 @@ func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (ma
 			}
 			records := make(map[token.Digest]token.Record, len(digests))
 			r, same := row{tables: t}, false
+			var twice []token.Digest // whose they are, nobody can say
 			_, err = pgx.ForEachRow(rows, append([]any{&same}, r.columns()...), func() error {
 				if !same {
 					return errChanged
@@ -246,19 +247,26 @@ func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (ma
 					return nil // there is none
 				}
 				record, err := r.record()
-				if _, twice := records[record.Digest]; twice {
-					return errTwice
+				if _, is := records[record.Digest]; is {
+					twice = append(twice, record.Digest)
 				}
 				records[record.Digest] = record
 				return err
 			})
+			for _, digest := range twice {
+				delete(records, digest)
+			}
+			if err == nil && twice != nil && len(digests) == 1 {
+				err = errTwice
+			}
 			return records, err
 		})
 	})
 }
 
-// errTwice is that a token has two owners, as where a view joins a table that has several rows for each.
-var errTwice = drift("it has one token twice: of what user_table or token_table names, each token has to have one owner")
+// errTwice is that a token has two owners, as where a view joins a table that has several rows for each. It is no drift: of
+// all others it is known whose they are.
+var errTwice = errors.New("it has this token twice, so that nobody can say whose it is: each has to have one owner in the tables, or views, that are set")
 
 // row is one of the answer's.
 type row struct {
