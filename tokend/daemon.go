@@ -122,7 +122,7 @@ func (n *node) assemble(ctx context.Context) error {
 	}
 	if n.knox != nil {
 		k := n.cfg.Knox
-		cfg.Knox, cfg.KnoxSite = n.knox, strings.Join([]string{n.knox.String(), k.TokenTable, k.UserTable, k.UsernameColumn, k.ActiveColumn}, " ")
+		cfg.Knox, cfg.KnoxSite = n.knox, fmt.Sprintf("%s %q", n.knox, []string{k.TokenTable, k.UserTable, k.UsernameColumn, k.ActiveColumn})
 	}
 	if n.verifier, err = verify.New(cfg); err != nil {
 		return err

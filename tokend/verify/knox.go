@@ -38,6 +38,7 @@ type reader struct {
 	inUse map[token.Digest]time.Time // when each was asked for last
 	users map[string]userSeen        // owners of tokens from before the site's own, by name
 	asked singleflight.Group         // for one of them, once for all who want to know at the same time
+	owner breaker                    // of these questions, which may hang where those for tokens don't
 }
 
 const (
@@ -62,7 +63,7 @@ func (v *Verifier) newReader(cfg Config) (*reader, error) {
 		s := v.settings.Load()
 		return ages{s.Refresh, max(s.TTL+s.Stale, s.Refresh)}
 	}
-	return &reader{finder: f, knox: cfg.Knox, inUse: map[token.Digest]time.Time{}, users: map[string]userSeen{}}, nil
+	return &reader{finder: f, knox: cfg.Knox, inUse: map[token.Digest]time.Time{}, users: map[string]userSeen{}, owner: breaker{log: f.log}}, nil
 }
 
 // findOne finds the record of a token by the scheme of its site. Where nobody can say which, as the site has not
@@ -268,7 +269,7 @@ func (r *reader) mayLogIn(ctx context.Context, name string, answers bool) (bool,
 	}
 	err := errNotAsked
 	if answers {
-		err = r.breaker.wait(ctx, func() {
+		err = r.owner.wait(ctx, func() {
 			ctx, cancel := ofItsOwn(ctx)
 			defer cancel()
 			_, _ = r.askUser(ctx, name)
@@ -309,7 +310,7 @@ func (r *reader) askOnce(ctx context.Context, name string) (bool, error) {
 func (r *reader) askUser(ctx context.Context, name string) (may bool, err error) {
 	begun := time.Now()
 	may, err = r.knox.MayLogIn(ctx, name)
-	r.breaker.note(ctx, begun, err)
+	r.owner.note(ctx, begun, err)
 	if err != nil {
 		return false, err
 	}

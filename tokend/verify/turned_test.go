@@ -151,4 +151,7 @@ func TestASiteThatHangsIsNotAskedForOwnersAgainAndAgain(t *testing.T) {
 	if long < 1 || long > 4 {
 		t.Errorf("%d of 8 logins waited for it", long)
 	}
+	if got := f.says(t, f.Mint(f.User("alice"))); got != verify.OK {
+		t.Errorf("SODAR's own, which needs no such question: %s", got)
+	}
 }

@@ -23,14 +23,14 @@ func (s *Store) Count(ctx context.Context, users []string) (n int64, err error) 
 	once := false
 	err = server.Within(ctx, rowTimeout, func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, `SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.=) 0 OR owner::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1)),
-			pg_catalog.count(*) OPERATOR(pg_catalog.=) pg_catalog.count(DISTINCT digest)
+			pg_catalog.count(digest) OPERATOR(pg_catalog.=) pg_catalog.count(DISTINCT digest)
 			FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)`, some(users)).Scan(&n, &once)
 	})
-	if err == nil && !once {
-		err = errTwice
-	}
 	if err != nil {
 		return 0, fmt.Errorf("count the tokens in %s: %w", s, s.explain(err))
+	}
+	if !once {
+		return 0, fmt.Errorf("count the tokens in %s: %w", s, errTwice)
 	}
 	return n, nil
 }

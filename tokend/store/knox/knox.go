@@ -157,12 +157,15 @@ func (s *Store) Scheme() (token.Scheme, error) {
 // Lookup returns the record under the digest, or token.ErrNotFound. Where the tables are not what they
 // should be, it is token.ErrDrift.
 func (s *Store) Lookup(ctx context.Context, digest token.Digest) (token.Record, error) {
-	records, err := s.LookupAll(ctx, digest)
+	records, twice, err := s.lookUp(ctx, digest)
 	if err != nil {
 		return token.Record{}, err
 	}
 	record, ok := records[digest]
-	if !ok {
+	switch {
+	case twice != nil:
+		return token.Record{}, fmt.Errorf("look up in %s: %w", s, errTwice)
+	case !ok:
 		return token.Record{}, token.ErrNotFound
 	}
 	return record, nil
@@ -174,16 +177,33 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
-// LookupAll returns the records under the digests, by one statement. What is not there has none.
-func (s *Store) LookupAll(ctx context.Context, digests ...token.Digest) (records map[token.Digest]token.Record, err error) {
+// LookupAll returns the records under the digests, by one statement. What is not there, or has two owners, has none.
+func (s *Store) LookupAll(ctx context.Context, digests ...token.Digest) (map[token.Digest]token.Record, error) {
+	records, _, err := s.lookUp(ctx, digests...)
+	return records, err
+}
+
+// lookUp also returns those that are there twice: whose they are, nobody can say.
+func (s *Store) lookUp(ctx context.Context, digests ...token.Digest) (records map[token.Digest]token.Record, twice []token.Digest, err error) {
+	var found []token.Record
 	err = s.ask(ctx, func(ctx context.Context, t *tables) error {
-		records, err = s.read(ctx, t, digests)
+		found, err = s.read(ctx, t, digests)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return records, nil
+	records = make(map[token.Digest]token.Record, len(found))
+	for _, r := range found {
+		if _, is := records[r.Digest]; is {
+			twice = append(twice, r.Digest)
+		}
+		records[r.Digest] = r
+	}
+	for _, digest := range twice {
+		delete(records, digest)
+	}
+	return records, twice, nil
 }
 
 // MayLogIn reports whether the site has a user of that name who is active. Its errors are those of Lookup.
@@ -225,20 +245,19 @@ func (s *Store) ask(ctx context.Context, what func(context.Context, *tables) err
 	return nil
 }
 
-func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (map[token.Digest]token.Record, error) {
+func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) ([]token.Record, error) {
 	texts := make([]string, len(digests))
 	for i, d := range digests {
 		texts[i] = d.String()
 	}
-	return server.Either(ctx, s.pool, s.spare, func(ctx context.Context, pool *pgxpool.Pool) (map[token.Digest]token.Record, error) {
-		return server.Again(ctx, pool, func() (map[token.Digest]token.Record, error) {
+	return server.Either(ctx, s.pool, s.spare, func(ctx context.Context, pool *pgxpool.Pool) ([]token.Record, error) {
+		return server.Again(ctx, pool, func() ([]token.Record, error) {
 			rows, err := pool.Query(ctx, t.lookup, texts)
 			if err != nil {
 				return nil, err
 			}
-			records := make(map[token.Digest]token.Record, len(digests))
+			var records []token.Record
 			r, same := row{tables: t}, false
-			var twice []token.Digest // whose they are, nobody can say
 			_, err = pgx.ForEachRow(rows, append([]any{&same}, r.columns()...), func() error {
 				if !same {
 					return errChanged
@@ -247,26 +266,17 @@ func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) (ma
 					return nil // there is none
 				}
 				record, err := r.record()
-				if _, is := records[record.Digest]; is {
-					twice = append(twice, record.Digest)
-				}
-				records[record.Digest] = record
+				records = append(records, record)
 				return err
 			})
-			for _, digest := range twice {
-				delete(records, digest)
-			}
-			if err == nil && twice != nil && len(digests) == 1 {
-				err = errTwice
-			}
 			return records, err
 		})
 	})
 }
 
-// errTwice is that a token has two owners, as where a view joins a table that has several rows for each. It is no drift: of
-// all others it is known whose they are.
-var errTwice = errors.New("it has this token twice, so that nobody can say whose it is: each has to have one owner in the tables, or views, that are set")
+// errTwice is that a token has two owners, as where a view joins a table that has several rows for each. Of all others
+// it is known whose they are.
+var errTwice = drift("a token is there twice, so that nobody can say whose it is: each has to have one owner in the tables, or views, that are set")
 
 // row is one of the answer's.
 type row struct {
