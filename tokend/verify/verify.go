@@ -52,7 +52,7 @@ type Config struct {
 	Since func() time.Time
 	// Knox finds the tokens of django-rest-knox. Nil: there are none but the source's.
 	Knox Knox
-	// KnoxSite names its database: what is cached of another one is not believed.
+	// KnoxSite names its database, and the tables that are set: what is cached of others is not believed.
 	KnoxSite string
 	// KnoxPrefix is what stands before their digits, but for those that the site made before it had one.
 	KnoxPrefix string

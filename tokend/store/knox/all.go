@@ -46,14 +46,6 @@ func (s *Store) All(ctx context.Context, users []string) iter.Seq2[token.Record,
 	}
 }
 
-// explain is why the tables cannot be read.
-func (s *Store) explain(err error) error {
-	if isDrift(err) {
-		return drift("%w", err)
-	}
-	return server.Explain(s.names, err)
-}
-
 // rowTimeout is how long the next row may take.
 var rowTimeout = time.Minute
 

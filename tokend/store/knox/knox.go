@@ -245,6 +245,14 @@ func (s *Store) ask(ctx context.Context, what func(context.Context, *tables) err
 	return nil
 }
 
+// explain is why the tables cannot be read.
+func (s *Store) explain(err error) error {
+	if isDrift(err) {
+		return drift("%w", err)
+	}
+	return server.Explain(s.names, err)
+}
+
 func (s *Store) read(ctx context.Context, t *tables, digests []token.Digest) ([]token.Record, error) {
 	texts := make([]string, len(digests))
 	for i, d := range digests {
