@@ -10,7 +10,8 @@ import (
 
 // column is one of a table.
 type column struct {
-	kind     string // as SQL writes its type
+	spelled  string // its name as SQL writes it
+	kind     string // and its type
 	oid      uint32 // that type's
 	length   int32  // as the catalog has it, with the type
 	text     bool   // whether it is one of texts
@@ -18,7 +19,7 @@ type column struct {
 }
 
 func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, error) {
-	rows, err := tx.Query(ctx, `SELECT attname, format_type(atttypid, atttypmod), atttypid, atttypmod, typcategory = 'S', has_column_privilege(attrelid, attnum, 'SELECT')
+	rows, err := tx.Query(ctx, `SELECT attname, quote_ident(attname), format_type(atttypid, atttypmod), atttypid, atttypmod, typcategory = 'S', has_column_privilege(attrelid, attnum, 'SELECT')
 		FROM pg_attribute JOIN pg_type AS y ON y.oid = atttypid WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped`, oid)
 	if err != nil {
 		return nil, err
@@ -26,7 +27,7 @@ func columnsOf(ctx context.Context, tx pgx.Tx, oid uint32) (map[string]column, e
 	all := map[string]column{}
 	var name string
 	var c column
-	_, err = pgx.ForEachRow(rows, []any{&name, &c.kind, &c.oid, &c.length, &c.text, &c.readable}, func() error { all[name] = c; return nil })
+	_, err = pgx.ForEachRow(rows, []any{&name, &c.spelled, &c.kind, &c.oid, &c.length, &c.text, &c.readable}, func() error { all[name] = c; return nil })
 	return all, err
 }
 
@@ -51,7 +52,7 @@ func (r relation) need(role string, names ...string) error {
 func (r relation) closed(names ...string) (closed []string) {
 	for _, name := range names {
 		if column, ok := r.columns[name]; ok && !column.readable {
-			closed = append(closed, quoted(name))
+			closed = append(closed, column.spelled)
 		}
 	}
 	return closed
@@ -59,7 +60,7 @@ func (r relation) closed(names ...string) (closed []string) {
 
 // grant is the statement that lets the role read them.
 func (r relation) grant(role string, closed []string) string {
-	return fmt.Sprintf("GRANT SELECT (%s) ON %s TO %s", strings.Join(closed, ", "), r.name, quoted(role))
+	return fmt.Sprintf("GRANT SELECT (%s) ON %s TO %s", strings.Join(closed, ", "), r.name, role)
 }
 
 // mustBe refuses a column of another type.

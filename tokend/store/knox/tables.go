@@ -106,7 +106,7 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	asked := time.Now()
 	var now time.Time
 	l := looker{tx: tx}
-	err = tx.QueryRow(ctx, `SELECT pg_catalog.clock_timestamp(), current_user::pg_catalog.text, pg_catalog.current_schemas(false)::pg_catalog.text[]`).Scan(&now, &l.role, &l.schemas)
+	err = tx.QueryRow(ctx, `SELECT pg_catalog.clock_timestamp(), pg_catalog.quote_ident(current_user), pg_catalog.current_schemas(false)::pg_catalog.text[]`).Scan(&now, &l.role, &l.schemas)
 	if err != nil {
 		return nil, err
 	}
@@ -276,9 +276,9 @@ func (l *looker) find(ctx context.Context, r *relation) error {
 		case err != nil:
 			return err
 		case !open:
-			return drift("the role may not look for the table %s; have the owner of its schema say: GRANT USAGE ON SCHEMA %s TO %s", r.name, schema, quoted(l.role))
+			return drift("the role may not look for the table %s; have the owner of its schema say: GRANT USAGE ON SCHEMA %s TO %s", r.name, schema, l.role)
 		case hidden:
-			return drift("row-level security may hide rows of %s from the role: have a superuser say ALTER ROLE %s BYPASSRLS, or the table's owner end it", r.name, quoted(l.role))
+			return drift("row-level security may hide rows of %s from the role: have a superuser say ALTER ROLE %s BYPASSRLS, or the table's owner end it", r.name, l.role)
 		default:
 			if !trusted { // it is set by hand
 				l.owners = append(l.owners, owner)

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"tokend/tokend/store"
@@ -114,8 +116,9 @@ func Explain(names Names, err error) error {
 	case noTable:
 		return fmt.Errorf("a table is missing; does %s, or the pooler that it names, lead to tokend's database? Put a backup back, before any tokend is started; only where there were no tokens, start it again to make the tables: %w", where, err)
 	case noRights:
-		if _, unmade := errors.AsType[*pgconn.ConnectError](err); unmade {
-			return fmt.Errorf("the user of %s may not connect to this database; have the database's owner say GRANT CONNECT ON DATABASE, and TO that user: %w", where, err)
+		if unmade, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+			return fmt.Errorf("the user of %s may not connect to this database; have the database's owner say: GRANT CONNECT ON DATABASE %s TO %s: %w", where,
+				spelled(unmade.Config.Database), spelled(unmade.Config.User), err)
 		}
 		return fmt.Errorf("the database's user lacks rights; make it the owner of the database, or of tokend's tables in it: %w", err)
 	case tooManyConnected:
@@ -123,6 +126,16 @@ func Explain(names Names, err error) error {
 	}
 	return err
 }
+
+// spelled is a name as SQL writes it, with no more quotes than it needs.
+func spelled(name string) string {
+	if plainName.MatchString(name) {
+		return name
+	}
+	return pgx.Identifier{name}.Sanitize()
+}
+
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
 var errSaidNothing error = token.NotNowError("the server has ended this change, as it heard nothing of it for too long, and nothing was done; was tokend stopped, or is its machine overloaded? Try again")
 
