@@ -1,3 +1,8 @@
 package verify
 
-func init() { readAtOnce = 10 } // so that few tokens need several statements
+func init() { // so that few tokens need several statements, and are too many
+	readAtOnce, mostInUse = 10, MostInUse
+}
+
+// MostInUse is how many tokens are read again.
+const MostInUse = 120

@@ -78,16 +78,23 @@ func TestWarmImportedTokensOfEitherSchemeCostNoLookup(t *testing.T) {
 	})
 }
 
-// TestATokenOpensByItsOwnSchemeOnly.
+// TestATokenOpensByItsOwnSchemeOnly, beside a site and without one, cold and from the cache.
 func TestATokenOpensByItsOwnSchemeOnly(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, verify.Config{})
-	secret := knoxtest.NewToken()
-	digest, _ := secret.Digest(token.Knox5)
-	_, err := f.source.Adopt(t.Context(), []token.Record{{ID: "x", Digest: digest, Scheme: token.Knox4, Owner: "alice", Hint: "x", Created: time.Now()}}, token.Event{At: time.Now()})
-	must(err)
-	if got := f.Check(t.Context(), "alice", secret.Reveal()).Reason; got != verify.Unknown {
-		t.Errorf("it is told %s", got)
+	beside := newKnox(t, "sodar-1.3")
+	beside.User("alice")
+	for where, f := range map[string]*fixture{"beside a site": beside.fixture, "without one": newFixture(t, verify.Config{})} {
+		for scheme, other := range map[token.Scheme]token.Scheme{token.Knox4: token.Knox5, token.Knox5: token.Knox4} {
+			secret := knoxtest.NewToken()
+			digest, _ := secret.Digest(other)
+			_, err := f.source.Adopt(t.Context(), []token.Record{{ID: token.NewID(), Digest: digest, Scheme: scheme, Owner: "alice", Hint: "x", Created: time.Now()}}, token.Event{At: time.Now()})
+			must(err)
+			for round := range 3 {
+				if got := f.Check(t.Context(), "alice", secret.Reveal()).Reason; got != verify.Unknown {
+					t.Errorf("%s, of %s, round %d: it is told %s", where, scheme, round+1, got)
+				}
+			}
+		}
 	}
 }
 

@@ -41,15 +41,15 @@ type reader struct {
 	owner breaker                    // of these questions, which may hang where those for tokens don't
 }
 
-const (
+// looksAtOnce is how many are looked for in the cache at the same time.
+const looksAtOnce = 32
+
+var (
 	// mostInUse is how many are read again; of more, each login past [knox] refresh asks.
 	mostInUse = 20_000
-	// looksAtOnce is how many are looked for in the cache at the same time.
-	looksAtOnce = 32
+	// readAtOnce is for how many one statement asks.
+	readAtOnce = 1000
 )
-
-// readAtOnce is for how many one statement asks.
-var readAtOnce = 1000
 
 func (v *Verifier) newReader(cfg Config) (*reader, error) {
 	cfg.Logger = cfg.Logger.With("source", "knox")
