@@ -123,7 +123,7 @@ type Knox struct {
 	Scheme string
 
 	// Prefix is what stands before the 64 digits of tokens (Knox 5's
-	// TOKEN_PREFIX; those from before it are taken, too): at most 10 characters of A-Z a-z 0-9 _ -, and not irt_. Default: empty.
+	// TOKEN_PREFIX; those from before it are taken, too): at most 10 visible ASCII characters, and not irt_. Default: empty.
 	Prefix string
 
 	// Refresh is how long a cached record of Knox is believed without asking its

@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +32,7 @@ const longestName = 63
 var (
 	tableName  = regexp.MustCompile(`^[^."\x00-\x1f]+(\.[^."\x00-\x1f]+)?$`)
 	columnName = regexp.MustCompile(`^[^."\x00-\x1f]+$`)
-	knoxPrefix = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
+	knoxPrefix = regexp.MustCompile(`^[!-~]*$`)
 )
 
 func readTable(v value) (string, error) {
@@ -62,7 +64,7 @@ func readPrefix(v value) (string, error) {
 	case err != nil:
 		return "", err
 	case len(text) > token.MaxKnoxPrefix || !knoxPrefix.MatchString(text):
-		return "", fmt.Errorf("%.40q is no prefix of Knox; write its TOKEN_PREFIX, of at most %d characters of A-Z a-z 0-9 _ -", token.Redact(text), token.MaxKnoxPrefix)
+		return "", fmt.Errorf("%.40q is too long, or has a blank or a character beyond ASCII; write the site's TOKEN_PREFIX, of at most %d characters", token.Redact(text), token.MaxKnoxPrefix)
 	case strings.HasPrefix(text, token.Prefix):
 		return "", fmt.Errorf("tokens that begin with %s are tokend's own; give Knox another TOKEN_PREFIX", token.Prefix)
 	}
@@ -102,4 +104,20 @@ func (f *file) compareKnox() {
 	if endpoint := f.keys["sodar.endpoint"]; f.config.SODAR.Endpoint && f.config.HTTP.Listen == "" && !f.keys["http.listen"].bad {
 		f.problem(endpoint.at, `[sodar] endpoint: nothing listens for it; write [http] listen, such as "127.0.0.1:8480"`)
 	}
+	metrics, listen := f.keys["http.metrics"], f.keys["http.listen"]
+	if h := f.config.HTTP; f.config.SODAR.Endpoint && !metrics.bad && !listen.bad && overlap(h.Metrics, h.Listen) {
+		f.problem(max(metrics.at, listen.at), "[http] metrics and [http] listen, %q and %q, are the same address; give each its own", h.Metrics, h.Listen)
+	}
+}
+
+// overlap reports whether only one of two addresses can be had.
+func overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil { // one is none
+		return false
+	}
+	every := []string{"", "0.0.0.0", "::"}
+	return strings.TrimLeft(portA, "0") == strings.TrimLeft(portB, "0") &&
+		(strings.EqualFold(hostA, hostB) || slices.Contains(every, hostA) || slices.Contains(every, hostB))
 }
