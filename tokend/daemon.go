@@ -54,6 +54,7 @@ type node struct {
 	store      tokenStore
 	knox       *knox.Store               // nil: there is none
 	knoxUp     atomic.Bool               // whether it answered when it was asked the last time
+	knoxAway   atomic.Bool               // whether the log has it that it does not
 	knoxSeen   atomic.Pointer[time.Time] // when it did
 	redis      *cache.Redis              // nil: the cache is this process' own
 	newestKey  atomic.Uint32             // the number of the one that seals there, as far as was heard
@@ -65,6 +66,7 @@ type node struct {
 	auth       *socket.Guard
 	admin      *socket.Guard
 	server     *socket.Server
+	unserved   sync.Map        // why what is not served on its address of [http] is not: an error by what it is
 	ends       <-chan struct{} // closed when the daemon ends, and its sockets with it
 }
 
@@ -200,12 +202,14 @@ func (n *node) serveNetwork(ctx context.Context, s onNetwork) error {
 	for {
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.address)
 		if err == nil {
+			n.unserved.Delete(s.what)
 			n.log.Info("an address of [http] is served", "what", s.what, "address", s.address)
 			// Anybody on the machine can connect: let them not use up the
 			// descriptors that logins need.
 			return n.serveHTTP(ctx, netutil.LimitListener(listener, s.connections), s.handler, s.drain, nil)
 		}
 		if ctx.Err() == nil {
+			n.unserved.Store(s.what, err)
 			seldom.Do(func() {
 				n.log.Error("an address of [http] is not served until it can be had; choose another, or \"\" for none", "what", s.what, "key", s.key, "err", err)
 			})

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -45,12 +47,19 @@ func (n *node) wantReady(t *testing.T, when, want string, status int) {
 // TestNotReadyIsWhoseKnoxCannotBeRead, or has been away for longer than anything is believed.
 func TestNotReadyIsWhoseKnoxCannotBeRead(t *testing.T) {
 	n, site, server := besideKnox(t)
+	var log bytes.Buffer
+	n.log = slog.New(slog.NewTextHandler(&log, nil))
 	n.wantReady(t, "at the start", "ready", http.StatusOK)
 	const drifted = "not ready: the tables of Knox are not what they should be; the log says more"
 	site.Exec(`ALTER TABLE tokens_sodarauthtoken RENAME TO away`)
 	n.wantReady(t, "without its table", drifted, http.StatusServiceUnavailable)
 	site.Exec(`ALTER TABLE away RENAME TO tokens_sodarauthtoken`)
 	n.wantReady(t, "with it", "ready", http.StatusOK)
+	const away, back = `level=WARN msg="the database of Knox does not answer" err=`, `level=INFO msg="the database of Knox answers again"`
+	if said := log.String(); strings.Contains(said, away) || strings.Contains(said, back) {
+		t.Errorf("drift is told as an outage:\n%s", said)
+	}
+	log.Reset()
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,6 +69,9 @@ func TestNotReadyIsWhoseKnoxCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.wantReady(t, "back", "ready", http.StatusOK)
+	if said := log.String(); strings.Count(said, away) != 1 || strings.Count(said, back) != 1 {
+		t.Errorf("it was away once, and is back:\n%s", said)
+	}
 }
 
 // TestTheDaemonStartsWithoutKnox, whose database may come later.

@@ -87,6 +87,7 @@ func (n *node) readiness(ctx context.Context) (r readiness) {
 		}
 	}
 	n.readinessOfKnox(&r, knox)
+	n.readinessOfAddresses(&r)
 	s, ofMany := n.store.(shared)
 	if ofMany {
 		if unheard := s.WatchErr(); unheard != nil {
@@ -140,6 +141,18 @@ func (n *node) readinessOfKnox(r *readiness, ping <-chan error) {
 	r.errs = append(r.errs, err)
 }
 
+// readinessOfAddresses adds what is not served on its address of [http].
+func (n *node) readinessOfAddresses(r *readiness) {
+	var unserved []string
+	n.unserved.Range(func(what, err any) bool {
+		unserved = append(unserved, fmt.Sprintf("the address of %s cannot be had", what))
+		r.errs = append(r.errs, fmt.Errorf("serve %s: %w", what, err.(error)))
+		return true
+	})
+	slices.Sort(unserved)
+	r.weak = append(r.weak, unserved...)
+}
+
 // pingKnox asks the database of Knox, and notes when it answered.
 func (n *node) pingKnox(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
@@ -147,6 +160,12 @@ func (n *node) pingKnox(ctx context.Context) error {
 	asked := time.Now()
 	err := n.knox.Ping(ctx)
 	n.knoxUp.Store(err == nil)
+	switch {
+	case err == nil && n.knoxAway.Swap(false):
+		n.log.InfoContext(ctx, "the database of Knox answers again")
+	case err != nil && !errors.Is(err, token.ErrDrift) && !n.knoxAway.Swap(true): // who finds drift tells of it
+		n.log.WarnContext(ctx, "the database of Knox does not answer", "err", err)
+	}
 	if err == nil {
 		n.knoxSeen.Store(&asked)
 	}

@@ -115,10 +115,16 @@ func TestMetricsAreServedOnceTheirAddressIsFree(t *testing.T) {
 	}
 	start(t, site)
 	waitForLog(t, site, 0, "an address of [http] is not served until it can be had")
+	if status, said := ready(t, site); status != http.StatusOK || said != "degraded: the address of metrics cannot be had; the log says more" {
+		t.Errorf("while it is taken, /readyz has status %d and says %q", status, said)
+	}
 	if err := taken.Close(); err != nil {
 		t.Fatal(err)
 	}
 	waitForLog(t, site, 0, "an address of [http] is served")
+	if status, said := ready(t, site); status != http.StatusOK || said != "ready" {
+		t.Errorf("once it is free, /readyz has status %d and says %q", status, said)
+	}
 	if status, text := fetch(t, "http://"+taken.Addr().String()+"/healthz"); status != http.StatusOK {
 		t.Errorf("got %d %q", status, text)
 	}
