@@ -37,11 +37,15 @@ func (noStore) SetDisabled(context.Context, string, bool, time.Time, token.Event
 	return nil, false, errNoStore
 }
 
-func (noStore) Records(context.Context, token.Page) ([]token.Record, error) { return nil, nil }
+func (noStore) Records(context.Context, token.Page) ([]token.Record, error) { return nil, errNoStore }
 
-func (noStore) Users(context.Context, time.Time, token.Life) ([]token.User, error) { return nil, nil }
+func (noStore) Users(context.Context, time.Time, token.Life) ([]token.User, error) {
+	return nil, errNoStore
+}
 
-func (noStore) Events(context.Context, token.EventPage) ([]token.Event, error) { return nil, nil }
+func (noStore) Events(context.Context, token.EventPage) ([]token.Event, error) {
+	return nil, errNoStore
+}
 
 func (noStore) Count(context.Context, time.Time, token.Life) (map[token.State]int, error) {
 	return map[token.State]int{}, nil

@@ -304,6 +304,6 @@ func reportRevoked(cmd *cobra.Command, t web.EndedToken) {
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s %s of %s%s\n", said, t.ID, t.User, quoted(" ", t.Label))
 	if t.Scheme != token.Own {
-		fmt.Fprintln(cmd.ErrOrStderr(), "tokend: it was imported: while [knox] url leads to a site that reads it still, it opens iRODS until it is deleted there")
+		fmt.Fprintln(cmd.ErrOrStderr(), "tokend: it was imported; if [knox] url leads to a site that has it still, delete it there, too")
 	}
 }

@@ -111,7 +111,7 @@ func TestSODARIsUpgradedUnderTheDaemon(t *testing.T) {
 			t.Errorf("of outcome %s, there are some: %t", outcome, !some)
 		}
 	}
-	waitForLog(t, site, 0, `GRANT SELECT (\"digest\", \"token_key\", \"user_id\", \"expiry\") ON public.tokens_sodarauthtoken TO`)
+	waitForLog(t, site, 0, `GRANT SELECT (digest, token_key, user_id, expiry) ON public.tokens_sodarauthtoken TO`)
 	db.Grant()
 	for begun := time.Now(); !opens(t, site, "alice@ORG", fresh.Reveal()); time.Sleep(50 * time.Millisecond) {
 		if time.Since(begun) > 10*time.Second {
@@ -145,11 +145,10 @@ func TestTokendKeepsNoTokensOfItsOwn(t *testing.T) {
 	if !opens(t, site, "alice", secret.Reveal()) || opens(t, site, "bob", secret.Reveal()) {
 		t.Error("SODAR's token does not open iRODS for its owner alone")
 	}
-	if out, err := site.Run(t.Context(), "", "token", "create", "--user", "alice"); err == nil || !strings.Contains(err.Error()+out, "this daemon keeps no tokens of its own") {
-		t.Errorf("a token is made: %s, %v", out, err)
-	}
-	if out := tokend(t, site, "", "token", "list", "--json"); strings.TrimSpace(out) != "[]" {
-		t.Errorf("the list has %s", out)
+	for _, command := range []string{"token create --user alice", "token list", "token list --json", "token revoke knox-01234567", "user list", "user disable alice", "audit"} {
+		if out, err := site.Run(t.Context(), "", strings.Fields(command)...); err == nil || !strings.Contains(err.Error()+out, "this daemon keeps no tokens of its own") {
+			t.Errorf("%s: %s, %v", command, out, err)
+		}
 	}
 	if _, said := ready(t, site); said != "ready" {
 		t.Errorf("/readyz says %q", said)
@@ -186,6 +185,33 @@ func TestSODARsEndpointAnswersAsSODARDoes(t *testing.T) {
 	} {
 		if status, said := get(t, http.DefaultClient, c.url, c.user, c.password); status != c.want {
 			t.Errorf("%s %s: %d, %s", c.url, c.user, status, said)
+		}
+	}
+}
+
+// TestNobodyAnswersInSODARsPlaceUnasked: the endpoint is off where it is not turned on.
+func TestNobodyAnswersInSODARsPlaceUnasked(t *testing.T) {
+	t.Parallel()
+	db, site := sodar(t, "sodar-1.3")
+	address, err := rig.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reconfigure(t, site, `metrics = ""`, fmt.Sprintf("metrics = \"\"\nlisten = %q", address))
+	start(t, site)
+	secret := db.Mint(db.User("alice")).Reveal()
+	if !opens(t, site, "alice", secret) {
+		t.Error("it does not open iRODS")
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/irodsbackend/api/auth", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetBasicAuth("alice", secret)
+	if reply, err := http.DefaultClient.Do(request); err == nil {
+		defer reply.Body.Close() //nolint:errcheck // it is not read
+		if reply.StatusCode != http.StatusNotFound {
+			t.Errorf("it answers %s", reply.Status)
 		}
 	}
 }

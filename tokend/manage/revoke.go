@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"tokend/tokend/token"
 )
@@ -19,18 +20,23 @@ func (m *Manager) Revoke(ctx context.Context, actor, id string) (Ended, error) {
 	if id == "" {
 		return Ended{}, invalid(errors.New("the token's ID is empty"))
 	}
-	return one(m.revoke(ctx, actor, token.Selection{ID: id}, "", fmt.Sprintf("no token has the ID %.80q; the list of tokens shows the IDs", token.RedactName(id))))
+	missing := fmt.Sprintf("no token has the ID %.80q; the list of tokens shows the IDs", token.RedactName(id))
+	if strings.HasPrefix(id, token.KnoxID) {
+		missing = fmt.Sprintf("%.80q is a token of Knox; it is deleted in SODAR", token.RedactName(id))
+	}
+	return one(m.revoke(ctx, actor, token.Selection{ID: id}, "", missing))
 }
 
 // RevokeFound ends the token whose secret somebody found, for example in a
 // public repository. ErrInvalid: the text is no token. token.ErrNotFound: no
 // token has this secret.
 func (m *Manager) RevokeFound(ctx context.Context, actor, text string) (Ended, error) {
-	digests := []token.Digest{}
+	digests, missing := []token.Digest{}, "no token has this secret"
 	secret, err := token.Parse(text)
 	if err == nil {
 		digests = append(digests, secret.Digest())
 	} else if knox, no := token.ParseKnox(text, m.knoxPrefix); no == nil { // it may have been imported
+		missing = "no token that is kept here has this secret; one of SODAR's is deleted in SODAR"
 		for _, scheme := range []token.Scheme{token.Knox5, token.Knox4} {
 			if digest, may := knox.Digest(scheme); may {
 				digests = append(digests, digest)
@@ -42,7 +48,7 @@ func (m *Manager) RevokeFound(ctx context.Context, actor, text string) (Ended, e
 	}
 	var ended Ended
 	for _, digest := range digests {
-		ended, err = one(m.revoke(ctx, actor, token.Selection{Digest: digest}, "its secret was found", "no token has this secret"))
+		ended, err = one(m.revoke(ctx, actor, token.Selection{Digest: digest}, "its secret was found", missing))
 		if !errors.Is(err, token.ErrNotFound) {
 			break
 		}

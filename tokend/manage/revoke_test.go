@@ -142,6 +142,8 @@ func TestWhatCannotBeRevokedIsSaid(t *testing.T) {
 		{"secret", found, "swordfish", manage.ErrInvalid, "not a token: it does not begin with irt_"},
 		{"secret", found, secret.Reveal()[:41], manage.ErrInvalid, "it has 41 characters instead of 42"},
 		{"secret", found, token.Mint().Reveal(), token.ErrNotFound, "not found: no token has this secret"},
+		{"secret of Knox", found, strings.Repeat("0123456789abcdef", 4), token.ErrNotFound, "no token that is kept here has this secret; one of SODAR's is deleted in SODAR"},
+		{"ID of Knox", byID, "knox-01234567", token.ErrNotFound, `not found: "knox-01234567" is a token of Knox; it is deleted in SODAR`},
 		{"user", all, "", manage.ErrInvalid, "the user name is empty"},
 		{"user", all, "alice#zone", manage.ErrInvalid, "without #zone"},
 		{"user", all, "nobody", token.ErrNotFound, `there is no user "nobody"; a user is known from the first token on`},

@@ -22,6 +22,9 @@ const (
 	Knox5 Scheme = "knox-5"
 )
 
+// KnoxID is what the ID begins with of a token that is read in Knox's own tables. They give it none; the Hint follows.
+const KnoxID = "knox-"
+
 // ParseScheme reads what a store keeps of one.
 func ParseScheme(text string) (Scheme, error) {
 	if s := Scheme(text); s == Own || s == Knox4 || s == Knox5 {

@@ -302,7 +302,7 @@ func (r *row) record() (token.Record, error) {
 	if len(r.key) == knox4Key { // in a table that was Knox 4.2's, too
 		record.Scheme = token.Knox4
 	}
-	record.ID = "knox-" + record.Hint
+	record.ID = token.KnoxID + record.Hint
 	var err error
 	if record.Digest, err = token.ParseDigest(r.digest); err != nil {
 		return token.Record{}, fmt.Errorf("a row of %s: %w", r.name, err)
