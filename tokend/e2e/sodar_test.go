@@ -209,7 +209,7 @@ func TestNobodyAnswersInSODARsPlaceUnasked(t *testing.T) {
 	}
 	request.SetBasicAuth("alice", secret)
 	if reply, err := http.DefaultClient.Do(request); err == nil {
-		defer reply.Body.Close() //nolint:errcheck // it is not read
+		defer reply.Body.Close()
 		if reply.StatusCode != http.StatusNotFound {
 			t.Errorf("it answers %s", reply.Status)
 		}
