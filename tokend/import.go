@@ -104,6 +104,9 @@ func (m importKnox) run(cmd *cobra.Command) error {
 			err = errors.New("interrupted; nothing was imported")
 		}
 	}
+	if err != nil && ctx.Err() == nil && done != nil && done.New > 0 && !m.dryRun {
+		err = fmt.Errorf("%w; what was imported is kept, and the same command goes on", err)
+	}
 	if errors.Is(err, token.ErrDrift) { // of the site's tables
 		err = errors.New(inFlags.Replace(err.Error()))
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
+	"unicode"
 
 	"tokend/tokend/token"
 )
@@ -37,6 +40,9 @@ type Refusal struct {
 func (m *Manager) Import(ctx context.Context, actor, from string, tokens []token.Record, dryRun bool) (result Imported, err error) {
 	if len(tokens) > MaxImport {
 		return result, invalid(fmt.Errorf("%d tokens are too many at once: send at most %d", len(tokens), MaxImport))
+	}
+	if token.Redact(from) != from || strings.ContainsFunc(from, unicode.IsControl) {
+		return result, invalid(errors.New("where they are from holds what looks like a token, or a control character"))
 	}
 	now, limit := token.Time(m.now()), m.limits.Load().MaxExpiry
 	var records []token.Record
@@ -91,6 +97,12 @@ func (m *Manager) known(ctx context.Context, records []token.Record) (n int, err
 	return n, nil
 }
 
+// lastYear is the last that can be written.
+const lastYear = 9999
+
+// knoxHint is what stands first of a token's digits; a table that is odd may have fewer.
+var knoxHint = regexp.MustCompile(`^[0-9a-f]{0,8}$`)
+
 // adoptable makes a record of a token as another program kept it, or says why it cannot.
 func adoptable(r *token.Record, now time.Time) error {
 	if err := token.CheckUser(r.Owner); err != nil {
@@ -102,12 +114,19 @@ func adoptable(r *token.Record, now time.Time) error {
 	if r.Digest == (token.Digest{}) || r.Scheme == token.Own {
 		return errors.New("it has no digest, or it is not said whose that is")
 	}
+	if !knoxHint.MatchString(r.Hint) {
+		r.Hint = ""
+		return errors.New("the hint is more than the first 8 digits")
+	}
 	if token.CheckLabel(r.Label) != nil {
 		r.Label = ""
 	}
 	r.ID = token.NewID()
 	r.Created, r.Expires = token.Time(r.Created), token.Time(r.Expires)
-	if r.Created.IsZero() || r.Created.After(now) {
+	if r.Expires.Year() > lastYear {
+		return fmt.Errorf("it ends past the year %d; leave that out for never", lastYear)
+	}
+	if r.Created.Year() < 1 || r.Created.IsZero() || r.Created.After(now) {
 		r.Created = now
 	}
 	return nil

@@ -118,3 +118,24 @@ func TestWhatCannotBeImportedIsSaid(t *testing.T) {
 		t.Errorf("too many: %v", err)
 	}
 }
+
+// TestWhatCannotBeToldIsNotImported: hints and sources stand in lists and in the audit trail, and times in JSON.
+func TestWhatCannotBeToldIsNotImported(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	long, broken, late, early := foreign("alice", token.Knox5), foreign("alice", token.Knox5), foreign("alice", token.Knox5), foreign("alice", token.Knox5)
+	long.Hint, broken.Hint = strings.Repeat("0a", 32), "0123\n567"
+	late.Expires = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.FixedZone("", -12*3600))
+	early.Created = time.Date(0, time.January, 1, 0, 0, 0, 0, time.UTC)
+	result, err := f.Import(t.Context(), actor, "SODAR", []token.Record{long, broken, late, early}, false)
+	if err != nil || result.New != 1 || len(result.Refused) != 3 || result.Refused[0].Hint != "" || !strings.Contains(result.Refused[2].Why, "past the year 9999") {
+		t.Errorf("got %+v, %v", result, err)
+	}
+	if kept := f.kept(t, early.Digest); !kept.Created.Equal(token.Time(f.now)) {
+		t.Errorf("it was created %s", kept.Created)
+	}
+	for _, from := range []string{token.Mint().Reveal(), "line\nbreak"} {
+		if _, err := f.Import(t.Context(), actor, from, nil, false); !errors.Is(err, manage.ErrInvalid) || strings.Contains(err.Error(), from) {
+			t.Errorf("%q: %v", from, err)
+		}
+	}
+}

@@ -22,7 +22,7 @@ func (m *Manager) Revoke(ctx context.Context, actor, id string) (Ended, error) {
 	}
 	missing := fmt.Sprintf("no token has the ID %.80q; the list of tokens shows the IDs", token.RedactName(id))
 	if strings.HasPrefix(id, token.KnoxID) {
-		missing = fmt.Sprintf("%.80q is a token of Knox; it is deleted in SODAR", token.RedactName(id))
+		missing = fmt.Sprintf("%.80q is a token of Knox: delete it in SODAR, or where the site keeps it", token.RedactName(id))
 	}
 	return one(m.revoke(ctx, actor, token.Selection{ID: id}, "", missing))
 }
@@ -35,8 +35,12 @@ func (m *Manager) RevokeFound(ctx context.Context, actor, text string) (Ended, e
 	secret, err := token.Parse(text)
 	if err == nil {
 		digests = append(digests, secret.Digest())
-	} else if knox, no := token.ParseKnox(text, m.knoxPrefix); no == nil { // it may have been imported
-		missing = "no token that is kept here has this secret; one of SODAR's is deleted in SODAR"
+	} else if knox, no := token.ParseKnox(text, m.knoxPrefix); no != nil {
+		if len(text) > token.KnoxLength && !strings.HasPrefix(text, token.Prefix) {
+			err = no // it may have a prefix
+		}
+	} else { // it may have been imported
+		missing = "no token that is kept here has this secret; if it is SODAR's, delete it there"
 		for _, scheme := range []token.Scheme{token.Knox5, token.Knox4} {
 			if digest, may := knox.Digest(scheme); may {
 				digests = append(digests, digest)

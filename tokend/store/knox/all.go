@@ -22,7 +22,7 @@ func (s *Store) Count(ctx context.Context, users []string) (n int64, err error) 
 	}
 	once := false
 	err = server.Within(ctx, rowTimeout, func(ctx context.Context) error {
-		return s.pool.QueryRow(ctx, `SELECT pg_catalog.count(*) FILTER (WHERE pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.=) 0 OR owner::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1)),
+		return s.pool.QueryRow(ctx, `SELECT pg_catalog.count(*) FILTER (WHERE (pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.=) 0 OR owner::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1)) AND digest IS NOT NULL),
 			pg_catalog.count(digest) OPERATOR(pg_catalog.=) pg_catalog.count(DISTINCT digest)
 			FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)`, some(users)).Scan(&n, &once)
 	})
@@ -62,8 +62,19 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 	defer end(nil)
 	waiting := time.AfterFunc(rowTimeout, func() { end(errSilent) })
 	defer waiting.Stop()
-	rows, err := s.pool.Query(ctx, `SELECT * FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
-		WHERE pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.=) 0 OR owner::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1) ORDER BY owner, digest`, some(users))
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return unlessSilent(ctx, err)
+	}
+	defer func() { // nothing was changed
+		_ = server.Within(context.WithoutCancel(ctx), lookupTimeout, tx.Rollback)
+	}()
+	// It is one statement, which waits for what becomes of its rows.
+	if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil {
+		return unlessSilent(ctx, err)
+	}
+	rows, err := tx.Query(ctx, `SELECT * FROM (`+f.all+`) AS a (digest, token_key, expiry, owner, active, label, created)
+		WHERE (pg_catalog.cardinality($1::pg_catalog.text[]) OPERATOR(pg_catalog.=) 0 OR owner::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1)) AND digest IS NOT NULL ORDER BY owner, digest`, some(users))
 	if err != nil {
 		return unlessSilent(ctx, err)
 	}
@@ -77,7 +88,7 @@ func (s *Store) all(ctx context.Context, users []string, yield func(token.Record
 			record = token.Record{Owner: r.owner, Hint: hint(r.key)} // one more is no reason to leave out all others
 		}
 		record.Label = label
-		if y := created.Time.Year(); created.Valid && created.InfinityModifier == pgtype.Finite && y >= 1 && y <= 9999 { // JSON has no others
+		if y := created.Time.UTC().Year(); created.Valid && created.InfinityModifier == pgtype.Finite && y >= 1 && y <= 9999 { // JSON has no others
 			record.Created = token.Time(created.Time)
 		}
 		if !yield(record) {

@@ -1,6 +1,7 @@
 package knox_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -103,5 +104,53 @@ func TestWhatElseMayBeReadIsSaid(t *testing.T) {
 		if labels, created, grant := s.open(t).Readable(); grant != "" || !created || labels != (s.Scheme == token.Knox5) {
 			t.Errorf("%s after that: labels %t, created %t, %q", c.kind, labels, created, grant)
 		}
+	}
+}
+
+// TestWhatLooksUpNoTokenIsNotImported: a row without a digest, as of a view, or with one in capitals; and a time that is
+// another year's elsewhere is no reason to read nothing.
+func TestWhatLooksUpNoTokenIsNotImported(t *testing.T) {
+	zone := time.Local
+	time.Local = time.FixedZone("", -5*3600) // as TZ says
+	t.Cleanup(func() { time.Local = zone })
+	s := newSite(t, "knox-5")
+	capital, late, good := s.Mint(s.User("carol")), s.Mint(s.User("larry")), s.Mint(s.User("gail"))
+	s.User("anna") // who has none
+	s.Exec(`UPDATE knox_authtoken SET digest = upper(digest) WHERE digest = $1`, s.Digest(capital).String())
+	s.Exec(`UPDATE knox_authtoken SET expiry = '10000-01-01 02:00:00+00' WHERE digest = $1`, s.Digest(late).String())
+	s.Exec(forRole(`CREATE VIEW tok AS SELECT t.digest, t.token_key, t.expiry, u.id AS user_id, t.created FROM auth_user AS u LEFT JOIN knox_authtoken AS t ON t.user_id = u.id; GRANT SELECT ON tok TO ROLE`, s.Role))
+	store := s.open(t, func(c *knox.Config) { c.Tables.Tokens, c.Tables.Scheme = "tok", knox.Knox5 })
+	if n, err := store.Count(t.Context(), nil); err != nil || n != 3 {
+		t.Errorf("%d are counted, %v", n, err)
+	}
+	read := map[string]token.Digest{}
+	for r, err := range store.All(t.Context(), nil) {
+		check(err)
+		if !r.Expires.IsZero() {
+			t.Errorf("%s's ends at %s", r.Owner, r.Expires)
+		}
+		read[r.Owner] = r.Digest
+	}
+	if want := map[string]token.Digest{"carol": {}, "larry": s.Digest(late), "gail": s.Digest(good)}; !maps.Equal(read, want) {
+		t.Errorf("it reads %v", read)
+	}
+}
+
+// TestAnImportMayTakeLongerThanAStatement of the role: what is done with the tokens is in that time.
+func TestAnImportMayTakeLongerThanAStatement(t *testing.T) {
+	t.Parallel()
+	const many = 50_000 // more than what is on the way at once
+	s := newSite(t, "knox-5")
+	s.Exec(`INSERT INTO knox_authtoken (digest, token_key, user_id, created) SELECT encode(sha512(n::text::bytea), 'hex'), '0123456789abcde', $1::int, now() FROM generate_series(1, $2::int) AS n`, s.User("alice"), many)
+	s.Exec(`alter role ` + s.Role + ` SET statement_timeout = '500ms'`)
+	n := 0
+	for _, err := range s.open(t).All(t.Context(), nil) {
+		check(err)
+		if n++; n == 1 {
+			time.Sleep(time.Second)
+		}
+	}
+	if n != many {
+		t.Errorf("%d are read", n)
 	}
 }

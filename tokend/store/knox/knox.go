@@ -116,6 +116,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 // String names the database, without its password.
 func (s *Store) String() string { return server.Describe(s.pool.Config().ConnConfig) }
 
+// Site is what decides which tables are read: the database, the role, whose schemas may be its own, and what is set by hand.
+func (s *Store) Site() string {
+	return fmt.Sprintf("%s %q %q", s, s.pool.Config().ConnConfig.User, s.wanted)
+}
+
 // Close closes the connections. Those to a server that says nothing end with the process.
 func (s *Store) Close() error {
 	closed := make(chan struct{})
@@ -307,8 +312,11 @@ func (r *row) record() (token.Record, error) {
 	if record.Digest, err = token.ParseDigest(r.digest); err != nil {
 		return token.Record{}, fmt.Errorf("a row of %s: %w", r.name, err)
 	}
+	if r.digest != record.Digest.String() { // which a look-up does not find
+		return token.Record{}, fmt.Errorf("a row of %s: its digest is not written as Knox does", r.name)
+	}
 	switch {
-	case !r.expiry.Valid || r.expiry.InfinityModifier == pgtype.Infinity || r.expiry.Time.Year() > 9999: // never
+	case !r.expiry.Valid || r.expiry.InfinityModifier == pgtype.Infinity || r.expiry.Time.UTC().Year() > 9999: // never
 	case r.expiry.InfinityModifier == pgtype.NegativeInfinity || token.Time(r.expiry.Time).IsZero(): // which would be never
 		record.Expires = longAgo
 	default:

@@ -155,7 +155,7 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 	// which are taken for a column that is gone.
 	sameTokens, sameUsers := tokens.same("digest", "token_key", "user_id", "expiry"), users.same(id, username, active)
 	from := fmt.Sprintf(` FROM %s AS t JOIN %s AS u ON u.%s OPERATOR(pg_catalog.=) t.user_id`, t.name, t.users, quoted(id))
-	columns := fmt.Sprintf(`SELECT t.digest::pg_catalog.text, t.token_key::pg_catalog.text, t.expiry, coalesce(u.%s::pg_catalog.text, ''), coalesce(u.%s, false)`, quoted(username), quoted(active))
+	columns := fmt.Sprintf(`SELECT t.digest::pg_catalog.text, coalesce(t.token_key::pg_catalog.text, ''), t.expiry, coalesce(u.%s::pg_catalog.text, ''), coalesce(u.%s, false)`, quoted(username), quoted(active))
 	t.all = columns + when(t.labelled, `, coalesce(t.sodar_label, '')`, `, ''`) + when(t.dated, `, t.created`, `, NULL::pg_catalog.timestamptz`) + from
 	t.active = fmt.Sprintf(`SELECT (%s) IS TRUE, EXISTS (SELECT FROM %s AS u WHERE u.%s::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text AND u.%s)`,
 		sameUsers, t.users, quoted(username), quoted(active))
