@@ -9,6 +9,9 @@ import (
 	"unicode/utf8"
 )
 
+// maxUser is how many characters the name of an iRODS user may have.
+const maxUser = 63
+
 // MaxLabel is how many characters a label may have.
 const MaxLabel = 256
 
@@ -92,6 +95,8 @@ func CheckUser(name string) error {
 	switch {
 	case name == "":
 		return errors.New("the user name is empty")
+	case len(name) > 4*maxUser: // what follows takes its time
+		return fmt.Errorf("the user name has %d bytes; those of iRODS have 1 to %d characters", len(name), maxUser)
 	case tokenForName.MatchString(name) || holdsToken(name):
 		return errors.New("the user name looks like a token: does it belong elsewhere?")
 	case userName.MatchString(name) && name != "." && name != "..":

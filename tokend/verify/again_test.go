@@ -111,6 +111,32 @@ func TestWhatIsReadAgainIsAsOldAsItsQuestion(t *testing.T) {
 	}
 }
 
+// TestAnAnswerThatComesLateTakesNoPlaceOfANewerOne: the user was deactivated after the question, and a login has heard of it since.
+func TestAnAnswerThatComesLateTakesNoPlaceOfANewerOne(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.3", refresh(2*time.Second))
+	secret := f.Mint(f.User("alice"))
+	refused := make(chan bool, 1)
+	f.knox.answered = func(n int64) error {
+		if n > 1 {
+			return errors.New("no answer")
+		}
+		f.Exec(`UPDATE users_user SET is_active = false`)
+		refused <- within(5*time.Second, func() bool { return f.says(t, secret) == verify.UserDisabled })
+		return nil
+	}
+	f.run(t)
+	f.logIn(t, []token.Knox{secret})
+	if !<-refused {
+		t.Fatal("it is believed on and on")
+	}
+	for begun := time.Now(); time.Since(begun) < time.Second; time.Sleep(10 * time.Millisecond) {
+		if got := f.says(t, secret); got != verify.UserDisabled {
+			t.Fatalf("%s after it was refused: %s", time.Since(begun), got)
+		}
+	}
+}
+
 // TestWhatNobodyUsesIsNotReadAgain for ever: only as long as it may be believed after its last use.
 func TestWhatNobodyUsesIsNotReadAgain(t *testing.T) {
 	t.Parallel()

@@ -191,3 +191,43 @@ func TestAPrefixMayComeAndGo(t *testing.T) {
 		}
 	}
 }
+
+// TestNoOwnerIsBelievedInDrift, however lately the site has said that they may log in.
+func TestNoOwnerIsBelievedInDrift(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "sodar-1.3", refresh(time.Second))
+	f.User("alice")
+	before := f.imported(t, token.Knox4)
+	if got := f.says(t, before); got != verify.OK {
+		t.Fatal(got)
+	}
+	f.Exec(`ALTER TABLE users_user RENAME is_active TO gone`)
+	time.Sleep(1100 * time.Millisecond)
+	for range 5 {
+		if got := f.says(t, before); got != verify.Unavailable {
+			t.Errorf("it is told %s", got)
+		}
+	}
+}
+
+// TestATokenWithTwoOwnersIsNoHang: it is an answer, though a slow one, and holds nobody else up.
+func TestATokenWithTwoOwnersIsNoHang(t *testing.T) {
+	t.Parallel()
+	f := newKnox(t, "knox-5")
+	f.Exec(`CREATE VIEW twice AS SELECT id, username, is_active FROM auth_user UNION ALL SELECT id, 'zoe', is_active FROM auth_user WHERE username = 'alice'; GRANT SELECT ON twice TO ` + f.Role)
+	f.tables.Users, f.slow = "twice", 150*time.Millisecond
+	f.open(t, f.URL())
+	twice, bobs := f.Mint(f.User("alice")), f.Mint(f.User("bob"))
+	for range 5 {
+		if got := f.says(t, twice); got != verify.Unavailable {
+			t.Errorf("of two owners: %s", got)
+		}
+	}
+	asking := make(chan verify.Reason)
+	go func() { asking <- f.says(t, twice) }()
+	time.Sleep(20 * time.Millisecond)
+	if got := f.Check(t.Context(), "bob", bobs.Reveal()); got.Reason != verify.OK {
+		t.Errorf("bob is told %s: %v", got.Reason, got.Detail)
+	}
+	<-asking
+}

@@ -220,7 +220,7 @@ func ofItsOwn(ctx context.Context) (context.Context, context.CancelFunc) {
 func (f *finder) ask(ctx context.Context, digest token.Digest) (token.Record, error) {
 	begun := time.Now()
 	record, err := f.source.Lookup(ctx, digest)
-	if errors.Is(err, token.ErrNotFound) {
+	if errors.Is(err, token.ErrNotFound) || errors.Is(err, token.ErrDrift) { // which are answers
 		f.breaker.note(ctx, begun, nil)
 	} else {
 		f.breaker.note(ctx, begun, err)

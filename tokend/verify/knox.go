@@ -172,6 +172,11 @@ func (r *reader) refresh(ctx context.Context) {
 			return // each login that needs one says so
 		}
 		for _, digest := range some {
+			if seen[digest] == nil { // a cache that keeps what comes last
+				if kept, outcome, _ := r.cached(ctx, digest, r.key(digest)); outcome == hit && kept.Read.After(read) {
+					continue // a login has asked since
+				}
+			}
 			record, ok := records[digest]
 			if !ok {
 				r.bury(ctx, r.key(digest))
@@ -274,6 +279,12 @@ func (r *reader) mayLogIn(ctx context.Context, name string, answers bool) (bool,
 			defer cancel()
 			_, _ = r.askUser(ctx, name)
 		})
+		r.mu.Lock()
+		seen, known = r.users[name] // which the wait may have asked for
+		r.mu.Unlock()
+		if age = time.Since(seen.read); known && age < ages.fresh {
+			return seen.may, nil
+		}
 		if err == nil {
 			var may bool
 			if may, err = r.askOnce(ctx, name); err == nil {

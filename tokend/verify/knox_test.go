@@ -44,6 +44,7 @@ type asked struct {
 	logins, again, users atomic.Int64
 
 	answered func(again int64) error   // nil: as the database says, at once
+	slow     time.Duration             // by how much a login's answer is late
 	clock    atomic.Pointer[time.Time] // nil: the database's
 }
 
@@ -61,6 +62,7 @@ func (c *asked) MayLogIn(ctx context.Context, name string) (bool, error) {
 
 func (c *asked) Lookup(ctx context.Context, d token.Digest) (token.Record, error) {
 	c.logins.Add(1)
+	time.Sleep(c.slow)
 	return c.Store.Lookup(ctx, d)
 }
 
@@ -77,7 +79,9 @@ func (c *asked) LookupAll(ctx context.Context, d ...token.Digest) (map[token.Dig
 type knoxFixture struct {
 	*fixture
 	*knoxtest.Site
-	knox *asked
+	knox   *asked
+	tables knox.Tables   // that are set; for open
+	slow   time.Duration // see asked; for open
 }
 
 func newKnox(t *testing.T, kind string, change ...func(*verify.Config)) *knoxFixture {
@@ -88,10 +92,10 @@ func newKnox(t *testing.T, kind string, change ...func(*verify.Config)) *knoxFix
 
 func (f *knoxFixture) open(t *testing.T, url string, change ...func(*verify.Config)) *knoxFixture {
 	t.Helper()
-	store, err := knox.Open(t.Context(), knox.Config{URL: url, Connections: 4})
+	store, err := knox.Open(t.Context(), knox.Config{URL: url, Connections: 4, Tables: f.tables})
 	must(err)
 	t.Cleanup(func() { must(store.Close()) })
-	f.knox = &asked{Store: store}
+	f.knox = &asked{Store: store, slow: f.slow}
 	cfg := verify.Config{Knox: f.knox, Settings: verify.Settings{TTL: ttl, Stale: stale, Refresh: 15 * time.Second}}
 	for _, c := range change {
 		c(&cfg)

@@ -166,7 +166,15 @@ var ErrPooler = errors.New("it is a pooler that answers, where the database itse
 func ofTLS(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
 	alert, network := errors.AsType[*net.OpError](err)
+	if unmade, ok := errors.AsType[*pgconn.ConnectError](err); ok && withCertificate(unmade.Config) && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)) {
+		return true // a server that does not believe it hangs up, before what it says of that is read
+	}
 	return certificate || network && alert.Op == "remote error" || err != nil && strings.Contains(err.Error(), "server refused TLS connection") // which has no type
+}
+
+// withCertificate tells whether the daemon shows one of its own.
+func withCertificate(c *pgconn.Config) bool {
+	return c.TLSConfig != nil && (len(c.TLSConfig.Certificates) > 0 || c.TLSConfig.GetClientCertificate != nil)
 }
 
 // ofKeyPair tells whether the error is of the daemon's own certificate. It has no type.
