@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -117,7 +117,21 @@ func overlap(a, b string) bool {
 	if errA != nil || errB != nil { // one is none
 		return false
 	}
-	every := []string{"", "0.0.0.0", "::"}
-	return strings.TrimLeft(portA, "0") == strings.TrimLeft(portB, "0") &&
-		(strings.EqualFold(hostA, hostB) || slices.Contains(every, hostA) || slices.Contains(every, hostB))
+	ipA, everyA := ofHost(hostA)
+	ipB, everyB := ofHost(hostB)
+	same := strings.EqualFold(hostA, hostB) || ipA.IsValid() && ipA == ipB
+	return strings.TrimLeft(portA, "0") == strings.TrimLeft(portB, "0") && (same || everyA || everyB)
+}
+
+// ofHost is its IP address, as far as that is known without asking anybody, and whether it stands for all of the machine.
+func ofHost(host string) (ip netip.Addr, every bool) {
+	if strings.EqualFold(host, "localhost") {
+		host = "127.0.0.1"
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}, host == ""
+	}
+	ip = ip.Unmap()
+	return ip, ip.IsUnspecified()
 }

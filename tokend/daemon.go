@@ -123,8 +123,7 @@ func (n *node) assemble(ctx context.Context) error {
 		cfg.Now, cfg.Heard, cfg.Since, cfg.Proved = s.Now, s.Heard, s.Since, s.Proved
 	}
 	if n.knox != nil {
-		k := n.cfg.Knox
-		cfg.Knox, cfg.KnoxSite = n.knox, fmt.Sprintf("%s %q", n.knox, []string{k.TokenTable, k.UserTable, k.UsernameColumn, k.ActiveColumn})
+		cfg.Knox, cfg.KnoxSite = n.knox, n.knox.Site()
 	}
 	if n.verifier, err = verify.New(cfg); err != nil {
 		return err
@@ -183,6 +182,9 @@ func (n *node) listen(ctx context.Context) error {
 	}
 	return nil
 }
+
+// sodarEndpoint is what the log calls it.
+const sodarEndpoint = "SODAR's endpoint"
 
 // addressRetry is how often an address is tried that cannot be had.
 const addressRetry = 3 * time.Second
@@ -263,7 +265,7 @@ func (n *node) run(ctx context.Context) error {
 	}
 	if n.cfg.SODAR.Endpoint {
 		group.Go(func() error {
-			return n.serveNetwork(ctx, onNetwork{"SODAR's endpoint", "listen", n.cfg.HTTP.Listen, web.NewSODAR(n.verifier.Check), maxConnections, drainTimeout})
+			return n.serveNetwork(ctx, onNetwork{sodarEndpoint, "listen", n.cfg.HTTP.Listen, web.NewSODAR(n.verifier.Check), maxConnections, drainTimeout})
 		})
 	}
 	if n.knox != nil {

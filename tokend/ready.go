@@ -216,7 +216,7 @@ func lookAfter(ctx context.Context, ping func(context.Context) error) {
 func (n *node) registerDependencies() {
 	add := func(dependency string, up func() bool) {
 		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "tokend_up_dependency", Help: "Whether what the daemon depends on works: the store, the tables of Knox, the shared cache, hearing of changes by other daemons.",
+			Name: "tokend_up_dependency", Help: "Whether what the daemon depends on works: the store, the tables of Knox, the shared cache, hearing of changes by other daemons, the address of SODAR's endpoint.",
 			ConstLabels: prometheus.Labels{"dependency": dependency},
 		}, func() float64 {
 			if up() {
@@ -234,6 +234,9 @@ func (n *node) registerDependencies() {
 	}
 	if s, ok := n.store.(shared); ok {
 		add("changes", s.Hears)
+	}
+	if n.cfg.SODAR.Endpoint {
+		add("sodar_endpoint", func() bool { _, unserved := n.unserved.Load(sodarEndpoint); return !unserved })
 	}
 }
 

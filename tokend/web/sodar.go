@@ -19,8 +19,10 @@ const checkTimeout = 3 * time.Second
 func NewSODAR(check func(ctx context.Context, user, secret string) verify.Verdict) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+sodarPath, func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+		// One who has said all and shuts their side is answered all the same.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), checkTimeout)
 		defer cancel()
+		w.Header().Set("Connection", "close") // or a few who keep theirs would keep all others out
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		user, secret, ok := r.BasicAuth()

@@ -2,8 +2,11 @@ package web_test
 
 import (
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,5 +48,37 @@ func TestSODARsEndpointAsksForWhatItIsGiven(t *testing.T) {
 				t.Errorf("%+v, %s: %d, asked %d times for %q and %q", c, reason, answer.Code, asked, user, password)
 			}
 		}
+	}
+}
+
+// TestSODARsEndpointAnswersWhoHasSaidAll and shuts their side, and then hangs up itself.
+func TestSODARsEndpointAnswersWhoHasSaidAll(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(web.NewSODAR(func(ctx context.Context, _, _ string) verify.Verdict {
+		select {
+		case <-ctx.Done():
+			return verify.Verdict{Reason: verify.Unavailable}
+		case <-time.After(200 * time.Millisecond):
+			return verify.Verdict{Reason: verify.OK}
+		}
+	}))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /irodsbackend/api/auth HTTP/1.1\r\nHost: sodar\r\nAuthorization: Basic YTpi\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 OK\r\n") || !strings.Contains(string(answer), "\r\nConnection: close\r\n") {
+		t.Errorf("got %v, %q", err, answer)
 	}
 }
