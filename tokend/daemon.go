@@ -193,7 +193,8 @@ const addressRetry = 3 * time.Second
 type onNetwork struct {
 	what, key, address string
 	handler            http.Handler
-	connections        int // how many may be open
+	connections        int  // how many may be open
+	once               bool // whether each is for one request: or a few who keep theirs would keep all others out
 	drain              time.Duration
 }
 
@@ -208,7 +209,7 @@ func (n *node) serveNetwork(ctx context.Context, s onNetwork) error {
 			n.log.Info("an address of [http] is served", "what", s.what, "address", s.address)
 			// Anybody on the machine can connect: let them not use up the
 			// descriptors that logins need.
-			return n.serveHTTP(ctx, netutil.LimitListener(listener, s.connections), s.handler, s.drain, nil)
+			return n.serveHTTP(ctx, netutil.LimitListener(listener, s.connections), s.handler, s.drain, nil, s.once)
 		}
 		if ctx.Err() == nil {
 			n.unserved.Store(s.what, err)
@@ -257,15 +258,17 @@ func (n *node) run(ctx context.Context) error {
 	admin := http.NewServeMux()
 	admin.Handle("/api/", web.NewAPI(web.Config{Manager: n.manager, Version: version.Version, Logger: n.log}))
 	admin.Handle("/", n.health()) // where strangers can't crowd admins out
-	group.Go(func() error { return n.serveHTTP(ctx, n.admin, stillPeers(n.admin, admin), drainTimeout, withPeer) })
+	group.Go(func() error {
+		return n.serveHTTP(ctx, n.admin, stillPeers(n.admin, admin), drainTimeout, withPeer, false)
+	})
 	if n.cfg.HTTP.Metrics != "" {
 		group.Go(func() error {
-			return n.serveNetwork(ctx, onNetwork{"metrics", "metrics", n.cfg.HTTP.Metrics, n.health(), maxMetricsConnections, metricsDrainTimeout})
+			return n.serveNetwork(ctx, onNetwork{"metrics", "metrics", n.cfg.HTTP.Metrics, n.health(), maxMetricsConnections, false, metricsDrainTimeout})
 		})
 	}
 	if n.cfg.SODAR.Endpoint {
 		group.Go(func() error {
-			return n.serveNetwork(ctx, onNetwork{sodarEndpoint, "listen", n.cfg.HTTP.Listen, web.NewSODAR(n.verifier.Check), maxConnections, drainTimeout})
+			return n.serveNetwork(ctx, onNetwork{sodarEndpoint, "listen", n.cfg.HTTP.Listen, web.NewSODAR(n.verifier.Check), maxConnections, true, drainTimeout})
 		})
 	}
 	if n.knox != nil {

@@ -71,8 +71,8 @@ func stillPeers(guard *socket.Guard, next http.Handler) http.Handler {
 
 // serveHTTP serves until ctx ends, then lets the requests under way end within the
 // given time. With may add to the context of a connection's requests; nil adds
-// nothing.
-func (n *node) serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, end time.Duration, with func(context.Context, net.Conn) context.Context) error {
+// nothing. Once: each connection is for one request.
+func (n *node) serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, end time.Duration, with func(context.Context, net.Conn) context.Context, once bool) error {
 	server := &http.Server{
 		Handler:           handler,
 		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
@@ -82,6 +82,7 @@ func (n *node) serveHTTP(ctx context.Context, listener net.Listener, handler htt
 		MaxHeaderBytes:    16 << 10,
 		ConnContext:       with,
 	}
+	server.SetKeepAlivesEnabled(!once)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(socket.Patient(listener, n.log)) }()
 	select {

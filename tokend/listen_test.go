@@ -26,7 +26,7 @@ func served(t *testing.T, wrap func(net.Listener) net.Listener, handler http.Han
 	t.Cleanup(stop)
 	n := &node{log: slog.New(slog.DiscardHandler)}
 	ended = make(chan error, 1)
-	go func() { ended <- n.serveHTTP(ctx, wrap(listener), handler, drainTimeout, nil) }()
+	go func() { ended <- n.serveHTTP(ctx, wrap(listener), handler, drainTimeout, nil, false) }()
 	return listener.Addr().String(), stop, ended
 }
 

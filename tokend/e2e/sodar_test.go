@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"syscall"
@@ -188,6 +189,40 @@ func TestSODARsEndpointAnswersAsSODARDoes(t *testing.T) {
 		if status, said := get(t, http.DefaultClient, c.url, c.user, c.password); status != c.want {
 			t.Errorf("%s %s: %d, %s", c.url, c.user, status, said)
 		}
+	}
+}
+
+// TestNobodyKeepsAConnectionToTheEndpoint, whatever they ask for: few could keep all others out.
+func TestNobodyKeepsAConnectionToTheEndpoint(t *testing.T) {
+	t.Parallel()
+	_, site := sodar(t, "sodar-1.3", "[sodar]", "endpoint = true")
+	address, err := rig.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reconfigure(t, site, `metrics = ""`, fmt.Sprintf("metrics = \"\"\nlisten = %q", address))
+	start(t, site)
+	waitForLog(t, site, 0, `"msg":"an address of [http] is served","what":"SODAR's endpoint"`)
+	for _, line := range []string{"GET /irodsbackend/api/auth", "POST /irodsbackend/api/auth", "GET /", "OPTIONS *"} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, line+" HTTP/1.1\r\nHost: sodar\r\nContent-Length: 0\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 ") {
+			t.Errorf("%s: %v after %q", line, err, answer)
+		}
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, said := get(t, new(adminOf(site)), "http://tokend/metrics", "", ""); !strings.Contains(said, `tokend_up_dependency{dependency="sodar_endpoint"} 1`) {
+		t.Error("the metrics have no endpoint that is up")
 	}
 }
 

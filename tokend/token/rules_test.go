@@ -34,6 +34,7 @@ func TestUserNames(t *testing.T) {
 		{".", no},
 		{"..", no},
 		{strings.Repeat("a", 64), no},
+		{strings.Repeat("a", 1<<20), no},
 		{"a#zone", no},
 		{"a b", no},
 		{" a", no},

@@ -137,6 +137,24 @@ func TestAnAnswerThatComesLateTakesNoPlaceOfANewerOne(t *testing.T) {
 	}
 }
 
+// TestNoClockThatIsPutBackMakesARecordYoungAgain: the site's was ahead when a token was read, and that was deleted since.
+func TestNoClockThatIsPutBackMakesARecordYoungAgain(t *testing.T) {
+	t.Parallel()
+	const ahead, limit = 5 * time.Second, time.Second
+	f := newKnox(t, "sodar-1.3", refresh(limit))
+	secret := f.Mint(f.User("alice"))
+	future := time.Now().Add(ahead)
+	f.knox.clock.Store(&future)
+	f.logIn(t, []token.Knox{secret})
+	f.knox.clock.Store(nil)
+	f.run(t)
+	f.Exec(`DELETE FROM tokens_sodarauthtoken`)
+	time.Sleep(time.Until(future) + limit/4)
+	if got := f.says(t, secret); got != verify.Unknown {
+		t.Errorf("%s after it was read: %s", time.Since(future), got)
+	}
+}
+
 // TestWhatNobodyUsesIsNotReadAgain for ever: only as long as it may be believed after its last use.
 func TestWhatNobodyUsesIsNotReadAgain(t *testing.T) {
 	t.Parallel()

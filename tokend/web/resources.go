@@ -54,7 +54,7 @@ type Foreign struct {
 	Digest  token.Digest `json:"digest" doc:"SHA-512, 128 hexadecimal digits"`
 	Scheme  string       `json:"scheme" enum:"knox-4.2,knox-5" doc:"Whose it is: it says how the digest is made of the token"`
 	User    string       `json:"user"`
-	Hint    string       `json:"hint" doc:"The first 8 characters, to recognise it by"`
+	Hint    string       `json:"hint" doc:"The first 8 digits behind a prefix, to recognise it by"`
 	Label   string       `json:"label,omitempty"`
 	Created *time.Time   `json:"created,omitempty" doc:"Nothing: it is not known"`
 	Expires *time.Time   `json:"expires,omitempty" doc:"Nothing: never"`

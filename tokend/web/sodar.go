@@ -22,7 +22,6 @@ func NewSODAR(check func(ctx context.Context, user, secret string) verify.Verdic
 		// One who has said all and shuts their side is answered all the same.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), checkTimeout)
 		defer cancel()
-		w.Header().Set("Connection", "close") // or a few who keep theirs would keep all others out
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
 		user, secret, ok := r.BasicAuth()

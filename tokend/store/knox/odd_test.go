@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"tokend/tokend/store/knox"
 	"tokend/tokend/token"
@@ -84,6 +85,30 @@ func TestAViewIsTakenByHandAlone(t *testing.T) {
 	}
 }
 
+// TestAViewThatMayNotReadIsDrift: the role may read it, and its owner no more what it shows.
+func TestAViewThatMayNotReadIsDrift(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "knox-5")
+	secret, owner := s.Mint(s.User("alice")), s.Role+"_owner"
+	s.Exec(`CREATE VIEW people AS SELECT id, username, is_active FROM auth_user; GRANT SELECT ON people TO ` + s.Role)
+	s.Exec(`CREATE ROLE ` + owner + `; GRANT SELECT ON auth_user TO ` + owner)
+	t.Cleanup(func() { s.Exec(`DROP OWNED BY ` + owner + `; DROP ROLE ` + owner) })
+	s.Exec(`ALTER VIEW people OWNER TO ` + owner)
+	store := s.open(t, func(c *knox.Config) { c.Tables.Users = "people" })
+	if _, err := store.Lookup(t.Context(), s.Digest(secret)); err != nil {
+		t.Error(err)
+	}
+	s.Exec(`REVOKE SELECT ON auth_user FROM ` + owner)
+	wantWords(t, "a right of the view's owner", lookUpErr(t, s, store, secret), "permission denied for table auth_user")
+	for begun := time.Now(); time.Since(begun) < 3*time.Second; time.Sleep(20 * time.Millisecond) { // it is looked for each second
+		if err := store.Err(); !errors.Is(err, token.ErrDrift) {
+			t.Fatalf("the tables are said to be what they should be: %v", err)
+		}
+	}
+	s.Exec(`GRANT SELECT ON auth_user TO ` + owner)
+	await(t, "it is mended", func() bool { _, err := store.Lookup(t.Context(), s.Digest(secret)); return err == nil })
+}
+
 // TestATypeOfAnotherSchemaIsNoDrift: it has another name for each who looks.
 func TestATypeOfAnotherSchemaIsNoDrift(t *testing.T) {
 	t.Parallel()
@@ -132,5 +157,20 @@ func TestWhoMayNotConnectAnyMoreIsToldSo(t *testing.T) {
 	wantWords(t, "no right to connect", err, "GRANT CONNECT ON DATABASE")
 	if errors.Is(err, token.ErrDrift) {
 		t.Errorf("it is taken for tables that became others: %v", err)
+	}
+}
+
+// TestASiteIsNamedByAllThatDecidesWhichTablesAreRead: the role may have a search_path of its own.
+func TestASiteIsNamedByAllThatDecidesWhichTablesAreRead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "knox-5")
+	role := s.Role + "_other"
+	s.Exec(`CREATE ROLE ` + role + ` LOGIN`)
+	t.Cleanup(func() { s.Exec(`DROP ROLE ` + role) })
+	names := map[string]bool{s.open(t).Site(): true}
+	names[s.open(t, func(c *knox.Config) { c.URL = strings.Replace(c.URL, s.Role, role, 1) }).Site()] = true
+	names[s.open(t, func(c *knox.Config) { c.Tables.Tokens = "public.knox_authtoken" }).Site()] = true
+	if len(names) != 3 {
+		t.Errorf("they are called %v", names)
 	}
 }

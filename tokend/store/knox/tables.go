@@ -165,7 +165,11 @@ func (s *Store) look(ctx context.Context) (*tables, error) {
 			AND atttypid OPERATOR(pg_catalog.=) %d::pg_catalog.oid AND atttypmod OPERATOR(pg_catalog.=) %d)) IS TRUE AS same) AS w
 		LEFT JOIN (%s%s WHERE t.digest::pg_catalog.text OPERATOR(pg_catalog.=) ANY($1::pg_catalog.text[])) AS r (digest, token_key, expiry, username, active) ON w.same`,
 		sameTokens, sameUsers, tokens.oid, key.oid, key.length, columns, from)
-	return t, nil
+	// A view may be read, and what it shows may not.
+	if _, err := tx.Exec(ctx, t.lookup, []string{}); isDrift(err) {
+		return nil, drift("%s cannot be looked up: %w", t.name, err)
+	}
+	return t, err
 }
 
 // literal is a text as SQL writes it, whatever standard_conforming_strings is.
