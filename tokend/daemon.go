@@ -63,6 +63,7 @@ type node struct {
 	storeSeen  atomic.Pointer[time.Time] // when it did
 	verifier   *verify.Verifier
 	manager    *manage.Manager
+	uses       *manage.Uses
 	auth       *socket.Guard
 	admin      *socket.Guard
 	server     *socket.Server
@@ -114,8 +115,9 @@ func (n *node) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.uses = manage.NewUses(n.store, n.log)
 	cfg := verify.Config{
-		Source: n.store, Cache: records, CacheTier: tier,
+		Used: n.uses.Note, Source: n.store, Cache: records, CacheTier: tier,
 		Settings: settings(n.cfg), Logger: n.log, Registerer: n.registry, Now: time.Now,
 		KnoxPrefix: n.cfg.Knox.Prefix,
 	}
@@ -276,6 +278,7 @@ func (n *node) run(ctx context.Context) error {
 		group.Go(func() error { n.verifier.Run(ctx); return nil })
 		group.Go(func() error { lookAfter(ctx, n.pingKnox); return nil })
 	}
+	group.Go(func() error { n.uses.Run(ctx); return nil })
 	group.Go(func() error { return n.reloadOnHangup(ctx) })
 	group.Go(func() error { lookAfter(ctx, n.ping); return nil })
 	if s, ok := n.store.(shared); ok {

@@ -39,7 +39,17 @@ func (noStore) SetDisabled(context.Context, string, bool, time.Time, token.Event
 
 func (noStore) Records(context.Context, token.Page) ([]token.Record, error) { return nil, errNoStore }
 
-func (noStore) Users(context.Context, time.Time, token.Life) ([]token.User, error) {
+func (noStore) Rotate(context.Context, token.Record, token.Record, time.Time, token.Quota, token.Event, token.Event) error {
+	return errNoStore
+}
+
+func (noStore) Record(context.Context, string) (token.Record, error) {
+	return token.Record{}, errNoStore
+}
+
+func (noStore) NoteUses(context.Context, []token.Use) error { return nil } // there is none to be noted
+
+func (noStore) Users(context.Context, token.UserPage, time.Time, token.Life) ([]token.User, error) {
 	return nil, errNoStore
 }
 

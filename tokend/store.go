@@ -28,6 +28,7 @@ import (
 type tokenStore interface {
 	verify.Source
 	manage.Store
+	manage.UseStore
 	Ping(ctx context.Context) error
 	Close() error
 }

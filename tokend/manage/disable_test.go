@@ -18,7 +18,7 @@ func TestAUserIsDisabledUntilEnabled(t *testing.T) {
 	f.create(t, "bob", "")
 	since := func(want time.Time) {
 		t.Helper()
-		users, err := f.Users(t.Context())
+		users, err := f.Users(t.Context(), token.UserPage{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,6 +28,7 @@ type Store interface {
 	Mint(ctx context.Context, r token.Record, q token.Quota, e token.Event) error
 	Adopt(ctx context.Context, r []token.Record, e token.Event) (ids []string, err error)
 	Revoke(ctx context.Context, s token.Selection, at time.Time, e token.Event) ([]token.Record, error)
+	Rotate(ctx context.Context, old, r token.Record, until time.Time, q token.Quota, ended, made token.Event) error
 	SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, e token.Event) (digests []token.Digest, changed bool, err error)
 	Reader
 }
@@ -36,7 +37,8 @@ type Store interface {
 type Reader interface {
 	Known(ctx context.Context, digests []token.Digest) (n int, err error)
 	Records(ctx context.Context, p token.Page) ([]token.Record, error)
-	Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error)
+	Record(ctx context.Context, id string) (token.Record, error)
+	Users(ctx context.Context, p token.UserPage, now time.Time, limit token.Life) ([]token.User, error)
 	Events(ctx context.Context, p token.EventPage) ([]token.Event, error)
 	Count(ctx context.Context, now time.Time, limit token.Life) (map[token.State]int, error)
 }
@@ -103,6 +105,7 @@ type Request struct {
 	User   string
 	Label  string
 	Expiry string // as token.ParseLife reads it; empty: the default
+	API    bool   // whether it is to open the HTTP API and other software, beside iRODS
 }
 
 // Create makes a token for a user and returns its secret, which is nowhere
@@ -117,7 +120,7 @@ func (m *Manager) Create(ctx context.Context, actor string, req Request) (token.
 	secret := token.Mint()
 	record := token.Record{
 		ID: token.NewID(), Digest: secret.Digest(), Owner: req.User, Hint: secret.Hint(),
-		Label: req.Label, Created: now, Expires: expires,
+		Label: req.Label, API: req.API, Created: now, Expires: expires,
 	}
 	event := token.Event{At: now, Actor: actor, Action: token.TokenCreated, Detail: described(record)}
 	quota := token.Quota{Tokens: limits.MaxPerUser, MaxLife: limits.MaxExpiry}
@@ -174,6 +177,9 @@ func (m *Manager) explain(err error, record token.Record) error {
 // described is what the audit trail says of a new token.
 func described(r token.Record) string {
 	text := "expires " + expiry(r.Expires)
+	if r.API {
+		text += ", for the API, too"
+	}
 	if r.Label != "" {
 		text += fmt.Sprintf(", label %q", r.Label)
 	}

@@ -2,6 +2,7 @@ package manage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,15 +35,35 @@ func (m *Manager) List(ctx context.Context, p token.Page) ([]View, error) {
 	return views, nil
 }
 
+// ListActive returns a page of what is active now, newest first. Limits are List's.
+func (m *Manager) ListActive(ctx context.Context, p token.Page) ([]View, error) {
+	p.ActiveAt, p.MaxLife = m.now(), m.limits.Load().MaxExpiry
+	return m.List(ctx, p)
+}
+
+// Record returns what is kept of the token with that public ID. token.ErrNotFound: no such ID.
+func (m *Manager) Record(ctx context.Context, id string) (token.Record, error) {
+	if id == "" {
+		return token.Record{}, invalid(errors.New("the token's ID is empty"))
+	}
+	record, err := m.store.Record(ctx, id)
+	if err != nil {
+		return token.Record{}, notFound(err, noSuchToken(id))
+	}
+	return record, nil
+}
+
 // View judges a record as of now.
 func (m *Manager) View(r token.Record) View {
 	limit := m.limits.Load().MaxExpiry
 	return View{Record: r, State: r.StateAt(m.now(), limit), Expires: r.ExpiresUnder(limit)}
 }
 
-// Users returns everybody who ever had a token, by name.
-func (m *Manager) Users(ctx context.Context) ([]token.User, error) {
-	users, err := m.store.Users(ctx, m.now(), m.limits.Load().MaxExpiry)
+// Users returns a page of those who ever had a token or signed in, by name. A limit of 0, or past 1000, is
+// 1000.
+func (m *Manager) Users(ctx context.Context, p token.UserPage) ([]token.User, error) {
+	p.Limit = pageLimit(p.Limit)
+	users, err := m.store.Users(ctx, p, m.now(), m.limits.Load().MaxExpiry)
 	if err != nil {
 		return nil, fmt.Errorf("list users: %w", err)
 	}

@@ -160,7 +160,7 @@ func TestATokenPastTheLimitOfTheSiteIsNotActive(t *testing.T) {
 		want  int
 	}{{time.Hour, 1}, {time.Hour + time.Microsecond, 0}} {
 		f.now = begin.Add(c.after)
-		users, err := f.Users(t.Context())
+		users, err := f.Users(t.Context(), token.UserPage{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +178,7 @@ func TestUsersAreThoseWhoEverHadAToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.now = f.now.Add(time.Hour + time.Microsecond)
-	users, err := f.Users(t.Context())
+	users, err := f.Users(t.Context(), token.UserPage{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, list := f.List(ctx, token.Page{})
-	_, users := f.Users(ctx)
+	_, users := f.Users(ctx, token.UserPage{})
 	_, events := f.Events(ctx, token.EventPage{})
 	for doing, err := range map[string]error{"list tokens: ": list, "list users: ": users, "read the audit trail: ": events} {
 		if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), doing) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"tokend/tokend/token"
 )
@@ -20,11 +21,28 @@ func (m *Manager) Revoke(ctx context.Context, actor, id string) (Ended, error) {
 	if id == "" {
 		return Ended{}, invalid(errors.New("the token's ID is empty"))
 	}
-	missing := fmt.Sprintf("no token has the ID %.80q; the list of tokens shows the IDs", token.RedactName(id))
+	return one(m.revoke(ctx, actor, token.Selection{ID: id}, "", noSuchToken(id)))
+}
+
+func noSuchToken(id string) string {
 	if strings.HasPrefix(id, token.KnoxID) {
-		missing = fmt.Sprintf("%.80q is a token of Knox: delete it in SODAR, or where the site keeps it", token.RedactName(id))
+		return fmt.Sprintf("%.80q is a token of Knox: delete it in SODAR, or where the site keeps it", token.RedactName(id))
 	}
-	return one(m.revoke(ctx, actor, token.Selection{ID: id}, "", missing))
+	return fmt.Sprintf("no token has the ID %.80q; the list of tokens shows the IDs", token.RedactName(id))
+}
+
+// RevokeBefore ends tokens that were created before a time, of one user or, where that is empty, of all, and
+// returns them: some at a time, in the order of their creation; there is none left when it returns none.
+func (m *Manager) RevokeBefore(ctx context.Context, actor, user string, before time.Time) ([]Ended, error) {
+	if user != "" {
+		if err := token.CheckUser(user); err != nil {
+			return nil, invalid(err)
+		}
+	}
+	if before.IsZero() || before.After(m.now()) {
+		return nil, invalid(errors.New("the time lies in the future; tokens are revoked that were created before one that has been"))
+	}
+	return m.revoke(ctx, actor, token.Selection{Owner: user, Before: before}, "created before "+before.UTC().Format(time.RFC3339), noSuchUser(user))
 }
 
 // RevokeFound ends the token whose secret somebody found, for example in a

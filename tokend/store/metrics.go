@@ -27,11 +27,16 @@ const (
 	Count   Operation = "count"
 	Ping    Operation = "ping"
 
+	Rotate   Operation = "rotate"
+	Uses     Operation = "uses"
+	Accounts Operation = "accounts"
+	Tickets  Operation = "tickets"
+
 	CacheKeys      Operation = "cache_keys"
 	RotateCacheKey Operation = "rotate_cache_key"
 )
 
-var operations = []Operation{Lookup, Mint, Adopt, Known, Revoke, Disable, Enable, Records, Users, Events, Count, Ping, CacheKeys, RotateCacheKey}
+var operations = []Operation{Lookup, Mint, Adopt, Known, Revoke, Disable, Enable, Records, Users, Events, Count, Ping, Rotate, Uses, Accounts, Tickets, CacheKeys, RotateCacheKey}
 
 // Metrics measures a store's requests.
 type Metrics struct {

@@ -13,12 +13,14 @@ import (
 )
 
 // Rows is all that a store keeps, one after the other: users in the order of their
-// names, tokens in that of their IDs, both compared by their bytes, and the audit trail
-// from its beginning. An error is the last that is told. What is counted or judged at a
+// names, tokens in that of their IDs, the accounts and uses in the same orders, all compared by their bytes, and the audit
+// trail from its beginning. Tickets and the key of cookies, which last for a while, are left behind. An error is the last that is told. What is counted or judged at a
 // reading, User.Tokens and Record.OwnerDisabled, is left out.
 type Rows interface {
 	Users(ctx context.Context) iter.Seq2[token.User, error]
 	Records(ctx context.Context) iter.Seq2[token.Record, error]
+	Accounts(ctx context.Context) iter.Seq2[token.Account, error]
+	Uses(ctx context.Context) iter.Seq2[token.Use, error]
 	Events(ctx context.Context) iter.Seq2[token.Event, error]
 }
 
@@ -42,6 +44,20 @@ func (t *Tally) Record(r token.Record) {
 	t.Tokens++
 	t.add("token", r.ID, string(r.Digest[:]), r.Owner, r.Hint, r.Label, string(r.Scheme))
 	t.times(r.Created, r.Expires, r.Revoked)
+	t.flag(r.API)
+}
+
+// Account adds an account.
+func (t *Tally) Account(a token.Account) {
+	t.add("account", a.Name, a.Issuer, a.Subject)
+	t.times(a.Created)
+}
+
+// Use adds a token's last use.
+func (t *Tally) Use(u token.Use) {
+	t.add("use", u.Token)
+	t.times(u.At)
+	t.flag(u.API)
 }
 
 // Event adds an entry of the audit trail.
@@ -76,6 +92,14 @@ func (t *Tally) times(times ...time.Time) {
 		t.number(at.Unix())
 		t.number(int64(at.Nanosecond()))
 	}
+}
+
+func (t *Tally) flag(is bool) {
+	var n int64
+	if is {
+		n = 1
+	}
+	t.number(n)
 }
 
 func (t *Tally) number(n int64) {

@@ -49,16 +49,19 @@ func CheckRecord(r token.Record) error {
 	return nil
 }
 
-// CheckSelection refuses a selection in which not exactly one field is set.
+// RevokedAtOnce is how many tokens one change revokes at most of those that were created before a time.
+const RevokedAtOnce = 1000
+
+// CheckSelection refuses a selection in which not exactly one field is set, but for Owner beside Before.
 func CheckSelection(s token.Selection) error {
 	set := 0
-	for _, is := range []bool{s.ID != "", s.Owner != "", s.Digest != token.Digest{}} {
+	for _, is := range []bool{s.ID != "", s.Owner != "" && s.Before.IsZero(), s.Digest != token.Digest{}, !s.Before.IsZero()} {
 		if is {
 			set++
 		}
 	}
 	if set != 1 {
-		return fmt.Errorf("a selection names an ID, an owner or a digest, exactly one of them; this one names %d", set)
+		return fmt.Errorf("a selection names an ID, an owner, a digest or a time, exactly one of them; this one names %d", set)
 	}
 	return nil
 }
@@ -88,4 +91,36 @@ func CheckEventPage(p token.EventPage) error {
 		return fmt.Errorf("the audit trail goes on before number 1 or a higher one, or from its end with 0, not before %d", p.Before)
 	}
 	return CheckLimit(p.Limit)
+}
+
+// CheckAccount refuses an account that binds nothing.
+func CheckAccount(a token.Account) error {
+	if a.Name == "" || a.Issuer == "" || a.Subject == "" {
+		return errors.New("an account has a name, an issuer and a subject")
+	}
+	return CheckTime(a.Created)
+}
+
+// CheckTicket refuses a ticket that could not be found again, or has no end.
+func CheckTicket(t token.Ticket) error {
+	if t.Kind == "" || t.Digest == (token.Digest{}) || t.Created.IsZero() || t.Expires.IsZero() {
+		return errors.New("a ticket has a kind, a digest, a beginning and an end")
+	}
+	return nil
+}
+
+// CheckTicketSelection refuses to select all.
+func CheckTicketSelection(s token.TicketSelection) error {
+	if s.Kind == "" || s.Owner == "" && s.Ref == "" {
+		return errors.New("a selection of tickets names a kind, and an owner or a reference")
+	}
+	return nil
+}
+
+// CheckRotation refuses a new record that does not take the place of the old one.
+func CheckRotation(old, record token.Record) error {
+	if old.ID == record.ID || old.Owner != record.Owner {
+		return errors.New("a token is rotated to another one of the same owner")
+	}
+	return CheckRecord(record)
 }

@@ -13,7 +13,17 @@ type Record struct {
 	Created       time.Time //
 	Expires       time.Time // zero: never
 	Revoked       time.Time // zero: not revoked
+	API           bool      // whether it opens the HTTP API and other software, beside iRODS
 	OwnerDisabled bool      // whether the owner was disabled when the record was read
+	Used          time.Time // when it was good for something last, as far as was noted; zero: never. Look-ups leave it out
+	UsedByAPI     bool      // whether that was not iRODS
+}
+
+// Use is that a token was good for something.
+type Use struct {
+	Token string // ID
+	At    time.Time
+	API   bool // whether that was not iRODS
 }
 
 // State is what a token is good for at some moment.
@@ -91,25 +101,46 @@ const (
 	UserEnabled   Action = "user.enable"
 	TokenImported Action = "token.import" // another program had made it
 	CacheRotated  Action = "cache.rotate" // its sealing key was replaced
+	TokenRotated  Action = "token.rotate" // another takes its place
+	UserLinked    Action = "user.link"    // an address to sign in by was made
+	UserBound     Action = "user.bind"    // the name is bound to who signed in
+	UserUnbound   Action = "user.unbind"  // and is not any more
 )
 
-// Selection names the tokens that a change is about. Exactly one field is set.
+// Actions are all of them.
+var Actions = []Action{TokenCreated, TokenRotated, TokenRevoked, TokenImported, UserDisabled, UserEnabled, UserLinked, UserBound, UserUnbound, CacheRotated}
+
+// Selection names the tokens that a change is about. Exactly one field is set, but for Owner beside Before.
 type Selection struct {
 	ID     string
 	Owner  string // all tokens of this user
 	Digest Digest
+	Before time.Time // some of those that were created before, and are not revoked; none is left when there are none
 }
 
 // Page asks for records, newest first.
 type Page struct {
-	Owner string // empty: of all users
-	After string // the ID of the last record of the page before; empty: from the newest
+	Owner    string    // empty: of all users
+	ActiveAt time.Time // only what is active then; zero: all
+	MaxLife  Life      // past which a token is expired, see Record.StateAt
+	After    string    // the ID of the last record of the page before; empty: from the newest
+	Limit    int       // how many at most
+}
+
+// UserPage asks for users, by the bytes of their names.
+type UserPage struct {
+	Find  string // only names that have it somewhere, in capitals or not; empty: all
+	After string // the last name of the page before; empty: from the first
 	Limit int    // how many at most
 }
 
 // EventPage asks for entries of the audit trail, newest first.
 type EventPage struct {
-	User   string // empty: of all users
-	Before int64  // only entries with a lower number; 0: from the newest
-	Limit  int    // how many at most
+	User   string    // empty: of all users
+	Token  string    // empty: of all tokens
+	Action Action    // empty: every one
+	Since  time.Time // zero: from the first
+	Until  time.Time // zero: to the last
+	Before int64     // only entries with a lower number; 0: from the newest
+	Limit  int       // how many at most
 }

@@ -29,6 +29,7 @@ const (
 	ownerDisabled
 	ofKnox4
 	ofKnox5
+	opensAPI
 	noFlag
 )
 
@@ -53,6 +54,9 @@ func (s sighting) encode() ([]byte, error) {
 	var flags byte
 	if s.Record.OwnerDisabled {
 		flags |= ownerDisabled
+	}
+	if s.Record.API {
+		flags |= opensAPI
 	}
 	switch s.Record.Scheme {
 	case token.Knox4:
@@ -96,6 +100,7 @@ func decode(b []byte) (s sighting, err error) {
 		}
 	}
 	s.Record.OwnerDisabled = flags&ownerDisabled != 0
+	s.Record.API = flags&opensAPI != 0
 	switch {
 	case flags&ofKnox4 != 0:
 		s.Record.Scheme = token.Knox4

@@ -190,3 +190,19 @@ func TestClockThatIsFarBackRevivesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestAUseIsHeardOf: each yes to a token of tokend's own or an imported one, and nothing else.
+func TestAUseIsHeardOf(t *testing.T) {
+	t.Parallel()
+	var heard []token.Use
+	f := newKnox(t, "sodar-1.3", func(c *verify.Config) { c.Used = func(u token.Use) { heard = append(heard, u) } })
+	ours, sodars := f.mint(t, token.Record{}), f.Mint(f.User("alice"))
+	id := f.Check(t.Context(), "alice", ours.Reveal()).Token
+	before := time.Now()
+	for _, c := range []struct{ user, secret string }{{"alice", ours.Reveal()}, {"bob", ours.Reveal()}, {"alice", sodars.Reveal()}, {"alice", token.Mint().Reveal()}, {"alice", "x"}} {
+		f.Check(t.Context(), c.user, c.secret)
+	}
+	if len(heard) != 2 || heard[0].Token != id || heard[1].Token != id || heard[1].API || heard[1].At.Before(before.Add(-time.Second)) || heard[1].At.After(time.Now().Add(time.Second)) {
+		t.Errorf("it hears of %+v", heard)
+	}
+}

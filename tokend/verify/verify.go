@@ -56,6 +56,8 @@ type Config struct {
 	KnoxSite string
 	// KnoxPrefix is what stands before their digits, but for those that the site made before it had one.
 	KnoxPrefix string
+	// Used hears of each token of Source that was good for a login. It waits for nothing. Nil: nobody does.
+	Used func(token.Use)
 	// Proved reports whether what was looked up since then, by time.Now, is of the store whose
 	// changes are heard of. What is not is never cached. Nil: it is.
 	Proved func(time.Time) bool
@@ -90,6 +92,7 @@ type Verifier struct {
 	own      *finder
 	knox     *reader // nil: there is none
 	prefix   string
+	used     func(token.Use)
 	knox4    atomic.Bool // whether the last token of Knox that the source had was Knox 4.2's
 	log      *slog.Logger
 	metrics  *metrics
@@ -97,7 +100,7 @@ type Verifier struct {
 
 // New returns a Verifier.
 func New(cfg Config) (*Verifier, error) {
-	v := &Verifier{prefix: cfg.KnoxPrefix, log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier)}
+	v := &Verifier{prefix: cfg.KnoxPrefix, used: cfg.Used, log: cfg.Logger, metrics: newMetrics(cfg.Registerer, cfg.CacheTier)}
 	v.Apply(cfg.Settings)
 	var err error
 	if v.own, err = v.newFinder(cfg); err != nil {
@@ -160,6 +163,9 @@ func (v *Verifier) Check(ctx context.Context, user, secret string) Verdict {
 	took := time.Since(begun)
 	v.metrics.validated(verdict.Reason, took)
 	v.record(ctx, user, verdict, took)
+	if v.used != nil && verdict.OK() && !strings.HasPrefix(verdict.Token, token.KnoxID) {
+		v.used(token.Use{Token: verdict.Token, At: v.own.now()})
+	}
 	return verdict
 }
 

@@ -31,18 +31,38 @@ type (
 	tokenID struct {
 		ID string `path:"id"`
 	}
-	ofUser struct {
-		User string `query:"user" required:"true"`
+	selection struct {
+		User   string    `query:"user" doc:"Of this user; needed where before is not given"`
+		Before time.Time `query:"before" doc:"Only those that were created before this time: some of them, until none is left"`
+	}
+	rotation struct {
+		ID   string `path:"id"`
+		Body Rotation
+	}
+	rotatedReply struct {
+		CacheControl string `header:"Cache-Control"`
+		Location     string `header:"Location"`
+		Body         Rotated
+	}
+	userPage struct {
+		Find  string `query:"find" doc:"Only names that have this somewhere, in capitals or not"`
+		After string `query:"after" doc:"The last name of the page before"`
+		Limit int    `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 0 is 1000"`
 	}
 	tokenPage struct {
 		User  string `query:"user" doc:"Only of this user"`
+		State string `query:"state" enum:"active" doc:"active: only those"`
 		After string `query:"after" doc:"ID of the last token of the page before"`
 		Limit int    `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 0 is 1000"`
 	}
 	eventPage struct {
-		User   string `query:"user" doc:"Only of this user"`
-		Before int64  `query:"before" minimum:"0" doc:"Number of the last entry of the page before; 0: from the newest"`
-		Limit  int    `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 0 is 1000"`
+		User   string       `query:"user" doc:"Only of this user"`
+		Token  string       `query:"token" doc:"Only of the token with this ID"`
+		Action token.Action `query:"action" doc:"Only what was done so: token.create, say"`
+		Since  time.Time    `query:"since" doc:"Only from this time on"`
+		Until  time.Time    `query:"until" doc:"Only before this time"`
+		Before int64        `query:"before" minimum:"0" doc:"Number of the last entry of the page before; 0: from the newest"`
+		Limit  int          `query:"limit" minimum:"0" maximum:"1000" doc:"How many at most; 0 is 1000"`
 	}
 	userChange struct {
 		Name string `path:"name"`
@@ -56,7 +76,8 @@ func (a *api) register(h huma.API) {
 	add(a, h, http.MethodPost, tokensPath, http.StatusCreated, "Create a token", a.create)
 	add(a, h, http.MethodGet, tokensPath, http.StatusOK, "List tokens, newest first", a.tokens)
 	add(a, h, http.MethodDelete, tokensPath+"/{id}", http.StatusOK, "Revoke a token", a.revoke)
-	add(a, h, http.MethodDelete, tokensPath, http.StatusOK, "Revoke all tokens of a user", a.revokeAll)
+	add(a, h, http.MethodDelete, tokensPath, http.StatusOK, "Revoke all tokens of a user, or those that were created before a time", a.revokeAll)
+	add(a, h, http.MethodPost, tokensPath+"/{id}/rotate", http.StatusCreated, "Make a token in the place of another", a.rotate)
 	add(a, h, http.MethodPost, tokensPath+"/found", http.StatusOK, "Revoke the token whose secret was found", a.revokeFound)
 	add(a, h, http.MethodPost, tokensPath+"/import", http.StatusOK, "Keep tokens that another program has made", a.importTokens)
 	add(a, h, http.MethodGet, "/api/v1/users", http.StatusOK, "List users", a.users)
@@ -94,7 +115,9 @@ func about(in any) string {
 		return in.Body.User
 	case *tokenID:
 		return in.ID
-	case *ofUser:
+	case *rotation:
+		return in.ID
+	case *selection:
 		return in.User
 	case *userChange:
 		return in.Name
@@ -133,7 +156,7 @@ func is[E error](err error) bool {
 }
 
 func (a *api) create(ctx context.Context, actor string, in *body[NewToken]) (*createdReply, error) {
-	request := manage.Request{User: in.Body.User, Label: in.Body.Label, Expiry: in.Body.Expiry}
+	request := manage.Request{User: in.Body.User, Label: in.Body.Label, Expiry: in.Body.Expiry, API: in.Body.Use == useAPI}
 	secret, record, err := a.manager.Create(ctx, actor, request)
 	if err != nil {
 		return nil, err
@@ -143,7 +166,11 @@ func (a *api) create(ctx context.Context, actor string, in *body[NewToken]) (*cr
 }
 
 func (a *api) tokens(ctx context.Context, _ string, in *tokenPage) (*body[[]Token], error) {
-	views, err := a.manager.List(ctx, token.Page{Owner: in.User, After: in.After, Limit: in.Limit})
+	list := a.manager.List
+	if in.State == string(token.Active) {
+		list = a.manager.ListActive
+	}
+	views, err := list(ctx, token.Page{Owner: in.User, After: in.After, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}
@@ -165,8 +192,21 @@ func (a *api) revoked(ended manage.Ended, err error) (*body[EndedToken], error) 
 	return &body[EndedToken]{a.showEnded(ended)}, nil
 }
 
-func (a *api) revokeAll(ctx context.Context, actor string, in *ofUser) (*body[[]EndedToken], error) {
-	ended, err := a.manager.RevokeAll(ctx, actor, in.User)
+func (a *api) rotate(ctx context.Context, actor string, in *rotation) (*rotatedReply, error) {
+	secret, record, old, err := a.manager.Rotate(ctx, actor, in.ID, in.Body.Overlap)
+	if err != nil {
+		return nil, err
+	}
+	made := Rotated{Created{Token: showToken(a.manager.View(record)), Secret: secret.Reveal()}, showToken(a.manager.View(old))}
+	return &rotatedReply{CacheControl: "no-store", Location: tokensPath + "/" + record.ID, Body: made}, nil
+}
+
+func (a *api) revokeAll(ctx context.Context, actor string, in *selection) (*body[[]EndedToken], error) {
+	revoke := func() ([]manage.Ended, error) { return a.manager.RevokeAll(ctx, actor, in.User) }
+	if !in.Before.IsZero() {
+		revoke = func() ([]manage.Ended, error) { return a.manager.RevokeBefore(ctx, actor, in.User, in.Before) }
+	}
+	ended, err := revoke()
 	if err != nil {
 		return nil, err
 	}
@@ -202,8 +242,8 @@ func (a *api) importTokens(ctx context.Context, actor string, in *body[Import]) 
 	return &body[Imported]{out}, nil
 }
 
-func (a *api) users(ctx context.Context, _ string, _ *none) (*body[[]User], error) {
-	users, err := a.manager.Users(ctx)
+func (a *api) users(ctx context.Context, _ string, in *userPage) (*body[[]User], error) {
+	users, err := a.manager.Users(ctx, token.UserPage{Find: in.Find, After: in.After, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +263,9 @@ func (a *api) rotateCacheKey(ctx context.Context, actor string, _ *none) (*none,
 }
 
 func (a *api) events(ctx context.Context, _ string, in *eventPage) (*body[[]Event], error) {
-	events, err := a.manager.Events(ctx, token.EventPage{User: in.User, Before: in.Before, Limit: in.Limit})
+	events, err := a.manager.Events(ctx, token.EventPage{
+		User: in.User, Token: in.Token, Action: in.Action, Since: in.Since, Until: in.Until, Before: in.Before, Limit: in.Limit,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -25,7 +26,7 @@ func TestWhatNeverHappensIsNull(t *testing.T) {
 	}
 	token := func(revoked string) string {
 		return `{"id":"` + id + `","user":"alice","hint":"` + hint + `","label":"","state":"active",` +
-			`"created":"2026-03-04T05:06:07.891234Z","expires":null,"revoked":` + revoked + `,"scheme":"","user_disabled":false}`
+			`"created":"2026-03-04T05:06:07.891234Z","expires":null,"revoked":` + revoked + `,"scheme":"","user_disabled":false,"use":"irods","used":null,"used_by":""}`
 	}
 	event := func(number, at, action, id, detail string) string {
 		return `{"number":` + number + `,"at":"2026-03-04T05:` + at + `:07.891234Z","actor":"` + actor + `","action":"` + action + `","user":"alice","token":"` + id + `","detail":"` + detail + `"}`
@@ -68,6 +69,7 @@ func TestATokenIsMadeAsAskedFor(t *testing.T) {
 	}{
 		{`{"user":"alice"}`, web.Token{User: "alice", Expires: in(2 * time.Hour)}},
 		{`{"user":"alice","label":"","expiry":""}`, web.Token{User: "alice", Expires: in(2 * time.Hour)}},
+		{`{"user":"carol","use":"api"}`, web.Token{User: "carol", Expires: in(2 * time.Hour), Use: "api"}},
 		{`{"user":"bob","label":"<Größe> \"1\"","expiry":"1"}`, web.Token{User: "bob", Label: `<Größe> "1"`, Expires: in(time.Hour)}},
 	} {
 		made := get[web.Created](t, f, "POST "+tokens, row.body)
@@ -75,6 +77,7 @@ func TestATokenIsMadeAsAskedFor(t *testing.T) {
 			t.Errorf("%s: got the ID %q, and a secret that is %v", row.body, made.Token.ID, err)
 		}
 		row.want.ID, row.want.Hint, row.want.State, row.want.Created = made.Token.ID, made.Token.Hint, token.Active, begin
+		row.want.Use = cmp.Or(row.want.Use, "irods")
 		same(t, row.body, made.Token, row.want)
 		if list := get[[]web.Token](t, f, "GET "+tokens, ""); !slices.ContainsFunc(list, func(t web.Token) bool { return t.ID == row.want.ID }) {
 			t.Errorf("%s: not among %v", row.body, list)
@@ -134,6 +137,78 @@ func TestAListIsFilteredAndComesInPages(t *testing.T) {
 	}
 }
 
+// TestATokenIsRotated: the other one stays good for the overlap, or is revoked.
+func TestATokenIsRotated(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	old := get[web.Created](t, f, "POST "+tokens, `{"user":"alice","label":"laptop","use":"api","expiry":"10"}`).Token
+	f.now = begin.Add(time.Hour)
+	reply := f.ask(t, "POST "+tokens+"/"+old.ID+"/rotate", `{"overlap":"2"}`)
+	var made web.Rotated
+	if err := json.Unmarshal(reply.Body.Bytes(), &made); err != nil || reply.Code != http.StatusCreated || reply.Header().Get("Cache-Control") != "no-store" || reply.Header().Get("Location") != tokens+"/"+made.Token.ID {
+		t.Fatalf("got %d %v %s, %v", reply.Code, reply.Header(), reply.Body, err)
+	}
+	if _, err := token.Parse(made.Secret); err != nil {
+		t.Error(err)
+	}
+	end, until := begin.Add(11*time.Hour), begin.Add(3*time.Hour)
+	want := web.Token{ID: made.Token.ID, User: "alice", Hint: made.Secret[4:12], Label: "laptop", State: token.Active, Created: f.now, Expires: &end, Use: "api"}
+	same(t, "the new one", made.Token, want)
+	old.Expires = &until
+	same(t, "the old one", made.Old, old)
+	again := get[web.Rotated](t, f, "POST "+tokens+"/"+made.Token.ID+"/rotate", `{}`)
+	if again.Old.State != token.Revoked || again.Old.ID != made.Token.ID {
+		t.Errorf("the old one is %+v", again.Old)
+	}
+	f.says(t, "GET "+tokens+"?state=active&limit=1&after="+again.Token.ID, "", f.list(t, old))
+}
+
+// list is how tokens are answered.
+func (f *fixture) list(t *testing.T, all ...web.Token) string {
+	t.Helper()
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestWhatWasCreatedBeforeIsRevoked, of one user or of all.
+func TestWhatWasCreatedBeforeIsRevoked(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	for _, user := range []string{"alice", "bob", "alice"} {
+		f.create(t, user)
+		f.now = f.now.Add(time.Hour)
+	}
+	for _, c := range []struct {
+		query string
+		want  int
+	}{{"&user=alice", 1}, {"", 1}, {"", 0}} {
+		before := begin.Add(2 * time.Hour).Format(time.RFC3339Nano)
+		if got := get[[]web.EndedToken](t, f, "DELETE "+tokens+"?before="+before+c.query, ""); len(got) != c.want {
+			t.Errorf("%q: %+v", c.query, got)
+		}
+	}
+}
+
+func TestUsersAndEventsAreFound(t *testing.T) {
+	f := newFixture(t, manage.Limits{})
+	first := f.create(t, "alice").Token.ID
+	f.create(t, "Malice")
+	f.create(t, "bob")
+	for query, want := range map[string][]string{"": {"Malice", "alice", "bob"}, "?find=LICE&limit=1&after=Malice": {"alice"}, "?find=x": {}} {
+		names := []string{}
+		for _, u := range get[[]web.User](t, f, "GET "+users+query, "") {
+			names = append(names, u.Name)
+		}
+		same(t, "users"+query, names, want)
+	}
+	for query, want := range map[string]int{"?token=" + first: 1, "?action=token.create": 3, "?action=token.revoke": 0, "?since=2026-03-04T05:06:08Z": 0, "?until=2026-03-04T05:06:08Z&user=bob": 1} {
+		if got := get[[]web.Event](t, f, "GET "+audit+query, ""); len(got) != want {
+			t.Errorf("audit%s: %+v", query, got)
+		}
+	}
+}
+
 func TestNothingIsAnEmptyList(t *testing.T) {
 	f := newFixture(t, manage.Limits{})
 	for _, request := range []string{"GET " + tokens, "GET " + users, "GET " + audit} {
@@ -175,14 +250,15 @@ func TestTheDescriptionListsWhatIsServed(t *testing.T) {
 		operations[path] = slices.Sorted(maps.Keys(item))
 	}
 	same(t, "operations", operations, map[string][]string{
-		"/api/v1/tokens":           {"delete", "get", "post"},
-		"/api/v1/tokens/{id}":      {"delete"},
-		"/api/v1/tokens/import":    {"post"},
-		"/api/v1/tokens/found":     {"post"},
-		"/api/v1/users":            {"get"},
-		"/api/v1/users/{name}":     {"put"},
-		"/api/v1/audit":            {"get"},
-		"/api/v1/cache/rotate-key": {"post"},
+		"/api/v1/tokens":             {"delete", "get", "post"},
+		"/api/v1/tokens/{id}":        {"delete"},
+		"/api/v1/tokens/{id}/rotate": {"post"},
+		"/api/v1/tokens/import":      {"post"},
+		"/api/v1/tokens/found":       {"post"},
+		"/api/v1/users":              {"get"},
+		"/api/v1/users/{name}":       {"put"},
+		"/api/v1/audit":              {"get"},
+		"/api/v1/cache/rotate-key":   {"post"},
 	})
 	if description.Info.Title != "tokend" || description.Info.Version != "1.2.3" || !strings.HasPrefix(description.OpenAPI, "3.") {
 		t.Errorf("got %q, %+v", description.OpenAPI, description.Info)

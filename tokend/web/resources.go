@@ -21,6 +21,10 @@ type Token struct {
 	Scheme token.Scheme `json:"scheme" enum:",knox-4.2,knox-5" doc:"Of an imported token, whose it was; empty: it is tokend's own"`
 
 	UserDisabled bool `json:"user_disabled" doc:"Whether the owner is disabled: then an active token opens nothing either"`
+
+	Use    string     `json:"use" enum:"irods,api" doc:"What it opens: iRODS alone, or this API and other software, too"`
+	Used   *time.Time `json:"used" doc:"When it was good for something last, to the minute; null: never, as far as is known"`
+	UsedBy string     `json:"used_by" enum:",irods,api" doc:"And for what"`
 }
 
 // EndedToken is one that is revoked.
@@ -35,6 +39,19 @@ type NewToken struct {
 	User   string `json:"user"`
 	Label  string `json:"label,omitempty" doc:"At most 256 characters"`
 	Expiry string `json:"expiry,omitempty" doc:"Hours (24), a duration (90m, 36h, 30d, 2w), or never; empty: the site's default"`
+	Use    string `json:"use,omitempty" enum:"irods,api" default:"irods" doc:"What it is to open: iRODS alone, or this API and other software, too"`
+}
+
+// Rotation asks for a token in the place of another.
+type Rotation struct {
+	Overlap string `json:"overlap,omitempty" doc:"How long the old one stays good: hours, or a duration of at most 7d; empty: it is revoked at once"`
+}
+
+// Rotated is a new token in the place of another, with its secret, which is shown this once.
+type Rotated struct {
+	Created
+
+	Old Token `json:"old" doc:"The other one, as it is now"`
 }
 
 // Created is a new token with its secret, which is shown this once.
@@ -112,7 +129,28 @@ func showToken(v manage.View) Token {
 	return Token{
 		ID: v.ID, User: v.Owner, Hint: v.Hint, Label: v.Label, State: v.State,
 		Created: v.Created, Expires: showTime(v.Expires), Revoked: showTime(v.Revoked), Scheme: v.Scheme, UserDisabled: v.OwnerDisabled,
+		Use: showUse(v.API), Used: showTime(v.Used), UsedBy: showUsedBy(v.Record),
 	}
+}
+
+// What a token opens, as the API says it.
+const (
+	useIRODS = "irods"
+	useAPI   = "api"
+)
+
+func showUse(api bool) string {
+	if api {
+		return useAPI
+	}
+	return useIRODS
+}
+
+func showUsedBy(r token.Record) string {
+	if r.Used.IsZero() {
+		return ""
+	}
+	return showUse(r.UsedByAPI)
 }
 
 func showUser(u token.User) User {

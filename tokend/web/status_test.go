@@ -92,14 +92,24 @@ func TestWhatIsRefusedIsAnsweredWithTheRemedy(t *testing.T) {
 		{"GET " + tokens + "?limit=-1", "", invalid, "expected number >= 0 (query.limit)"},
 		{"GET " + tokens + "?limit=all", "", invalid, "invalid integer (query.limit)"},
 		{"GET " + tokens + "?after=nosuchtoken1", "", absent, `no token with the ID "nosuchtoken1"`},
-		{"GET " + users + "?limit=1", "", invalid, "unknown query parameter (query.limit)"},
+		{"GET " + tokens + "?state=revoked", "", invalid, "expected value to be one of \"active\" (query.state)"},
+		{"GET " + users + "?limit=1001", "", invalid, "expected number <= 1000 (query.limit)"},
+		{"GET " + users + "?page=1", "", invalid, "unknown query parameter (query.page)"},
+		{"GET " + audit + "?since=yesterday", "", invalid, "(query.since)"},
+		{"POST " + tokens, `{"user":"bob","use":"all"}`, invalid, "expected value to be one of \"irods, api\" (body.use)"},
+		{"POST " + tokens + "/nosuchtoken1/rotate", `{}`, absent, `no token has the ID "nosuchtoken1"`},
+		{"POST " + tokens + "/nosuchtoken1/rotate", `{"overlap":"8d"}`, invalid, "an overlap of 8d is more than 7d"},
 		{"GET " + audit + "?limit=1001", "", invalid, "expected number <= 1000 (query.limit)"},
 		{"GET " + audit + "?before=-1", "", invalid, "expected number >= 0 (query.before)"},
 		{"GET " + audit + "?before=9223372036854775808", "", invalid, "invalid integer (query.before)"},
 
 		{"DELETE " + tokens + "/nosuchtoken1", "", absent, `no token has the ID "nosuchtoken1"; the list of tokens shows the IDs`},
-		{"DELETE " + tokens, "", invalid, "required query parameter is missing (query.user)"},
-		{"DELETE " + tokens + "?user=", "", invalid, "required query parameter is missing (query.user)"},
+		{"DELETE " + tokens, "", invalid, "the user name is empty"},
+		{"DELETE " + tokens + "?user=", "", invalid, `the query parameter "user" is empty`},
+		{"DELETE " + tokens + "?user=&before=2026-01-01T00:00:00Z", "", invalid, `the query parameter "user" is empty`},
+		{"DELETE " + tokens + "?before=", "", invalid, `the query parameter "before" is empty`},
+		{"DELETE " + tokens + "?before=2026-03-05T00:00:00Z", "", invalid, "the time lies in the future"},
+		{"DELETE " + tokens + "?before=2026-03-01", "", invalid, "(query.before)"},
 		{"DELETE " + tokens + "?user=alice&user=bob", "", invalid, `the query parameter "user" is given 2 times: once is right`},
 		{"DELETE " + tokens + "?user=alice&user=%zz", "", invalid, "the query is badly escaped"},
 		{"GET " + tokens + "?user=alice%", "", invalid, "the query is badly escaped: a % stands as %25"},
@@ -158,9 +168,9 @@ func TestWhatDoesNotExistIsNotServed(t *testing.T) {
 
 func TestWhoIsNotKnownMayNotAsk(t *testing.T) {
 	f := newFixture(t, manage.Limits{})
-	made := f.create(t, "alice")
+	made, other := f.create(t, "alice"), f.create(t, "erin")
 	before := f.ask(t, "GET "+audit, "").Body.String()
-	for request, body := range everyOperation(made) {
+	for request, body := range everyOperation(made, other) {
 		for _, ctx := range []context.Context{t.Context(), web.WithActor(t.Context(), "")} {
 			reply := f.askIn(ctx, request, body)
 			if said, err := problem(reply); err != nil || reply.Code != http.StatusUnauthorized || said != "nobody is known to be asking" {
@@ -172,30 +182,32 @@ func TestWhoIsNotKnownMayNotAsk(t *testing.T) {
 }
 
 // everyOperation is a request of each, which succeeds after the token was made.
-func everyOperation(made web.Created) map[string]string {
+func everyOperation(made, other web.Created) map[string]string {
 	return map[string]string{
-		"POST " + tokens:                         forBob,
-		"GET " + tokens:                          "",
-		"DELETE " + tokens + "/" + made.Token.ID: "",
-		"DELETE " + tokens + "?user=alice":       "",
-		"POST " + tokens + "/found":              `{"secret":"` + made.Secret + `"}`,
-		"GET " + users:                           "",
-		"PUT " + users + "/alice":                disable,
-		"GET " + audit:                           "",
+		"POST " + tokens:                                    forBob,
+		"GET " + tokens:                                     "",
+		"DELETE " + tokens + "/" + made.Token.ID:            "",
+		"DELETE " + tokens + "?user=alice":                  "",
+		"POST " + tokens + "/found":                         `{"secret":"` + made.Secret + `"}`,
+		"POST " + tokens + "/" + other.Token.ID + "/rotate": `{}`,
+		"GET " + users:                                      "",
+		"PUT " + users + "/alice":                           disable,
+		"GET " + audit:                                      "",
 	}
 }
 
 func TestWhatTheStoreFailsAtIsAnsweredAndLogged(t *testing.T) {
 	f := newFixture(t, manage.Limits{})
-	made := f.create(t, "alice")
+	made, other := f.create(t, "alice"), f.create(t, "erin")
 	f.close(t)
 	whose := map[string]string{
-		"POST " + tokens:                         "bob",
-		"DELETE " + tokens + "/" + made.Token.ID: made.Token.ID,
-		"DELETE " + tokens + "?user=alice":       "alice",
-		"PUT " + users + "/alice":                "alice",
+		"POST " + tokens:                                    "bob",
+		"DELETE " + tokens + "/" + made.Token.ID:            made.Token.ID,
+		"POST " + tokens + "/" + other.Token.ID + "/rotate": other.Token.ID,
+		"DELETE " + tokens + "?user=alice":                  "alice",
+		"PUT " + users + "/alice":                           "alice",
 	}
-	for request, body := range everyOperation(made) {
+	for request, body := range everyOperation(made, other) {
 		f.log.Reset()
 		reply := f.ask(t, request, body)
 		said, err := problem(reply)
@@ -243,11 +255,11 @@ func TestAChangeThatIsNotForgottenIsNoSuccess(t *testing.T) {
 
 func TestACallerWhoGivesUpIsNoError(t *testing.T) {
 	f := newFixture(t, manage.Limits{})
-	made := f.create(t, "alice")
+	made, other := f.create(t, "alice"), f.create(t, "erin")
 	before := f.ask(t, "GET "+audit, "").Body.String()
 	ctx, cancel := context.WithCancel(web.WithActor(t.Context(), actor))
 	cancel()
-	for request, body := range everyOperation(made) {
+	for request, body := range everyOperation(made, other) {
 		f.log.Reset()
 		f.askIn(ctx, request, body)
 		if log := f.log.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, `level=INFO msg="the caller did not wait for the answer"`) {

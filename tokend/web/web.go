@@ -58,6 +58,10 @@ func onceEach(h huma.API, ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	for name, values := range parameters {
+		if ctx.Method() == http.MethodDelete && values[0] == "" { // or less would be left out than was meant
+			_ = huma.WriteErr(h, ctx, http.StatusUnprocessableEntity, fmt.Sprintf("the query parameter %.40q is empty", token.Redact(name)))
+			return
+		}
 		if len(values) > 1 {
 			said := fmt.Sprintf("the query parameter %.40q is given %d times: once is right", token.Redact(name), len(values))
 			_ = huma.WriteErr(h, ctx, http.StatusUnprocessableEntity, said) // a reply that is held back takes it

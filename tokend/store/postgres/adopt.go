@@ -31,6 +31,7 @@ func (s *Store) Adopt(ctx context.Context, records []token.Record, event token.E
 		var ids, owners, hints, labels, schemes []string
 		var created []time.Time
 		var expires, revoked []*time.Time
+		var api []bool
 		for i := range records {
 			r := &records[i]
 			if err := store.CheckRecord(*r); err != nil {
@@ -39,6 +40,7 @@ func (s *Store) Adopt(ctx context.Context, records []token.Record, event token.E
 			digests, ids, owners = append(digests, r.Digest[:]), append(ids, r.ID), append(owners, r.Owner)
 			hints, labels, schemes = append(hints, r.Hint), append(labels, r.Label), append(schemes, string(r.Scheme))
 			created, expires, revoked = append(created, r.Created), append(expires, orNull(r.Expires)), append(revoked, orNull(r.Revoked))
+			api = append(api, r.API)
 		}
 		// In one order, or two who do so at once may wait for each other.
 		if _, err := tx.Exec(ctx, `INSERT INTO users (name) SELECT DISTINCT owner FROM unnest($1::text[], $2::bytea[]) AS n (owner, digest)
@@ -54,13 +56,13 @@ func (s *Store) Adopt(ctx context.Context, records []token.Record, event token.E
 		}
 		kept, err := query(ctx, tx, pgx.RowTo[string], `
 			WITH kept AS (
-				INSERT INTO tokens (digest, id, owner, hint, label, created, expires, revoked, scheme)
-				SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::text[])
+				INSERT INTO tokens (digest, id, owner, hint, label, created, expires, revoked, scheme, api)
+				SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::text[], $10::boolean[])
 				ON CONFLICT (digest) DO NOTHING RETURNING id, owner
 			), told AS (
-				INSERT INTO events (at, actor, action, "user", token, detail) SELECT $10, $11, $12, owner, id, $13 FROM kept
+				INSERT INTO events (at, actor, action, "user", token, detail) SELECT $11, $12, $13, owner, id, $14 FROM kept
 			)
-			SELECT id FROM kept`, digests, ids, owners, hints, labels, created, expires, revoked, schemes,
+			SELECT id FROM kept`, digests, ids, owners, hints, labels, created, expires, revoked, schemes, api,
 			event.At, event.Actor, event.Action, event.Detail)
 		if exists(err) {
 			err = store.ErrExists

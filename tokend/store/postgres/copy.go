@@ -38,6 +38,12 @@ func (t *tallied) readAll(ctx context.Context, rows store.Rows) error {
 		err = drain(rows.Records(ctx), t.record)
 	}
 	if err == nil {
+		err = drain(rows.Accounts(ctx), t.account)
+	}
+	if err == nil {
+		err = drain(rows.Uses(ctx), t.use)
+	}
+	if err == nil {
 		err = drain(rows.Events(ctx), t.event)
 	}
 	return err
@@ -58,7 +64,13 @@ func drain[T any](all iter.Seq2[T, error], pass func(T) ([]any, error)) error {
 func (t *tallied) copyAll(ctx context.Context, tx pgx.Tx, rows store.Rows) error {
 	err := copyInto(ctx, tx, "users", []string{"name", "disabled"}, rows.Users(ctx), t.user)
 	if err == nil {
-		err = copyInto(ctx, tx, "tokens", []string{"digest", "id", "owner", "hint", "label", "created", "expires", "revoked", "scheme"}, rows.Records(ctx), t.record)
+		err = copyInto(ctx, tx, "tokens", []string{"digest", "id", "owner", "hint", "label", "created", "expires", "revoked", "scheme", "api"}, rows.Records(ctx), t.record)
+	}
+	if err == nil {
+		err = copyInto(ctx, tx, "accounts", []string{"name", "issuer", "subject", "created"}, rows.Accounts(ctx), t.account)
+	}
+	if err == nil {
+		err = copyInto(ctx, tx, "uses", []string{"token", "at", "api"}, rows.Uses(ctx), t.use)
 	}
 	if err == nil {
 		err = copyInto(ctx, tx, "events", []string{"number", "at", "actor", "action", "user", "token", "detail"}, rows.Events(ctx), t.event)
@@ -105,8 +117,21 @@ func (t *tallied) record(r token.Record) ([]any, error) {
 	if err := store.CheckRecord(r); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	return []any{r.Digest[:], r.ID, r.Owner, r.Hint, r.Label, r.Created, orNull(r.Expires), orNull(r.Revoked), string(r.Scheme)},
+	return []any{r.Digest[:], r.ID, r.Owner, r.Hint, r.Label, r.Created, orNull(r.Expires), orNull(r.Revoked), string(r.Scheme), r.API},
 		keepable(what, texts{"ID": r.ID, "owner": r.Owner, "hint": r.Hint, "label": r.Label}, r.Created, r.Expires, r.Revoked)
+}
+
+func (t *tallied) account(a token.Account) ([]any, error) {
+	t.step()
+	t.Account(a)
+	return []any{a.Name, a.Issuer, a.Subject, a.Created},
+		keepable(fmt.Sprintf("account %q", a.Name), texts{"issuer": a.Issuer, "subject": a.Subject}, a.Created)
+}
+
+func (t *tallied) use(u token.Use) ([]any, error) {
+	t.step()
+	t.Use(u)
+	return []any{u.Token, u.At, u.API}, keepable(fmt.Sprintf("the last use of token %q", u.Token), nil, u.At)
 }
 
 func (t *tallied) event(e token.Event) ([]any, error) {

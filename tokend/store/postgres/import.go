@@ -192,7 +192,7 @@ func fillEmpty(ctx context.Context, tx pgx.Tx, rows store.Rows, step func(Phase)
 			return nil, err
 		}
 	}
-	_, err := tx.Exec(ctx, `ANALYZE users, tokens, events`) // the first logins don't wait for autovacuum
+	_, err := tx.Exec(ctx, `ANALYZE users, tokens, accounts, uses, events`) // the first logins don't wait for autovacuum
 	return t.Tally, err
 }
 
@@ -201,7 +201,7 @@ func fillEmpty(ctx context.Context, tx pgx.Tx, rows store.Rows, step func(Phase)
 func lockTables(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `SET LOCAL lock_timeout = `+server.Milliseconds(otherTimeout))
 	if err == nil {
-		_, err = tx.Exec(ctx, `LOCK TABLE users, tokens, events IN EXCLUSIVE MODE`)
+		_, err = tx.Exec(ctx, `LOCK TABLE users, tokens, accounts, uses, events IN EXCLUSIVE MODE`)
 	}
 	if isLocked(err) {
 		return fmt.Errorf("others write to it and don't end: stop the daemons over it: %w", err)
@@ -235,7 +235,15 @@ func (k kept) Users(ctx context.Context) iter.Seq2[token.User, error] {
 }
 
 func (k kept) Records(ctx context.Context) iter.Seq2[token.Record, error] {
-	return each(ctx, k.tx, scanRecord, `SELECT id, digest, owner, hint, label, created, expires, revoked, scheme, false FROM tokens ORDER BY id`)
+	return each(ctx, k.tx, scanRecord, `SELECT id, digest, owner, hint, label, created, expires, revoked, scheme, api, false FROM tokens ORDER BY id`)
+}
+
+func (k kept) Accounts(ctx context.Context) iter.Seq2[token.Account, error] {
+	return each(ctx, k.tx, scanAccount, selectAccounts+`ORDER BY name`)
+}
+
+func (k kept) Uses(ctx context.Context) iter.Seq2[token.Use, error] {
+	return each(ctx, k.tx, scanUse, `SELECT token, at, api FROM uses ORDER BY token`)
 }
 
 func (k kept) Events(ctx context.Context) iter.Seq2[token.Event, error] {

@@ -19,14 +19,18 @@ import (
 
 // rows is all that another store may keep.
 type rows struct {
-	users   []token.User
-	records []token.Record
-	events  []token.Event
-	before  func(record int) error // a record is told; nil: nothing happens
+	users    []token.User
+	records  []token.Record
+	accounts []token.Account
+	uses     []token.Use
+	events   []token.Event
+	before   func(record int) error // a record is told; nil: nothing happens
 }
 
-func (r rows) Users(context.Context) iter.Seq2[token.User, error]   { return each(r.users, nil) }
-func (r rows) Events(context.Context) iter.Seq2[token.Event, error] { return each(r.events, nil) }
+func (r rows) Users(context.Context) iter.Seq2[token.User, error]       { return each(r.users, nil) }
+func (r rows) Events(context.Context) iter.Seq2[token.Event, error]     { return each(r.events, nil) }
+func (r rows) Uses(context.Context) iter.Seq2[token.Use, error]         { return each(r.uses, nil) }
+func (r rows) Accounts(context.Context) iter.Seq2[token.Account, error] { return each(r.accounts, nil) }
 func (r rows) Records(context.Context) iter.Seq2[token.Record, error] {
 	return each(r.records, r.before)
 }
@@ -63,6 +67,9 @@ func someRows() rows {
 		}
 		r.records = append(r.records, record)
 	}
+	r.records[2].API = true
+	r.accounts = []token.Account{{Name: "alice", Issuer: "https://id.example.org", Subject: "Ä", Created: created}}
+	r.uses = []token.Use{{Token: "t0", At: created}, {Token: "t1", At: created.Add(time.Hour), API: true}}
 	for i, action := range []token.Action{token.TokenCreated, token.TokenRevoked, token.UserDisabled} {
 		r.events = append(r.events, token.Event{
 			Number: int64(3 * (i + 1)), At: created.Add(time.Duration(-i) * time.Second), // of a clock that was set back
@@ -99,7 +106,7 @@ func TestImportKeepsEverything(t *testing.T) {
 	if err != nil || tally.Users != 3 || tally.Tokens != 4 || tally.Events != 3 {
 		t.Fatalf("got %+v, %v", tally, err)
 	}
-	if steps[postgres.Copying] != 10 || steps[postgres.Checking] != 10 {
+	if steps[postgres.Copying] != 13 || steps[postgres.Checking] != 13 {
 		t.Errorf("it tells of %v", steps)
 	}
 	for _, r := range want.records {
@@ -109,7 +116,17 @@ func TestImportKeepsEverything(t *testing.T) {
 			t.Errorf("%v (-want +got):\n%s", err, diff)
 		}
 	}
-	users, err := s.Users(t.Context(), created, token.Forever)
+	account, err := s.Account(t.Context(), "alice")
+	if diff := cmp.Diff(want.accounts[0], account); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	for _, u := range want.uses {
+		r, err := s.Record(t.Context(), u.Token)
+		if diff := cmp.Diff(u, token.Use{Token: r.ID, At: r.Used, API: r.UsedByAPI}); diff != "" || err != nil {
+			t.Errorf("%v (-want +got):\n%s", err, diff)
+		}
+	}
+	users, err := s.Users(t.Context(), token.UserPage{Limit: 1000}, created, token.Forever)
 	for i := range users {
 		users[i].Tokens = 0
 	}
@@ -138,7 +155,7 @@ func TestImportOfNothingLeavesAnEmptyDatabase(t *testing.T) {
 // wantEmpty makes the first entry of the audit trail.
 func wantEmpty(t *testing.T, s *postgres.Store) {
 	t.Helper()
-	users, err := s.Users(t.Context(), created, token.Forever)
+	users, err := s.Users(t.Context(), token.UserPage{Limit: 1000}, created, token.Forever)
 	if err != nil || len(users) > 0 {
 		t.Errorf("there are the users %v, %v", users, err)
 	}

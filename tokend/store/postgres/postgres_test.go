@@ -82,7 +82,7 @@ func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
 	t.Parallel()
 	long(t)
 	url := newDatabase(t, "current")
-	run(t.Context(), url, `DROP TABLE cache_keys; DROP INDEX users_disabled, tokens_by_digest; ALTER TABLE tokens DROP scheme; DELETE FROM goose_db_version WHERE version_id > 1`)
+	run(t.Context(), url, `DROP TABLE cache_keys; DROP INDEX users_disabled, tokens_by_digest; DROP TABLE uses, accounts, tickets, web_key; ALTER TABLE tokens DROP scheme, DROP api; DELETE FROM goose_db_version WHERE version_id > 1`)
 	conn := connect(t.Context(), url)
 	_, err := conn.Exec(t.Context(), `BEGIN; LOCK TABLE users`)
 	check(err)
@@ -113,7 +113,7 @@ func TestAnUpgradeHasTheTimeThatItNeeds(t *testing.T) {
 func TestAnUpgradeKeepsNoLoginWaiting(t *testing.T) {
 	t.Parallel()
 	url := newDatabase(t, "current")
-	run(t.Context(), url, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`)
+	run(t.Context(), url, `DROP TABLE uses, accounts, tickets, web_key; ALTER TABLE tokens DROP COLUMN scheme, DROP COLUMN api; DELETE FROM goose_db_version WHERE version_id > 4`)
 	dump, login := connect(t.Context(), url), connect(t.Context(), url)
 	_, err := dump.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE`)
 	check(err)
@@ -155,13 +155,13 @@ func lockedBefore(t *testing.T, steps, mode string) (url string, holder *pgx.Con
 // TestAnUpgradeThatCannotBeMadeSaysWhatToDo, and each step has its own time.
 func TestAnUpgradeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 	defer postgres.SetUpgradePatience(2 * time.Second)()
-	url, reader := lockedBefore(t, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`, "ACCESS SHARE")
+	url, reader := lockedBefore(t, `DROP TABLE uses, accounts, tickets, web_key; ALTER TABLE tokens DROP COLUMN scheme, DROP COLUMN api; DELETE FROM goose_db_version WHERE version_id > 4`, "ACCESS SHARE")
 	_, err := postgres.Open(t.Context(), postgres.Config{URL: url})
 	wantSentence(t, "it is locked", err, "somebody has had a table locked for 2s: see pg_stat_activity, wait until that is over (it may be a backup), and start tokend again")
 	check(reader.Close(t.Context()))
 	check(open(t, url).Ping(t.Context()))
 
-	url, writer := lockedBefore(t, `ALTER TABLE tokens DROP COLUMN scheme; DROP INDEX tokens_by_digest; DELETE FROM goose_db_version WHERE version_id > 3`, "ROW EXCLUSIVE")
+	url, writer := lockedBefore(t, `DROP TABLE uses, accounts, tickets, web_key; ALTER TABLE tokens DROP COLUMN scheme, DROP COLUMN api; DROP INDEX tokens_by_digest; DELETE FROM goose_db_version WHERE version_id > 3`, "ROW EXCLUSIVE")
 	reader = connect(t.Context(), url)
 	_, err = reader.Exec(t.Context(), `BEGIN; LOCK TABLE tokens IN ACCESS SHARE MODE`)
 	check(err)
@@ -180,7 +180,7 @@ func TestAnUpgradeThatCannotBeMadeSaysWhatToDo(t *testing.T) {
 func TestWhoWaitsForAnotherDaemonsUpgradeDoesNotWaitForATable(t *testing.T) {
 	long(t)
 	defer postgres.SetUpgradePatience(6 * time.Second)()
-	url, reader := lockedBefore(t, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4`, "ACCESS SHARE")
+	url, reader := lockedBefore(t, `DROP TABLE uses, accounts, tickets, web_key; ALTER TABLE tokens DROP COLUMN scheme, DROP COLUMN api; DELETE FROM goose_db_version WHERE version_id > 4`, "ACCESS SHARE")
 	var log lines
 	opened := make(chan error, 1)
 	go func() {
@@ -215,7 +215,7 @@ func TestAnUpgradeEndsAVacuum(t *testing.T) {
 	t.Cleanup(func() { check(own.Stop()) })
 	url := own.URL("postgres")
 	check(open(t, url).Close())
-	run(t.Context(), url, `ALTER TABLE tokens DROP COLUMN scheme; DELETE FROM goose_db_version WHERE version_id > 4; INSERT INTO users VALUES ('alice');
+	run(t.Context(), url, `DROP TABLE uses, accounts, tickets, web_key; ALTER TABLE tokens DROP COLUMN scheme, DROP COLUMN api; DELETE FROM goose_db_version WHERE version_id > 4; INSERT INTO users VALUES ('alice');
 		INSERT INTO tokens SELECT sha512(i::text::bytea), i, 'alice', '', '', now() FROM generate_series(1, 20000) AS i; DELETE FROM tokens`)
 	admin := connect(t.Context(), url)
 	defer func() { check(admin.Close(context.Background())) }()

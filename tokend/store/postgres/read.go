@@ -17,8 +17,12 @@ import (
 const (
 	// Those who are disabled have an index of their own, which is small: to join all
 	// users took a look-up a fifth of its time. Every owner is a user (a foreign key).
-	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, t.scheme,
+	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, t.scheme, t.api,
 		EXISTS (SELECT FROM users AS u WHERE u.name = t.owner AND u.disabled IS NOT NULL) FROM tokens AS t `
+	// selectList is with when they were used, which a look-up leaves out.
+	selectList = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, t.scheme, t.api,
+		EXISTS (SELECT FROM users AS u WHERE u.name = t.owner AND u.disabled IS NOT NULL), l.at, coalesce(l.api, false)
+		FROM tokens AS t LEFT JOIN uses AS l ON l.token = t.id `
 	newestFirst = ` ORDER BY t.created DESC, t.id DESC `
 
 	// lookupByDigest fails on a standby, which may not know yet that a token is revoked: a
@@ -91,6 +95,9 @@ func (s *Store) Records(ctx context.Context, page token.Page) ([]token.Record, e
 		if page.Owner != "" {
 			add(` AND t.owner = $%d`, page.Owner)
 		}
+		if !page.ActiveAt.IsZero() {
+			add(` AND t.revoked IS NULL AND (t.expires IS NULL OR t.expires >= $%d) AND t.created >= $%d`, page.ActiveAt, youngest(page.ActiveAt, page.MaxLife))
+		}
 		if page.After != "" {
 			var created time.Time
 			err := s.pool.QueryRow(ctx, `SELECT created FROM tokens WHERE id = $1 AND ($2 = '' OR owner = $2)`, page.After, page.Owner).Scan(&created)
@@ -102,16 +109,26 @@ func (s *Store) Records(ctx context.Context, page token.Page) ([]token.Record, e
 			}
 			add(` AND (t.created, t.id) < ($%d, $%d)`, created, page.After)
 		}
-		return query(ctx, s.pool, scanRecord, selectRecords+where+newestFirst+`LIMIT $1`, args...)
+		return query(ctx, s.pool, scanListed, selectList+where+newestFirst+`LIMIT $1`, args...)
 	})
 }
 
-// Users returns all users, sorted by the bytes of their names, with the number of tokens
+// Record returns the record with that public ID, or token.ErrNotFound.
+func (s *Store) Record(ctx context.Context, id string) (token.Record, error) {
+	return read(ctx, s, store.Records, func(ctx context.Context) (token.Record, error) {
+		return one(ctx, s.pool, scanListed, selectList+`WHERE t.id = $1`, id)
+	})
+}
+
+// Users returns a page of users, sorted by the bytes of their names, with the number of tokens
 // that are active at the time now where no token may live longer than limit.
-func (s *Store) Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error) {
+func (s *Store) Users(ctx context.Context, page token.UserPage, now time.Time, limit token.Life) ([]token.User, error) {
 	return read(ctx, s, store.Users, func(ctx context.Context) ([]token.User, error) {
+		if err := store.CheckLimit(page.Limit); err != nil {
+			return nil, err
+		}
 		return query(ctx, s.pool, scanUser, `SELECT name, disabled, (SELECT count(*) FROM tokens WHERE owner = name AND `+isActive(1)+`)
-			FROM users ORDER BY name`, now, youngest(now, limit))
+			FROM users WHERE name > $3 AND position(lower($4) IN lower(name)) > 0 ORDER BY name LIMIT $5`, now, youngest(now, limit), page.After, page.Find, page.Limit)
 	})
 }
 
@@ -123,7 +140,9 @@ func (s *Store) Events(ctx context.Context, page token.EventPage) ([]token.Event
 			return nil, err
 		}
 		return query(ctx, s.pool, scanEvent, `SELECT number, at, actor, action, "user", token, detail FROM events
-			WHERE ($1 = '' OR "user" = $1) AND ($2::bigint = 0 OR number < $2) ORDER BY number DESC LIMIT $3`, page.User, page.Before, page.Limit)
+			WHERE ($1 = '' OR "user" = $1) AND ($2::bigint = 0 OR number < $2) AND ($4 = '' OR token = $4) AND ($5 = '' OR action = $5)
+			AND ($6::timestamptz IS NULL OR at >= $6) AND ($7::timestamptz IS NULL OR at < $7) ORDER BY number DESC LIMIT $3`,
+			page.User, page.Before, page.Limit, page.Token, page.Action, orNull(page.Since), orNull(page.Until))
 	})
 }
 

@@ -28,12 +28,20 @@ func query[T any](ctx context.Context, q querier, scan pgx.RowToFunc[T], text st
 
 func scanRecord(r pgx.CollectableRow) (token.Record, error) { return scanRecordAnd(r) }
 
+func scanListed(r pgx.CollectableRow) (record token.Record, err error) {
+	var used instant
+	var byAPI bool
+	record, err = scanRecordAnd(r, &used, &byAPI)
+	record.Used, record.UsedByAPI = time.Time(used), byAPI
+	return record, err
+}
+
 // scanRecordAnd scans a record, and what stands behind it.
 func scanRecordAnd(r pgx.CollectableRow, more ...any) (record token.Record, err error) {
 	var digest []byte
 	var scheme string
 	err = r.Scan(append([]any{&record.ID, &digest, &record.Owner, &record.Hint, &record.Label,
-		(*instant)(&record.Created), (*instant)(&record.Expires), (*instant)(&record.Revoked), &scheme, &record.OwnerDisabled}, more...)...)
+		(*instant)(&record.Created), (*instant)(&record.Expires), (*instant)(&record.Revoked), &scheme, &record.API, &record.OwnerDisabled}, more...)...)
 	if err == nil {
 		record.Digest, err = asDigest(digest)
 	}
@@ -52,6 +60,10 @@ func scanUser(r pgx.CollectableRow) (user token.User, err error) {
 
 func scanEvent(r pgx.CollectableRow) (event token.Event, err error) {
 	return event, r.Scan(&event.Number, (*instant)(&event.At), &event.Actor, &event.Action, &event.User, &event.Token, &event.Detail)
+}
+
+func scanUse(r pgx.CollectableRow) (use token.Use, err error) {
+	return use, r.Scan(&use.Token, (*instant)(&use.At), &use.API)
 }
 
 func scanDigest(r pgx.CollectableRow) (token.Digest, error) {

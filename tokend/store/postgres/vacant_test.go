@@ -31,10 +31,10 @@ func TestUnfitDatabaseIsRefused(t *testing.T) {
 	for want, prepare := range map[string]string{
 		"has schema version 4711, this tokend knows":                              `INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, true)`,
 		"it has tables of another program: make a database for tokend alone":      `DROP TABLE goose_db_version`,
-		"it has tables of another program: make a database for tokend a":          `DROP TABLE goose_db_version, users CASCADE; DROP TABLE tokens`,
+		"it has tables of another program: make a database for tokend a":          `DROP TABLE goose_db_version, users CASCADE; DROP TABLE tokens CASCADE`,
 		"its user may make no tables: make that user the database's owner":        `DROP SCHEMA public CASCADE`,
 		"it has users, tokens or an audit trail already, with which others":       `INSERT INTO users VALUES ('alice')`,
-		"a table is missing; does [store] url, or the pooler that it names, lead": `DROP TABLE tokens`,
+		"a table is missing; does [store] url, or the pooler that it names, lead": `DROP TABLE tokens CASCADE`,
 	} {
 		url := newDatabase(t, "current")
 		run(t.Context(), url, prepare)

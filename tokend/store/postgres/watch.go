@@ -268,12 +268,12 @@ func (s *Store) changed(ctx context.Context, conn *pgx.Conn, from, to int64, now
 		}
 		rows, err := conn.Query(ctx, `
 			SELECT e.at, t.digest FROM events AS e JOIN tokens AS t ON t.id = e.token
-				WHERE e.number > $1 AND e.number <= $2 AND e.action = $3
+				WHERE e.number > $1 AND e.number <= $2 AND e.action IN ($3, $6)
 			UNION ALL
 			SELECT u.at, t.digest FROM (
 					SELECT "user", max(at) AS at FROM events WHERE number > $1 AND number <= $2 AND action IN ($4, $5) GROUP BY "user"
 				) AS u JOIN tokens AS t ON t.owner = u."user" AND t.revoked IS NULL`,
-			from, last, token.TokenRevoked, token.UserDisabled, token.UserEnabled)
+			from, last, token.TokenRevoked, token.UserDisabled, token.UserEnabled, token.TokenRotated)
 		if err != nil {
 			return err
 		}

@@ -29,18 +29,22 @@ func (s *Store) Mint(ctx context.Context, record token.Record, quota token.Quota
 		if err := admit(ctx, tx, record, quota); err != nil {
 			return none{}, fmt.Errorf("user %q: %w", record.Owner, err)
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO tokens (digest, id, owner, hint, label, created, expires, revoked, scheme)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`, record.Digest[:], record.ID, record.Owner, record.Hint, record.Label,
-			record.Created, orNull(record.Expires), orNull(record.Revoked), string(record.Scheme))
-		if exists(err) {
-			return none{}, store.ErrExists
-		}
-		if err != nil {
-			return none{}, err
-		}
-		return none{}, insertEvent(ctx, tx, event)
+		return none{}, insertRecord(ctx, tx, record, event)
 	})
 	return err
+}
+
+func insertRecord(ctx context.Context, tx pgx.Tx, record token.Record, event token.Event) error {
+	_, err := tx.Exec(ctx, `INSERT INTO tokens (digest, id, owner, hint, label, created, expires, revoked, scheme, api)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, record.Digest[:], record.ID, record.Owner, record.Hint, record.Label,
+		record.Created, orNull(record.Expires), orNull(record.Revoked), string(record.Scheme), record.API)
+	if exists(err) {
+		return store.ErrExists
+	}
+	if err != nil {
+		return err
+	}
+	return insertEvent(ctx, tx, event)
 }
 
 // admit makes the record's owner a user, or says why they get no further token.
@@ -84,7 +88,7 @@ func (s *Store) Revoke(ctx context.Context, selection token.Selection, at time.T
 			return nil, err
 		}
 		// The rows are locked before the events are written, in the order of all who do so.
-		if _, err := tx.Exec(ctx, `SELECT FROM tokens AS t `+where+newestFirst+`FOR UPDATE`, value); err != nil {
+		if _, err := tx.Exec(ctx, `SELECT FROM tokens AS t `+where+newestFirst+`FOR NO KEY UPDATE`, value); err != nil {
 			return nil, err
 		}
 		if err := lockTrail(ctx, tx); err != nil {
@@ -102,7 +106,7 @@ func (s *Store) Revoke(ctx context.Context, selection token.Selection, at time.T
 			return nil, err
 		}
 		records, err := query(ctx, tx, scanRecord, selectRecords+where+newestFirst, value)
-		if err == nil && len(records) == 0 && selection.Owner == "" {
+		if err == nil && len(records) == 0 && selection.Owner == "" && selection.Before.IsZero() {
 			err = token.ErrNotFound
 		}
 		return records, err
@@ -115,6 +119,10 @@ func selected(ctx context.Context, tx pgx.Tx, selection token.Selection) (where 
 		return "", nil, err
 	}
 	switch {
+	case !selection.Before.IsZero():
+		ids, err := query(ctx, tx, pgx.RowTo[string], `SELECT id FROM tokens WHERE created < $1 AND revoked IS NULL AND ($2 = '' OR owner = $2) ORDER BY created, id LIMIT $3`,
+			selection.Before, selection.Owner, store.RevokedAtOnce)
+		return `WHERE t.id = ANY($1)`, ids, err
 	case selection.ID != "":
 		return `WHERE t.id = $1`, selection.ID, nil
 	case selection.Owner == "":

@@ -73,8 +73,8 @@ func (a *adopting) prepare(ctx context.Context) (err error) {
 	}
 	a.known = prepare(isKept)
 	a.user = prepare(`INSERT INTO users (name) VALUES (?) ON CONFLICT DO NOTHING`)
-	a.record = prepare(`INSERT INTO tokens (id, digest, owner, hint, label, created, expires, revoked, scheme)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	a.record = prepare(`INSERT INTO tokens (id, digest, owner, hint, label, created, expires, revoked, scheme, api)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	a.trail = prepare(insertEventText)
 	return err
 }
@@ -101,7 +101,7 @@ func (a *adopting) one(ctx context.Context, r token.Record) (is bool, err error)
 		return false, err
 	}
 	_, err = a.record.ExecContext(ctx, r.ID, r.Digest.String(), r.Owner, r.Hint, r.Label,
-		micros(r.Created), orNull(r.Expires), orNull(r.Revoked), string(r.Scheme))
+		micros(r.Created), orNull(r.Expires), orNull(r.Revoked), string(r.Scheme), r.API)
 	if exists(err) {
 		return false, store.ErrExists
 	}

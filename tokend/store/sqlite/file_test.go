@@ -144,17 +144,17 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	kept := mint(t, s)
 	closeStore(t, s)
 	db := shell(t, path)
-	for _, version := range []int64{3, 7} {
+	for _, version := range []int64{4, 7} {
 		run(t, db, fmt.Sprintf(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (%d, true)`, version))
 		err := openFails(t, path)
 		var newer *store.NewerSchemaError
-		if !errors.As(err, &newer) || *newer != (store.NewerSchemaError{Database: version, Known: 2}) {
+		if !errors.As(err, &newer) || *newer != (store.NewerSchemaError{Database: version, Known: 3}) {
 			t.Errorf("got error %v, want a newer schema, %d instead of 1", err, version)
 		}
-		wantSentence(t, err, path, fmt.Sprintf("the database has schema version %d, this tokend knows up to 2: "+
+		wantSentence(t, err, path, fmt.Sprintf("the database has schema version %d, this tokend knows up to 3: "+
 			"run the newer tokend, or restore the backup made before the upgrade", version))
 	}
-	run(t, db, `DELETE FROM goose_db_version WHERE version_id > 2`)
+	run(t, db, `DELETE FROM goose_db_version WHERE version_id > 3`)
 	wantRecord(t, open(t, path), kept) // the refused opening has left nothing behind
 }
 

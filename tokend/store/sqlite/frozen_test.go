@@ -21,7 +21,7 @@ func TestNoReadHasToWriteAfterAChange(t *testing.T) {
 		before, err := os.ReadFile(path + "-shm")
 		check(err)
 		wantRecord(t, s, kept)
-		if _, err := s.Users(t.Context(), now, token.Forever); err != nil {
+		if _, err := s.Users(t.Context(), token.UserPage{Limit: 1000}, now, token.Forever); err != nil {
 			t.Fatal(err)
 		}
 		if after, err := os.ReadFile(path + "-shm"); err != nil || !bytes.Equal(before, after) {

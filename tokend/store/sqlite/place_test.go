@@ -343,7 +343,7 @@ func TestWhatAnotherProgramMadeWithoutTheCompanionIsLeftAlone(t *testing.T) {
 		check(daemon.cmd.Wait())
 		check(db.Close())
 		s := open(t, path)
-		if users, err := s.Users(t.Context(), now, token.Forever); err != nil || len(users) != 51 {
+		if users, err := s.Users(t.Context(), token.UserPage{Limit: 1000}, now, token.Forever); err != nil || len(users) != 51 {
 			t.Errorf("%d users, %v", len(users), err)
 		}
 		if records, err := s.Records(t.Context(), token.Page{Limit: 10}); err != nil || len(records) != 5 {
@@ -361,7 +361,7 @@ func TestTheDaemonItselfNeverRemovesItsFileOfChanges(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()
 		_ = s.Mint(ctx, newRecord(), token.Quota{}, created) // may be cancelled at any place
-		_, _ = s.Users(ctx, now, token.Forever)
+		_, _ = s.Users(ctx, token.UserPage{Limit: 1000}, now, token.Forever)
 		mint(t, s)
 	}
 }

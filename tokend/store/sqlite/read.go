@@ -13,12 +13,17 @@ import (
 )
 
 const (
-	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, t.scheme, u.disabled IS NOT NULL
+	selectRecords = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, t.scheme, t.api, u.disabled IS NOT NULL
 		FROM tokens AS t JOIN users AS u ON u.name = t.owner `
+	// selectList is with when they were used, which a look-up leaves out.
+	selectList = `SELECT t.id, t.digest, t.owner, t.hint, t.label, t.created, t.expires, t.revoked, t.scheme, t.api, u.disabled IS NOT NULL, l.at, coalesce(l.api, 0)
+		FROM tokens AS t JOIN users AS u ON u.name = t.owner LEFT JOIN uses AS l ON l.token = t.id `
 	newestFirst = ` ORDER BY t.created DESC, t.id DESC `
 
 	// Its parameters are the time, and what youngest says.
 	isActive = `revoked IS NULL AND (expires IS NULL OR expires >= ?) AND created >= ?`
+
+	lookupByID = selectList + `WHERE t.id = ?`
 
 	lookupByDigest = selectRecords + `WHERE t.digest = ?`
 )
@@ -49,10 +54,14 @@ func (s *Store) Records(ctx context.Context, page token.Page) ([]token.Record, e
 		if page.Owner != "" {
 			where, args = where+` AND t.owner = ?`, append(args, page.Owner)
 		}
+		if !page.ActiveAt.IsZero() {
+			where, args = where+` AND t.revoked IS NULL AND (t.expires IS NULL OR t.expires >= ?) AND t.created >= ?`,
+				append(args, micros(page.ActiveAt), youngest(page.ActiveAt, page.MaxLife))
+		}
 		if page.After != "" {
 			var created int64
-			err := s.readers.QueryRowContext(ctx, `SELECT created FROM tokens AS t `+where+` AND t.id = ?`,
-				append(args, page.After)...).Scan(&created)
+			err := s.readers.QueryRowContext(ctx, `SELECT created FROM tokens WHERE id = ? AND (? = '' OR owner = ?)`,
+				page.After, page.Owner, page.Owner).Scan(&created)
 			if errors.Is(err, sql.ErrNoRows) {
 				return nil, fmt.Errorf("token %q: %w", page.After, token.ErrNotFound)
 			}
@@ -61,17 +70,28 @@ func (s *Store) Records(ctx context.Context, page token.Page) ([]token.Record, e
 			}
 			where, args = where+` AND (t.created, t.id) < (?, ?)`, append(args, created, page.After)
 		}
-		return query(ctx, s.readers, scanRecord, selectRecords+where+newestFirst+`LIMIT ?`, append(args, page.Limit)...)
+		return query(ctx, s.readers, scanListed, selectList+where+newestFirst+`LIMIT ?`, append(args, page.Limit)...)
 	})
 }
 
-// Users returns all users, sorted by the bytes of their names, with the number
+// Record returns the record with that public ID, or token.ErrNotFound.
+func (s *Store) Record(ctx context.Context, id string) (token.Record, error) {
+	return do(ctx, s, store.Records, func(ctx context.Context) (token.Record, error) {
+		return orNotFound(scanListed(s.readers.QueryRowContext(ctx, lookupByID, id)))
+	})
+}
+
+// Users returns a page of users, sorted by the bytes of their names, with the number
 // of tokens that are active at the time now where no token may live longer than
 // limit.
-func (s *Store) Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error) {
+func (s *Store) Users(ctx context.Context, page token.UserPage, now time.Time, limit token.Life) ([]token.User, error) {
 	return do(ctx, s, store.Users, func(ctx context.Context) ([]token.User, error) {
+		if err := store.CheckLimit(page.Limit); err != nil {
+			return nil, err
+		}
 		return query(ctx, s.readers, scanUser, `SELECT name, disabled, (SELECT count(*) FROM tokens WHERE owner = name AND `+isActive+`)
-			FROM users ORDER BY name`, micros(now), youngest(now, limit))
+			FROM users WHERE name > ? AND instr(lower(name), lower(?)) > 0 ORDER BY name LIMIT ?`,
+			micros(now), youngest(now, limit), page.After, page.Find, page.Limit)
 	})
 }
 
@@ -85,6 +105,18 @@ func (s *Store) Events(ctx context.Context, page token.EventPage) ([]token.Event
 		where, args := `WHERE true`, []any{}
 		if page.User != "" {
 			where, args = where+` AND user = ?`, append(args, page.User)
+		}
+		if page.Token != "" {
+			where, args = where+` AND token = ?`, append(args, page.Token)
+		}
+		if page.Action != "" {
+			where, args = where+` AND action = ?`, append(args, string(page.Action))
+		}
+		if !page.Since.IsZero() {
+			where, args = where+` AND at >= ?`, append(args, micros(page.Since))
+		}
+		if !page.Until.IsZero() {
+			where, args = where+` AND at < ?`, append(args, micros(page.Until))
 		}
 		if page.Before != 0 {
 			where, args = where+` AND number < ?`, append(args, page.Before)

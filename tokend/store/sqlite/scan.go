@@ -40,10 +40,21 @@ func query[T any](ctx context.Context, q querier, scan func(row) (T, error), tex
 	return all, rows.Err()
 }
 
-func scanRecord(r row) (record token.Record, err error) {
+func scanRecord(r row) (token.Record, error) { return scanRecordAnd(r) }
+
+func scanListed(r row) (record token.Record, err error) {
+	var used time.Time
+	var byAPI bool
+	record, err = scanRecordAnd(r, instant{&used}, &byAPI)
+	record.Used, record.UsedByAPI = used, byAPI
+	return record, err
+}
+
+// scanRecordAnd scans a record, and what stands behind it.
+func scanRecordAnd(r row, more ...any) (record token.Record, err error) {
 	var digest, scheme string
-	err = r.Scan(&record.ID, &digest, &record.Owner, &record.Hint, &record.Label,
-		instant{&record.Created}, instant{&record.Expires}, instant{&record.Revoked}, &scheme, &record.OwnerDisabled)
+	err = r.Scan(append([]any{&record.ID, &digest, &record.Owner, &record.Hint, &record.Label,
+		instant{&record.Created}, instant{&record.Expires}, instant{&record.Revoked}, &scheme, &record.API, &record.OwnerDisabled}, more...)...)
 	if err != nil {
 		return token.Record{}, err
 	}
@@ -62,6 +73,10 @@ func scanUser(r row) (user token.User, err error) {
 
 func scanEvent(r row) (event token.Event, err error) {
 	return event, r.Scan(&event.Number, instant{&event.At}, &event.Actor, &event.Action, &event.User, &event.Token, &event.Detail)
+}
+
+func scanUse(r row) (use token.Use, err error) {
+	return use, r.Scan(&use.Token, instant{&use.At}, &use.API)
 }
 
 func scanDigest(r row) (token.Digest, error) {

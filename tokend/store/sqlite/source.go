@@ -159,7 +159,7 @@ func (s *Source) Close() error {
 
 // Rows is how many there are to read.
 func (s *Source) Rows(ctx context.Context) (count int64, err error) {
-	err = s.conn.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM events)`).Scan(&count)
+	err = s.conn.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM tokens) + (SELECT count(*) FROM accounts) + (SELECT count(*) FROM uses) + (SELECT count(*) FROM events)`).Scan(&count)
 	return count, explain(s.db.path, err)
 }
 
@@ -173,7 +173,7 @@ func (s *Source) Users(ctx context.Context) iter.Seq2[token.User, error] {
 func (s *Source) Records(ctx context.Context) iter.Seq2[token.Record, error] {
 	return func(yield func(token.Record, error) bool) {
 		var told, kept int64
-		for record, err := range each(ctx, s, scanRecord, `SELECT id, digest, owner, hint, label, created, expires, revoked, scheme, false FROM tokens ORDER BY id`) {
+		for record, err := range each(ctx, s, scanRecord, `SELECT id, digest, owner, hint, label, created, expires, revoked, scheme, api, false FROM tokens ORDER BY id`) {
 			told++
 			if !yield(record, err) || err != nil {
 				return
@@ -187,6 +187,16 @@ func (s *Source) Records(ctx context.Context) iter.Seq2[token.Record, error] {
 			yield(token.Record{}, explain(s.db.path, err))
 		}
 	}
+}
+
+// Accounts implements store.Rows.
+func (s *Source) Accounts(ctx context.Context) iter.Seq2[token.Account, error] {
+	return each(ctx, s, scanAccount, selectAccounts+`ORDER BY name`)
+}
+
+// Uses implements store.Rows.
+func (s *Source) Uses(ctx context.Context) iter.Seq2[token.Use, error] {
+	return each(ctx, s, scanUse, `SELECT token, at, api FROM uses ORDER BY token`)
 }
 
 // Events implements store.Rows.

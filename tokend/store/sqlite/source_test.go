@@ -40,6 +40,21 @@ func refusal(t *testing.T, path string) error {
 // told is all that the source tells.
 func told(t *testing.T, s *sqlite.Source) (users []token.User, records []token.Record, events []token.Event) {
 	t.Helper()
+	more := int64(0)
+	for a, err := range s.Accounts(t.Context()) {
+		check(err)
+		if want := (token.Account{Name: "alice", Issuer: "https://id.example.org", Subject: "1", Created: now}); a != want {
+			t.Errorf("it tells of the account %+v", a)
+		}
+		more++
+	}
+	for u, err := range s.Uses(t.Context()) {
+		check(err)
+		if u.At != now || !u.API {
+			t.Errorf("it tells of the use %+v", u)
+		}
+		more++
+	}
 	for u, err := range s.Users(t.Context()) {
 		check(err)
 		users = append(users, u)
@@ -52,7 +67,7 @@ func told(t *testing.T, s *sqlite.Source) (users []token.User, records []token.R
 		check(err)
 		events = append(events, e)
 	}
-	if count, err := s.Rows(t.Context()); err != nil || count != int64(len(users)+len(records)+len(events)) {
+	if count, err := s.Rows(t.Context()); err != nil || count != int64(len(users)+len(records)+len(events))+more {
 		t.Errorf("it counts %d rows, %v", count, err)
 	}
 	return users, records, events
@@ -101,6 +116,9 @@ func TestSourceTellsAllInOrder(t *testing.T) {
 	want[0].Revoked = now.Add(time.Microsecond)
 	_, _, err = s.SetDisabled(t.Context(), "bob", true, now, token.Event{At: now, Action: token.UserDisabled})
 	check(err)
+	_, err = s.Bind(t.Context(), token.Account{Name: "alice", Issuer: "https://id.example.org", Subject: "1", Created: now}, token.Event{At: now, Action: token.UserBound})
+	check(err)
+	check(s.NoteUses(t.Context(), []token.Use{{Token: want[0].ID, At: now, API: true}}))
 	trail, err := s.Events(t.Context(), token.EventPage{Limit: 100})
 	check(err)
 	closeStore(t, s)
@@ -114,7 +132,7 @@ func TestSourceTellsAllInOrder(t *testing.T) {
 	if diff := cmp.Diff(want, records); diff != "" {
 		t.Errorf("tokens (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(trail, events); diff != "" || len(events) != 8 {
+	if diff := cmp.Diff(trail, events); diff != "" || len(events) != 9 {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 }
@@ -295,7 +313,7 @@ func TestUnfitSourceIsRefused(t *testing.T) {
 		"newer": {func(path string) {
 			run(t, shell(t, path), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (4711, true)`)
 		}, []string{"has schema version 4711, this tokend knows", "run the newer tokend"}},
-		"older":      {func(path string) { run(t, shell(t, path), `DELETE FROM goose_db_version WHERE version_id > 0`) }, []string{"its schema is of version 0, and this tokend reads 2", "which upgrades it"}},
+		"older":      {func(path string) { run(t, shell(t, path), `DELETE FROM goose_db_version WHERE version_id > 0`) }, []string{"its schema is of version 0, and this tokend reads 3", "which upgrades it"}},
 		"broken off": {func(path string) { check(os.WriteFile(path+"-journal", make([]byte, 600), 0o600)) }, []string{"-journal has a change that was broken off", "start the daemon over this database"}},
 		"nobody's":   {func(path string) { run(t, shell(t, path), `PRAGMA foreign_keys = 0; DELETE FROM users`) }, []string{`is of "alice", who is not among the users`}},
 		"gone": {func(path string) {

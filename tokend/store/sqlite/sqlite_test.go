@@ -233,7 +233,7 @@ func TestEveryMethodIsMeasured(t *testing.T) {
 	_, revoke := s.Revoke(ctx, token.Selection{ID: unknown.ID}, now, revoked)
 	_, _, disable := s.SetDisabled(ctx, "nobody", true, now, created)
 	_, records := s.Records(ctx, token.Page{Limit: 0})
-	_, users := s.Users(ctx, now, token.Forever)
+	_, users := s.Users(ctx, token.UserPage{Limit: 1000}, now, token.Forever)
 	_, events := s.Events(ctx, token.EventPage{})
 	_, count := s.Count(ctx, now, token.Forever)
 	if err := errors.Join(users, count, s.Ping(ctx)); err != nil {

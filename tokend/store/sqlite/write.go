@@ -29,18 +29,22 @@ func (s *Store) Mint(ctx context.Context, record token.Record, quota token.Quota
 		if err := admit(ctx, tx, record, quota); err != nil {
 			return nil, fmt.Errorf("user %q: %w", record.Owner, err)
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, digest, owner, hint, label, created, expires, revoked, scheme)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, record.ID, record.Digest.String(), record.Owner, record.Hint, record.Label,
-			micros(record.Created), orNull(record.Expires), orNull(record.Revoked), string(record.Scheme))
-		if exists(err) {
-			return nil, store.ErrExists
-		}
-		if err != nil {
-			return nil, err
-		}
-		return nil, insertEvent(ctx, tx, event)
+		return nil, insertRecord(ctx, tx, record, event)
 	})
 	return err
+}
+
+func insertRecord(ctx context.Context, tx *sql.Tx, record token.Record, event token.Event) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, digest, owner, hint, label, created, expires, revoked, scheme, api)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, record.ID, record.Digest.String(), record.Owner, record.Hint, record.Label,
+		micros(record.Created), orNull(record.Expires), orNull(record.Revoked), string(record.Scheme), record.API)
+	if exists(err) {
+		return store.ErrExists
+	}
+	if err != nil {
+		return err
+	}
+	return insertEvent(ctx, tx, event)
 }
 
 // admit makes the record's owner a user, or says why they get no further token.
@@ -95,11 +99,19 @@ func (s *Store) Revoke(ctx context.Context, selection token.Selection, at time.T
 			return nil, err
 		}
 		records, err := query(ctx, tx, scanRecord, selectRecords+where+newestFirst, value)
-		if err == nil && len(records) == 0 && selection.Owner == "" {
+		if err == nil && len(records) == 0 && selection.Owner == "" && selection.Before.IsZero() {
 			err = token.ErrNotFound
 		}
 		return records, err
 	})
+}
+
+// ofOlder is what was created before and is not revoked, as IDs in JSON.
+func ofOlder(ctx context.Context, tx *sql.Tx, s token.Selection) (ids string, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT json_group_array(id) FROM (SELECT id FROM tokens
+		WHERE created < ? AND revoked IS NULL AND (? = '' OR owner = ?) ORDER BY created, id LIMIT ?)`,
+		micros(s.Before), s.Owner, s.Owner, store.RevokedAtOnce).Scan(&ids)
+	return ids, err
 }
 
 // selected returns the selection in SQL, with its parameter.
@@ -108,6 +120,9 @@ func selected(ctx context.Context, tx *sql.Tx, selection token.Selection) (where
 		return "", "", err
 	}
 	switch {
+	case !selection.Before.IsZero():
+		value, err = ofOlder(ctx, tx, selection)
+		return `WHERE t.id IN (SELECT value FROM json_each(?))`, value, err
 	case selection.ID != "":
 		return `WHERE t.id = ?`, selection.ID, nil
 	case selection.Owner == "":

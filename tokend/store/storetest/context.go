@@ -89,10 +89,13 @@ func calls(s Store, r token.Record) map[string]func(context.Context) error {
 			return err
 		},
 		"records": func(ctx context.Context) error { _, err := s.Records(ctx, token.Page{Limit: all}); return err },
-		"users":   func(ctx context.Context) error { _, err := s.Users(ctx, now, token.Forever); return err },
-		"events":  func(ctx context.Context) error { _, err := s.Events(ctx, token.EventPage{Limit: all}); return err },
-		"count":   func(ctx context.Context) error { _, err := s.Count(ctx, now, token.Forever); return err },
-		"ping":    s.Ping,
+		"users": func(ctx context.Context) error {
+			_, err := s.Users(ctx, token.UserPage{Limit: all}, now, token.Forever)
+			return err
+		},
+		"events": func(ctx context.Context) error { _, err := s.Events(ctx, token.EventPage{Limit: all}); return err },
+		"count":  func(ctx context.Context) error { _, err := s.Count(ctx, now, token.Forever); return err },
+		"ping":   s.Ping,
 	}
 }
 

@@ -111,7 +111,9 @@ func records(t *testing.T, s Store, page token.Page) []token.Record {
 
 func users(t *testing.T, s Store) []token.User {
 	t.Helper()
-	return list(t, func(ctx context.Context) ([]token.User, error) { return s.Users(ctx, now, token.Forever) })
+	return list(t, func(ctx context.Context) ([]token.User, error) {
+		return s.Users(ctx, token.UserPage{Limit: all}, now, token.Forever)
+	})
 }
 
 func events(t *testing.T, s Store, user string) []token.Event {

@@ -130,7 +130,7 @@ var listings = []claim{
 			after time.Duration
 			alice int
 		}{{0, 2}, {time.Second, 2}, {time.Second + time.Microsecond, 1}} {
-			got, err := s.Users(t.Context(), now.Add(c.after), token.Forever)
+			got, err := s.Users(t.Context(), token.UserPage{Limit: all}, now.Add(c.after), token.Forever)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +144,7 @@ var listings = []claim{
 			after time.Duration
 			want  int
 		}{{time.Hour, 1}, {time.Hour + time.Microsecond, 0}} {
-			got, err := s.Users(t.Context(), now.Add(c.after), 3600)
+			got, err := s.Users(t.Context(), token.UserPage{Limit: all}, now.Add(c.after), 3600)
 			if err != nil {
 				t.Fatal(err)
 			}

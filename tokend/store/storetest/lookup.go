@@ -19,7 +19,7 @@ var lookups = []claim{
 
 	{"EveryFieldComesBack", func(t *testing.T, s Store) {
 		r := newRecord("alice.b-c_d@example.org")
-		r.Label = "cluster job"
+		r.Label, r.API = "cluster job", true
 		r.Expires = now.Add(36*time.Hour + 123_456*time.Microsecond)
 		r.Revoked = now.Add(time.Microsecond)
 		mint(t, s, r)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,9 +20,11 @@ type model struct {
 	tokens   []token.Record
 	disabled map[string]time.Time // every user there is
 	events   []token.Event        // oldest first
+	uses     map[string]token.Use // by the token's ID
+	webModel
 }
 
-func newModel() *model { return &model{disabled: map[string]time.Time{}} }
+func newModel() *model { return &model{disabled: map[string]time.Time{}, uses: map[string]token.Use{}} }
 
 // enter locks the model until the end of the caller, unless ctx is done or one
 // of the errors is not nil.
@@ -89,6 +92,15 @@ func (m *model) Mint(ctx context.Context, record token.Record, quota token.Quota
 	if err != nil {
 		return err
 	}
+	if err := m.mintable(record, quota); err != nil {
+		return err
+	}
+	m.keep(record, event)
+	return nil
+}
+
+// mintable says why the record cannot be kept.
+func (m *model) mintable(record token.Record, quota token.Quota) error {
 	if !m.disabled[record.Owner].IsZero() {
 		return token.ErrUserDisabled
 	}
@@ -100,12 +112,15 @@ func (m *model) Mint(ctx context.Context, record token.Record, quota token.Quota
 			return store.ErrExists
 		}
 	}
+	return nil
+}
+
+func (m *model) keep(record token.Record, event token.Event) {
 	m.disabled[record.Owner] = time.Time{}
 	record.Created = token.Time(record.Created)
 	record.Expires, record.Revoked = token.Time(record.Expires), token.Time(record.Revoked)
 	m.tokens = append(m.tokens, record)
 	m.tell(event, record.Owner, record.ID)
-	return nil
 }
 
 func (m *model) Adopt(ctx context.Context, records []token.Record, event token.Event) (kept []string, err error) {
@@ -154,8 +169,9 @@ func (m *model) Revoke(ctx context.Context, selection token.Selection, at time.T
 		return nil, err
 	}
 	var found []token.Record
+	older := m.older(selection)
 	for _, r := range m.newestFirst("") {
-		if r.ID != selection.ID && r.Owner != selection.Owner && r.Digest != selection.Digest {
+		if before := !selection.Before.IsZero(); before && !older[r.ID] || !before && r.ID != selection.ID && r.Owner != selection.Owner && r.Digest != selection.Digest {
 			continue
 		}
 		if r.Revoked.IsZero() {
@@ -166,10 +182,21 @@ func (m *model) Revoke(ctx context.Context, selection token.Selection, at time.T
 		}
 		found = append(found, r)
 	}
-	if found == nil {
-		return nil, token.ErrNotFound // every user has a token
+	if _, known := m.disabled[selection.Owner]; found == nil && !known && selection.Before.IsZero() {
+		return nil, token.ErrNotFound
 	}
 	return found, nil
+}
+
+// older is what a selection by time is of.
+func (m *model) older(selection token.Selection) map[string]bool {
+	ids := map[string]bool{}
+	for _, r := range slices.Backward(m.newestFirst(selection.Owner)) {
+		if r.Revoked.IsZero() && r.Created.Before(token.Time(selection.Before)) && len(ids) < store.RevokedAtOnce {
+			ids[r.ID] = true
+		}
+	}
+	return ids
 }
 
 func (m *model) SetDisabled(ctx context.Context, user string, disabled bool, at time.Time, event token.Event) ([]token.Digest, bool, error) {
@@ -213,21 +240,29 @@ func (m *model) Records(ctx context.Context, page token.Page) ([]token.Record, e
 		}
 		found = found[i+1:]
 	}
-	return found[:min(page.Limit, len(found))], nil
+	var listed []token.Record
+	for _, r := range found {
+		if page.ActiveAt.IsZero() || r.StateAt(page.ActiveAt, page.MaxLife) == token.Active {
+			listed = append(listed, m.listed(r))
+		}
+	}
+	return listed[:min(page.Limit, len(listed))], nil
 }
 
-func (m *model) Users(ctx context.Context, now time.Time, limit token.Life) ([]token.User, error) {
-	leave, err := m.enter(ctx)
+func (m *model) Users(ctx context.Context, page token.UserPage, now time.Time, limit token.Life) ([]token.User, error) {
+	leave, err := m.enter(ctx, store.CheckLimit(page.Limit))
 	defer leave()
 	if err != nil {
 		return nil, err
 	}
 	var found []token.User
 	for name, since := range m.disabled {
-		found = append(found, token.User{Name: name, Disabled: since, Tokens: m.active(name, now, limit)})
+		if name > page.After && strings.Contains(strings.ToLower(name), strings.ToLower(page.Find)) {
+			found = append(found, token.User{Name: name, Disabled: since, Tokens: m.active(name, now, limit)})
+		}
 	}
 	slices.SortFunc(found, func(a, b token.User) int { return cmp.Compare(a.Name, b.Name) })
-	return found, nil
+	return found[:min(page.Limit, len(found))], nil
 }
 
 func (m *model) Events(ctx context.Context, page token.EventPage) ([]token.Event, error) {
@@ -238,7 +273,9 @@ func (m *model) Events(ctx context.Context, page token.EventPage) ([]token.Event
 	}
 	var found []token.Event
 	for _, e := range slices.Backward(m.events) {
-		if (page.User == "" || e.User == page.User) && (page.Before == 0 || e.Number < page.Before) && len(found) < page.Limit {
+		is := (page.User == "" || e.User == page.User) && (page.Token == "" || e.Token == page.Token) && (page.Action == "" || e.Action == page.Action) &&
+			(page.Since.IsZero() || !e.At.Before(token.Time(page.Since))) && (page.Until.IsZero() || e.At.Before(token.Time(page.Until)))
+		if is && (page.Before == 0 || e.Number < page.Before) && len(found) < page.Limit {
 			found = append(found, e)
 		}
 	}
@@ -273,7 +310,7 @@ func kind(err error) string {
 	if err == nil {
 		return "none"
 	}
-	for _, known := range []error{token.ErrNotFound, token.ErrUserDisabled, token.ErrTooMany, store.ErrExists} {
+	for _, known := range []error{token.ErrNotFound, token.ErrUserDisabled, token.ErrTooMany, token.ErrChanged, store.ErrExists} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}

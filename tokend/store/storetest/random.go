@@ -130,7 +130,9 @@ func (p pair) list(t *rapid.T) {
 	})
 	digests := rapid.SliceOfDistinct(someDigest, rapid.ID[token.Digest]).Draw(t, "digests")
 	compare(t, p, func(ctx context.Context, s Store) (int, error) { return s.Known(ctx, digests) })
-	compare(t, p, func(ctx context.Context, s Store) ([]token.User, error) { return s.Users(ctx, at, life) })
+	compare(t, p, func(ctx context.Context, s Store) ([]token.User, error) {
+		return s.Users(ctx, token.UserPage{Limit: all}, at, life)
+	})
 	compare(t, p, func(ctx context.Context, s Store) (map[token.State]int, error) { return s.Count(ctx, at, life) })
 }
 
