@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
@@ -25,6 +24,13 @@ func completeNothing(cmd *cobra.Command, flags ...string) {
 	}
 }
 
+// completeWords offers these for the value of the flag.
+func completeWords(cmd *cobra.Command, flag string, words ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag is not there: a mistake in this program
+	}
+}
+
 // completeNoFiles does the same for the arguments of all commands: none takes files.
 func completeNoFiles(cmd *cobra.Command) {
 	if cmd.ValidArgsFunction == nil {
@@ -35,13 +41,13 @@ func completeNoFiles(cmd *cobra.Command) {
 	}
 }
 
-func userNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+func userNames(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	var users []web.User
 	c, err := newClient(cmd)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
 		defer cancel()
-		err = c.call(ctx, http.MethodGet, "/api/v1/users", nil, nil, &users)
+		users, err = c.users(ctx, typed)
 	}
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -65,15 +71,13 @@ func completeTokens(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.S
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
 	defer cancel()
-	tokens, err := c.tokens(ctx, "")
+	tokens, err := c.tokens(ctx, "", true)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	ids := []string{}
 	for _, t := range tokens {
-		if t.State == token.Active {
-			ids = append(ids, fmt.Sprintf("%s\t%s%s", t.ID, t.User, quoted(" ", t.Label)))
-		}
+		ids = append(ids, fmt.Sprintf("%s\t%s%s", t.ID, t.User, quoted(" ", t.Label)))
 	}
 	return ids, cobra.ShellCompDirectiveNoFileComp
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -45,17 +46,32 @@ func shown(t web.Token) string {
 // printTokens draws the table; on a terminal what is over is dim, and what ends
 // soon is yellow.
 func printTokens(w io.Writer, tokens []web.Token) error {
-	rows := make([]string, 0, len(tokens)+1)
-	shades := []string{bold}
-	rows = append(rows, "ID\tUSER\tTOKEN\tSTATE\tCREATED\tEXPIRES\tLABEL")
+	head := "ID\tUSER\tTOKEN\tSTATE\tCREATED\tEXPIRES\tLAST USED\tLABEL"
+	use := slices.ContainsFunc(tokens, func(t web.Token) bool { return t.Use != "irods" }) // else they are all alike
+	if use {
+		head = strings.Replace(head, "\tSTATE", "\tUSE\tSTATE", 1)
+	}
+	rows, shades := []string{head}, []string{bold}
 	for _, t := range tokens {
-		rows = append(rows, strings.Join([]string{
-			t.ID, printable(t.User), shown(t), state(t),
-			t.Created.Local().Format(minute), day(t.Expires), printable(t.Label),
-		}, "\t"))
-		shades = append(shades, shade(t))
+		cells := []string{t.ID, printable(t.User), shown(t)}
+		if use {
+			cells = append(cells, t.Use)
+		}
+		cells = append(cells, state(t), t.Created.Local().Format(minute), day(t.Expires), lastUsed(t), printable(t.Label))
+		rows, shades = append(rows, strings.Join(cells, "\t")), append(shades, shade(t))
 	}
 	return printTable(w, rows, shades)
+}
+
+// lastUsed is when a token was, and for what, if that is not iRODS.
+func lastUsed(t web.Token) string {
+	switch {
+	case t.Used == nil:
+		return "-"
+	case t.UsedBy == "api":
+		return t.Used.Local().Format(minute) + " by the API"
+	}
+	return t.Used.Local().Format(minute)
 }
 
 // state is why a token opens nothing, or active.

@@ -17,9 +17,9 @@ import (
 )
 
 func newToken() *cobra.Command {
-	cmd := &cobra.Command{Use: "token", Short: "Create, list and revoke tokens", Args: knownCommand, RunE: needsCommand}
+	cmd := &cobra.Command{Use: "token", Short: "Create, list, rotate and revoke tokens", Args: knownCommand, RunE: needsCommand}
 	addAdminSocket(cmd)
-	cmd.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke())
+	cmd.AddCommand(newTokenCreate(), newTokenList(), newTokenRotate(), newTokenRevoke())
 	return cmd
 }
 
@@ -68,8 +68,10 @@ once: what is kept of it cannot be turned back into the token.`,
 	flags := cmd.Flags()
 	flags.StringVar(&ask.Label, "label", "", "what the token is for, at most 256 characters")
 	flags.StringVar(&ask.Expiry, "expires", "", "hours (24), a duration (90m, 36h, 30d, 2w), or never, also written 0 (default: the site's)")
+	flags.StringVar(&ask.Use, "use", "irods", "what it opens: irods, or api for the HTTP API and other software, too")
 	flags.BoolVar(&asJSON, "json", false, "print the token and what is known of it as JSON")
 	completeNothing(cmd, "label", "expires")
+	completeWords(cmd, "use", "irods", "api")
 	return cmd
 }
 
@@ -80,6 +82,9 @@ func createToken(cmd *cobra.Command, ask web.NewToken, asJSON bool) error {
 	}
 	if cmd.Flags().Changed("expires") && ask.Expiry == "" {
 		return errors.New("--expires is empty: write hours (24), a duration (90m, 36h, 30d, 2w), or never")
+	}
+	if ask.Use != "irods" && ask.Use != "api" {
+		return fmt.Errorf("--use is irods or api, not %.40q", printable(token.Redact(ask.Use)))
 	}
 	if err := errors.Join(token.CheckUser(ask.User), token.CheckLabel(ask.Label)); err != nil {
 		return err
@@ -111,7 +116,7 @@ func showSecret(cmd *cobra.Command, made web.Created, asJSON bool) error {
 
 func newTokenList() *cobra.Command {
 	var user *userFlag
-	var asJSON bool
+	var asJSON, active bool
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List tokens, newest first",
@@ -124,7 +129,7 @@ func newTokenList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			tokens, err := c.tokens(cmd.Context(), user.name)
+			tokens, err := c.tokens(cmd.Context(), user.name, active)
 			if err != nil {
 				return err
 			}
@@ -139,16 +144,20 @@ func newTokenList() *cobra.Command {
 		},
 	}
 	user = addUser(cmd, "only the tokens of this user")
+	cmd.Flags().BoolVar(&active, "active", false, "leave out what is expired or revoked")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
 // tokens reads all pages.
-func (c *client) tokens(ctx context.Context, user string) ([]web.Token, error) {
+func (c *client) tokens(ctx context.Context, user string, active bool) ([]web.Token, error) {
 	all := []web.Token{}
 	query := url.Values{}
 	if user != "" {
 		query.Set("user", user)
+	}
+	if active {
+		query.Set("state", string(token.Active))
 	}
 	for {
 		var page []web.Token
@@ -165,23 +174,31 @@ func (c *client) tokens(ctx context.Context, user string) ([]web.Token, error) {
 
 func newTokenRevoke() *cobra.Command {
 	var user *userFlag
-	var secret string
+	var secret, before string
 	var all bool
 	cmd := &cobra.Command{
-		Use:   "revoke ID... | --user NAME --all | --secret -",
+		Use:   "revoke ID... | --user NAME --all | --before TIME [--user NAME] | --secret -",
 		Short: "Revoke tokens: they open nothing once this has returned",
-		Long: `Revoke tokens: by their IDs, all of a user's, or those whose secrets were found
+		Long: `Revoke tokens: by their IDs, all of a user's, those that were created before a
+time (of all users, or of one), or those whose secrets were found
 (read from the standard input, one a line). They open nothing once this has
 returned; at other daemons that do not share a Redis, some milliseconds to a
 second later.`,
 		Example: `  tokend token revoke 4k2jx01mfp9a
   tokend token revoke --user alice --all
+  tokend token revoke --before 2026-03-01
   grep -ohE 'irt_[0-9A-Za-z]{38}' leaked.log | tokend token revoke --secret -`,
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			signal.Ignore(syscall.SIGPIPE) // all are revoked, whoever reads of it
 			c, err := newClient(cmd)
 			if err != nil {
 				return err
+			}
+			if before != "" && (len(ids) > 0 || all || secret != "") {
+				return errors.New("--before does not go with IDs, --all or --secret; give it alone, or with --user NAME")
+			}
+			if before != "" {
+				return c.revokeBefore(cmd, user, before)
 			}
 			if err := oneWay(ids, user, all, secret); err != nil {
 				return err
@@ -197,6 +214,8 @@ second later.`,
 	}
 	user = addUser(cmd, "with --all: the owner of the tokens")
 	cmd.Flags().BoolVar(&all, "all", false, "all tokens of --user")
+	cmd.Flags().StringVar(&before, "before", "", "all that were created before this time: 2026-03-01, or 2026-03-01T12:00:00Z")
+	completeNothing(cmd, "before")
 	cmd.Flags().StringVar(&secret, "secret", "", `"-": read tokens that were found from the standard input, one a line`)
 	if err := cmd.RegisterFlagCompletionFunc("secret", cobra.FixedCompletions([]string{"-"}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag is not there: a mistake in this program
@@ -249,11 +268,8 @@ func (c *client) revokeEach(cmd *cobra.Command, ids []string) error {
 }
 
 func (c *client) revokeOne(cmd *cobra.Command, id string) error {
-	if strings.Trim(id, ".") == "" { // which would not reach the daemon as an ID
-		return fmt.Errorf("%q is no ID; tokend token list shows the IDs", id)
-	}
-	if _, err := token.Parse(id); err == nil {
-		return errors.New("a token itself was given where its ID belongs; revoke it with --secret - and the token on the standard input")
+	if err := checkID(id); err != nil {
+		return err
 	}
 	var ended web.EndedToken
 	if err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(id), nil, nil, &ended); err != nil {
@@ -261,6 +277,47 @@ func (c *client) revokeOne(cmd *cobra.Command, id string) error {
 	}
 	reportRevoked(cmd, ended)
 	return nil
+}
+
+// checkID refuses what would not reach the daemon as an ID.
+func checkID(id string) error {
+	if strings.Trim(id, ".") == "" {
+		return fmt.Errorf("%q is no ID; tokend token list shows the IDs", id)
+	}
+	if _, err := token.Parse(id); err == nil {
+		return errors.New("a token itself was given where its ID belongs; revoke it with tokend token revoke --secret - and the token on the standard input")
+	}
+	return nil
+}
+
+// revokeBefore goes on until none is left that was created before.
+func (c *client) revokeBefore(cmd *cobra.Command, user *userFlag, before string) error {
+	if err := user.check(); err != nil {
+		return err
+	}
+	query := url.Values{}
+	if err := setTime(query, "before", before); err != nil {
+		return err
+	}
+	if user.given {
+		query.Set("user", user.name)
+	}
+	for n := 0; ; {
+		var ended []web.EndedToken
+		if err := c.call(cmd.Context(), http.MethodDelete, "/api/v1/tokens", query, nil, &ended); err != nil {
+			return err
+		}
+		for _, t := range ended {
+			reportRevoked(cmd, t)
+		}
+		if n += len(ended); len(ended) > 0 {
+			continue
+		}
+		if n == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "No token that was created before that is still good.")
+		}
+		return nil
+	}
 }
 
 func (c *client) revokeAll(cmd *cobra.Command, user string) error {

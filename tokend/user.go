@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -24,6 +25,7 @@ func newUser() *cobra.Command {
 
 func newUserList() *cobra.Command {
 	var asJSON bool
+	var find string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List everybody who ever had a token",
@@ -33,22 +35,41 @@ func newUserList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			users := []web.User{}
-			if err := c.call(cmd.Context(), http.MethodGet, "/api/v1/users", nil, nil, &users); err != nil {
+			users, err := c.users(cmd.Context(), find)
+			if err != nil {
 				return err
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), users)
 			}
 			if len(users) == 0 {
-				fmt.Fprintln(cmd.ErrOrStderr(), "No users: one is known from the first token on.")
+				fmt.Fprintf(cmd.ErrOrStderr(), "No users%s: one is known from the first token on.\n", quoted(" with ", find))
 				return nil
 			}
 			return printUsers(cmd.OutOrStdout(), users)
 		},
 	}
+	cmd.Flags().StringVar(&find, "find", "", "only names that have this somewhere, in capitals or not")
+	completeNothing(cmd, "find")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// users reads all pages of those whose name has that somewhere.
+func (c *client) users(ctx context.Context, find string) ([]web.User, error) {
+	all := []web.User{}
+	query := url.Values{"find": {find}}
+	for {
+		var page []web.User
+		if err := c.call(ctx, http.MethodGet, "/api/v1/users", query, nil, &page); err != nil {
+			return nil, err
+		}
+		if len(page) == 0 {
+			return all, nil
+		}
+		all = append(all, page...)
+		query.Set("after", page[len(page)-1].Name)
+	}
 }
 
 func newUserChange(verb, short string, disabled bool) *cobra.Command {

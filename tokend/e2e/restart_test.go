@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -325,6 +326,33 @@ func TestAcknowledgedChangesSurviveSIGKILL(t *testing.T) {
 		answer, err := site.AskAsIRODS(t.Context(), "alice", secret)
 		if err != nil || answer.OK() {
 			t.Errorf("revoked token %d: %+v, %v", i, answer, err)
+		}
+	}
+}
+
+// TestTheLastUseIsKeptOverACleanStop, which comes long before the minute is over.
+func TestTheLastUseIsKeptOverACleanStop(t *testing.T) {
+	t.Parallel()
+	site := newSite(t)
+	daemon := start(t, site)
+	used, unused := create(t, site, "alice", "never"), create(t, site, "bob", "never")
+	if !opens(t, site, "alice", used) || opens(t, site, "alice", unused) {
+		t.Error("the wrong token opens iRODS")
+	}
+	if err := daemon.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, site)
+	for user, want := range map[string]string{"alice": "irods", "bob": ""} {
+		var list []struct {
+			Used   *time.Time `json:"used"`
+			UsedBy string     `json:"used_by"`
+		}
+		if err := json.Unmarshal([]byte(tokend(t, site, "", "token", "list", "--user", user, "--json")), &list); err != nil {
+			t.Fatal(err)
+		}
+		if len(list) != 1 || list[0].UsedBy != want || (list[0].Used == nil) != (want == "") || want != "" && time.Since(*list[0].Used) > time.Minute {
+			t.Errorf("%s: %+v", user, list)
 		}
 	}
 }
